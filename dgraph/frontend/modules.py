@@ -1,0 +1,173 @@
+"""Modules: files of declarations, imports between them, and the prelude that every module sees.
+
+A file beside the script wins over one of the same name in `dgraph/std`; modules of the standard library import only
+from it, so that a script cannot change their meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
+from dgraph.frontend import tree as t
+from dgraph.frontend.read import read_module
+from dgraph.reader import parse_module, read_file
+
+STD = Path(__file__).parent.parent / "std"
+Named = t.TypeAlias | t.Record | t.Stored | t.Constant | t.Function
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What a name of a module stands for: a declaration and the module that holds it, or another module."""
+
+    module: Module
+    item: Named | None
+    span: Span
+
+
+@dataclass(eq=False)
+class Module:
+    """One file, read; its imports are loaded. `names` holds its own declarations and what it imports."""
+
+    name: str
+    source: Source
+    tree: t.ModuleTree
+    prelude: Module | None
+    names: dict[str, Entry] = field(default_factory=dict)
+
+    def lookup(self, name: str) -> Entry | None:
+        """What a name means here: the module's own names first, then the prelude."""
+        found = self.names.get(name)
+        if found is None and self.prelude is not None:
+            found = self.prelude.names.get(name)
+        return found
+
+    def declared(self) -> Iterator[Named]:
+        """The declarations of this file in order, imports left out."""
+        return (item for item in self.tree.items if not isinstance(item, t.ImportModule | t.ImportNames))
+
+    @property
+    def functions(self) -> dict[str, t.Function]:
+        """The functions of this file by name, in order."""
+        return {item.name: item for item in self.declared() if isinstance(item, t.Function)}
+
+    @property
+    def stored(self) -> dict[str, t.Stored]:
+        """Params and states visible here by name: those of this file, then imported ones."""
+        entries = {name: entry.item for name, entry in self.names.items() if isinstance(entry.item, t.Stored)}
+        return {name: item for name, item in entries.items() if isinstance(item, t.Stored)}
+
+
+def load(path: str | Path) -> Module:
+    """Read a script with everything that it imports."""
+    file = Path(path)
+    return _Loader(file.parent).module(file, file.stem, str(path))
+
+
+def parse(text: str, path: str = "<text>") -> Module:
+    """Read a program from a string; it may import the standard library only."""
+    loader = _Loader(None)
+    source, parsed = parse_module(text, path)
+    return loader.finish("main", source, read_module(source, parsed), standard=False)
+
+
+class _Loader:
+    """Loads each file once and finds import cycles."""
+
+    def __init__(self, beside: Path | None) -> None:
+        self.beside = beside
+        self.loaded: dict[Path, Module] = {}
+        self.loading: list[tuple[Path, Span | None]] = []
+
+    def module(self, file: Path, name: str, shown: str, importer: Span | None = None) -> Module:
+        """The module of a file."""
+        place = file.resolve()
+        if place in self.loaded:
+            return self.loaded[place]
+        active = [path for path, _ in self.loading]
+        if place in active:
+            ring = self.loading[active.index(place) + 1 :]
+            others = [(span, "which imports") for _, span in ring if span is not None]
+            assert importer is not None
+            raise ScopeError.at(
+                importer,
+                f"`{name}` imports itself",
+                "closes the circle",
+                also=others,
+                note="move what both need into a third module",
+            )
+        self.loading.append((place, importer))
+        try:
+            source, parsed = parse_module(read_file(file), shown)
+            standard = STD in place.parents
+            module = self.finish(name, source, read_module(source, parsed), standard)
+        finally:
+            self.loading.pop()
+        self.loaded[place] = module
+        return module
+
+    def finish(self, name: str, source: Source, tree: t.ModuleTree, standard: bool) -> Module:
+        """The module of a syntax tree: its names filled in."""
+        prelude = None if standard else self.module(STD / "prelude.dg", "prelude", "std/prelude.dg")
+        module = Module(name, source, tree, prelude)
+        faults: list[Diagnostic] = []
+        for item in tree.items:
+            try:
+                self.declare(module, item, standard)
+            except DgraphError as fault:
+                faults.extend(fault.diagnostics)
+        if faults:
+            raise ScopeError(*faults[:10])
+        return module
+
+    def declare(self, module: Module, item: t.Declaration, standard: bool) -> None:
+        """Enter the names of one item of a module."""
+        if isinstance(item, t.ImportModule):
+            other = self.find(item.path, item.span, standard)
+            if item.alias is None and len(item.path) > 1:
+                note = f"write `import {'.'.join(item.path)} as {item.path[-1]}`"
+                raise ScopeError.at(item.span, "a module inside a folder is imported under a name", note=note)
+            _enter(module, item.alias or item.path[-1], Entry(other, None, item.span))
+        elif isinstance(item, t.ImportNames):
+            other = self.find(item.path, item.span, standard)
+            for imported in item.names:
+                found = other.names.get(imported.name)
+                if found is None:
+                    raise unknown(
+                        imported.span,
+                        f"`{'.'.join(item.path)}` has no `{imported.name}`",
+                        imported.name,
+                        list(other.names),
+                    )
+                _enter(module, imported.alias or imported.name, Entry(found.module, found.item, imported.span))
+        else:
+            _enter(module, item.name, Entry(module, item, item.span))
+
+    def find(self, path: tuple[str, ...], span: Span, standard: bool) -> Module:
+        """The module that a dotted path names."""
+        relative = Path(*path).with_suffix(".dg")
+        if not standard and self.beside is not None and (self.beside / relative).is_file():
+            return self.module(self.beside / relative, ".".join(path), str(self.beside / relative), span)
+        if (STD / relative).is_file():
+            return self.module(STD / relative, ".".join(path), f"std/{relative.as_posix()}", span)
+        known = [".".join(file.relative_to(STD).with_suffix("").parts) for file in sorted(STD.rglob("*.dg"))]
+        place = f"{relative.as_posix()} is neither beside the script nor in the standard library"
+        raise unknown(span, f"there is no module `{'.'.join(path)}`", ".".join(path), known, place)
+
+
+def _enter(module: Module, name: str, entry: Entry) -> None:
+    before = module.names.get(name)
+    if before is not None:
+        raise ScopeError.at(entry.span, f"`{name}` is defined twice", "again here", also=[(before.span, "first here")])
+    module.names[name] = entry
+
+
+def unknown(span: Span, title: str, name: str, known: list[str], note: str = "") -> ScopeError:
+    """An unknown name, with the nearest known one."""
+    near = get_close_matches(name, known, 1, 0.6)
+    advice = f"did you mean `{near[0]}`?" if near else note
+    return ScopeError.at(span, title, "not known here", note=advice)

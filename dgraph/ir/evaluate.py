@@ -1,0 +1,130 @@
+"""The NumPy interpreter: the meaning of every graph, against which all else is tested, and the replay engine that
+gives pictures their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dgraph.errors import ArgumentError, CheckFailed, DgraphError, Diagnostic, Label
+from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.sizes import Atom, Size, solve, size
+from dgraph.types import Array, leaves
+
+Observer = Callable[[Node, Sequence[Any]], None]
+"""Called after every node that runs, in nested regions too, with the node and its result values."""
+
+
+def evaluate(
+    graph: Graph,
+    arguments: Sequence[Any],
+    extents: Mapping[str, int] | None = None,
+    observer: Observer | None = None,
+) -> list[Any]:
+    """Run a graph on the leaves of its formals. `extents` gives the formals of type `size`.
+
+    Returns the leaves of the result as arrays and NumPy scalars. Raises `ArgumentError` if an argument does not fit
+    and `CheckFailed` if a check fails.
+    """
+    values = [np.asarray(argument, value.type.dtype.numpy) for argument, value in zip_inputs(graph, arguments)]
+    sizes = bind_sizes(graph, [value.shape for value in values], extents or {})
+    return list(
+        Interpreter(sizes, observer).run(graph.region, [value if value.shape else value[()] for value in values])
+    )
+
+
+def zip_inputs(graph: Graph, arguments: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of argument and region input. Raises `ArgumentError` on a wrong count."""
+    if len(arguments) != len(graph.region.inputs):
+        raise ArgumentError(Diagnostic(f"{graph.name} takes {len(graph.region.inputs)} arrays, not {len(arguments)}"))
+    return list(zip(arguments, graph.region.inputs, strict=True))
+
+
+def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping[str, int]) -> dict[Atom, int]:
+    """The number of every size variable, solved left to right from the shapes of the arguments.
+
+    Raises `ArgumentError`, showing both sides, if a shape does not fit.
+    """
+    known: dict[Atom, int] = dict(extents)
+    pending: list[tuple[str, Size, int]] = []
+    for name, value, shape in zip(graph.input_names, graph.region.inputs, shapes, strict=True):
+        assert isinstance(value.type, Array)
+        if len(shape) != value.type.rank:
+            title = f"`{name}` has {len(shape)} axes where {value.type} has {value.type.rank}"
+            raise ArgumentError(Diagnostic(title, (Label(graph.span, "declared here"),)))
+        pending += [(name, extent, actual) for extent, actual in zip(value.type.shape, shape, strict=True)]
+    progress = True
+    while pending and progress:
+        progress = False
+        for item in list(pending):
+            name, extent, actual = item
+            unknown = [atom for atom in extent.atoms() if isinstance(atom, str) and atom not in known]
+            if len(unknown) > 1:
+                continue
+            if unknown:
+                solved = solve(extent.substitute(known), size(actual), unknown[0])
+                if solved is None or solved.constant is None or solved.constant < 0:
+                    raise _size_fault(graph, name, extent, actual, known)
+                known[unknown[0]] = solved.constant
+            elif extent.evaluate(known.__getitem__) != actual:
+                raise _size_fault(graph, name, extent, actual, known)
+            pending.remove(item)
+            progress = True
+    missing = [name for name in graph.sizes if name not in known]
+    if missing:
+        raise ArgumentError(Diagnostic(f"the size `{missing[0]}` of {graph.name} cannot be found from its arguments"))
+    return known
+
+
+def _size_fault(graph: Graph, name: str, extent: Size, actual: int, known: Mapping[Atom, int]) -> DgraphError:
+    inner = list(extent.atoms())
+    facts = ", ".join(f"{atom} = {known[atom]}" for atom in inner if atom in known)
+    title = f"`{name}` has an axis of length {actual} where {extent} is declared"
+    note = f"{facts}, so {extent} = {extent.substitute(known)}" if facts else f"no {extent} gives {actual}"
+    return ArgumentError(Diagnostic(title, (Label(graph.span, "declared here"),), note))
+
+
+class Interpreter:
+    """Runs regions with known sizes."""
+
+    def __init__(self, sizes: Mapping[Atom, int], observer: Observer | None = None) -> None:
+        self.sizes = dict(sizes)
+        self.observer = observer
+
+    def size_of(self, extent: Size) -> int:
+        """The number of a size."""
+        return extent.evaluate(self.sizes.__getitem__)
+
+    def run(self, region: Region, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Outputs of a region for given inputs."""
+        known: dict[Value, Any] = dict(zip(region.inputs, arguments, strict=True))
+        for node in region.nodes:
+            operands = [known[operand] for operand in node.operands]
+            results = self._results(node, operands)
+            known.update(zip(node.results, results, strict=True))
+            if self.observer is not None:
+                self.observer(node, results)
+        return tuple(known[output] for output in region.outputs)
+
+    def _results(self, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """Results of one node; a fault is located at the node."""
+        try:
+            return node.op.execute(self, node, operands)
+        except IndexError as fault:
+            raise CheckFailed(Diagnostic(str(fault), (Label(node.span, "while this was computed"),))) from None
+        except CheckFailed as fault:
+            first = fault.diagnostics[0]
+            if first.labels:
+                raise
+            raise CheckFailed(Diagnostic(first.title, (Label(node.span, "checked here"),), first.note)) from None
+
+    def empty(self, type_: Array) -> Any:
+        """An array of zeros of a type."""
+        return np.zeros(tuple(map(self.size_of, type_.shape)), type_.dtype.numpy)
+
+
+def named_results(graph: Graph, results: Sequence[Any]) -> dict[str, Any]:
+    """Results by their qualified names."""
+    return dict(zip((name for name, _ in leaves(graph.result)), results, strict=True))

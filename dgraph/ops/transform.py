@@ -1,0 +1,105 @@
+"""Derivatives and batching as nodes: `jvp`, `vjp`, `vmap` of a region. `dgraph.ad` expands them.
+
+Everything else a user can ask for (grad, value_and_grad, jacobian, hessian, hvp) is written with these three.
+The region takes all operands of the function; whatever it captured is among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import ClassVar
+
+from dgraph.ir.graph import Region
+from dgraph.ir.op import RegionOp, require
+from dgraph.sizes import Size
+from dgraph.types import Array, ValueType, tangent_type
+
+
+@dataclass(frozen=True)
+class Transform(RegionOp):
+    """What the three share: the first operands are those of the function."""
+
+    function: str = ""
+
+    def leading_operands(self) -> int:
+        """All operands are handled by the expansion: none is a plain capture."""
+        raise NotImplementedError("a transform is expanded before anything asks for its captures")
+
+    def leading_inputs(self, region: int) -> int:
+        """See `leading_operands`."""
+        return self.leading_operands()
+
+
+@dataclass(frozen=True)
+class Jvp(Transform):
+    """Values and tangents.
+
+    operands  inputs of the function, then a tangent for each input marked in `active`
+    results   outputs of the function, then a tangent for each float output
+    """
+
+    name: ClassVar[str] = "jvp"
+    active: tuple[bool, ...] = ()
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """Outputs and their tangents."""
+        (body,) = regions
+        inputs = [value.type for value in body.inputs]
+        expected = [*inputs, *compress(inputs, self.active)]
+        require(list(types) == expected, f"jvp: operands {list(map(str, types))} for {list(map(str, expected))}")
+        outputs = [value.type for value in body.outputs]
+        return (*outputs, *(type_ for type_ in outputs if tangent_type(type_) is not None))
+
+
+@dataclass(frozen=True)
+class Vjp(Transform):
+    """Values and cotangents.
+
+    operands  inputs of the function, then a cotangent for each output marked in `seeded`
+    results   outputs of the function, then a cotangent for each input marked in `wrt`
+    """
+
+    name: ClassVar[str] = "vjp"
+    wrt: tuple[bool, ...] = ()
+    seeded: tuple[bool, ...] = ()
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """Outputs and the cotangents asked for."""
+        (body,) = regions
+        inputs, outputs = ([value.type for value in values] for values in (body.inputs, body.outputs))
+        expected = [*inputs, *compress(outputs, self.seeded)]
+        require(list(types) == expected, f"vjp: operands {list(map(str, types))} for {list(map(str, expected))}")
+        return (*outputs, *compress(inputs, self.wrt))
+
+
+@dataclass(frozen=True)
+class Vmap(Transform):
+    """The function for every entry of a leading axis.
+
+    operands  inputs of the function; those marked in `mapped` have a leading axis of `extent`
+    results   outputs of the function, each with that axis in front
+    """
+
+    name: ClassVar[str] = "vmap"
+    mapped: tuple[bool, ...] = ()
+    extent: Size | None = None
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """Outputs with the axis in front."""
+        (body,) = regions
+        require(self.extent is not None and len(types) == len(body.inputs), "vmap: operands do not fit")
+        assert self.extent is not None
+        for given, value, mapped in zip(types, body.inputs, self.mapped, strict=True):
+            inner = value.type
+            require(isinstance(inner, Array) or not mapped, "vmap: only arrays are mapped")
+            assert isinstance(inner, Array)
+            wanted = Array(inner.dtype, (self.extent, *inner.shape)) if mapped else inner
+            require(given == wanted, f"vmap: operand {given} for {wanted}")
+        results: list[ValueType] = []
+        for value in body.outputs:
+            require(isinstance(value.type, Array), "vmap: only arrays are returned")
+            assert isinstance(value.type, Array)
+            results.append(Array(value.type.dtype, (self.extent, *value.type.shape)))
+        return tuple(results)

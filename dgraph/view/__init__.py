@@ -1,0 +1,7 @@
+"""Pictures of graphs: a scene of what is shown, a layout of where, and painters for SVG, PNG, PDF and DOT."""
+
+from dgraph.view.digest import NOT_RUN, digest
+from dgraph.view.draw import draw, render
+from dgraph.view.scene import Edge, RegionBox, Scene, SceneNode
+
+__all__ = ["NOT_RUN", "Edge", "RegionBox", "Scene", "SceneNode", "digest", "draw", "render"]

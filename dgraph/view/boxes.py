@@ -1,0 +1,79 @@
+"""The question a layout engine answers: boxes of fixed size and the links between them, to be placed in layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle to place; `slots` evenly spaced places along its top and bottom can be linked to one by one."""
+
+    width: float
+    height: float
+    slots: int = 0
+    rank: Literal["", "first", "last"] = ""
+    diamond: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """A line from the bottom of one box to the top of another; a level one asks for both to share a layer."""
+
+    tail: int
+    head: int
+    tail_slot: int | None = None
+    head_slot: int | None = None
+    level: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Boxes and links, both known by their position."""
+
+    boxes: tuple[Box, ...]
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Centres of the boxes (y grows downwards) and one chain of cubic curves (1 + 3k points) per link, None if lost."""
+
+    centres: tuple[Point, ...]
+    curves: tuple[tuple[Point, ...] | None, ...]
+
+
+class Engine(Protocol):
+    """Something that places boxes."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    def solve(self, problems: list[Problem], seconds: float) -> list[Solution]:
+        """Place the boxes of each problem, within so many seconds for all; `EngineFailed` if that cannot be done."""
+        ...
+
+
+class EngineFailed(Exception):
+    """An engine crashed, ran out of time or answered nonsense; another one is asked instead."""
+
+
+def slot_offset(box: Box, slot: int) -> float:
+    """Distance of a slot from the left side of its box."""
+    return box.width * (slot + 0.5) / box.slots
+
+
+def end_points(problem: Problem, centres: tuple[Point, ...], link: Link) -> tuple[Point, Point]:
+    """Where a link leaves its tail and meets its head."""
+    (tail, head), (tail_at, head_at) = (
+        (problem.boxes[link.tail], problem.boxes[link.head]),
+        (centres[link.tail], centres[link.head]),
+    )
+    leave = tail_at[0] if link.tail_slot is None else tail_at[0] - tail.width / 2 + slot_offset(tail, link.tail_slot)
+    meet = head_at[0] if link.head_slot is None else head_at[0] - head.width / 2 + slot_offset(head, link.head_slot)
+    return (leave, tail_at[1] + tail.height / 2), (meet, head_at[1] - head.height / 2)

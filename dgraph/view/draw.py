@@ -1,0 +1,65 @@
+"""Writing a scene to a file in the format that its name asks for."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dgraph.errors import ArgumentError, Diagnostic
+from dgraph.view.dot_writer import dot_text
+from dgraph.view.paint import picture
+from dgraph.view.raster import pdf_bytes, png_bytes
+from dgraph.view.scene import Scene
+from dgraph.view.svg import svg_text
+
+PAINTERS: dict[str, Callable[[Scene, str | None], bytes]] = {
+    ".svg": lambda scene, engine: svg_text(picture(scene, engine=engine)).encode(),
+    ".png": lambda scene, engine: png_bytes(picture(scene, engine=engine)),
+    ".pdf": lambda scene, engine: pdf_bytes(picture(scene, engine=engine)),
+    ".dot": lambda scene, _: dot_text(scene).encode(),
+}
+"""How each format is made."""
+
+
+def render(scene: Scene, suffix: str = ".svg", *, engine: str | None = None) -> bytes:
+    """The scene as the content of a file with this suffix; `engine` is `dot`, `wasi` or `layered`, by default the best."""
+    painter = PAINTERS.get(suffix.lower())
+    if painter is None:
+        title = f"a picture cannot be written as `{suffix}`" if suffix else "the name of a picture needs a suffix"
+        raise ArgumentError(Diagnostic(title, note=f"use {', '.join(PAINTERS)}"))
+    return painter(scene, engine)
+
+
+def draw(scene: Scene, path: str | os.PathLike[str], *, engine: str | None = None) -> Path:
+    """Write the scene to a file, whole or not at all; its suffix says the format."""
+    target = Path(path)
+    content = render(scene, target.suffix, engine=engine)
+    write_whole(target, content)
+    return target
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new one, never a part."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        draft = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            draft.chmod(0o666 & ~_mask())
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as fault:
+        raise ArgumentError(Diagnostic(f"`{target}` cannot be written: {fault.strerror}")) from fault
+
+
+def _mask() -> int:
+    """The permissions that new files go without; the only way to read them is to set them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

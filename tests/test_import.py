@@ -1,0 +1,38 @@
+"""`import dgraph` loads nothing heavy: every part of it waits until it is used."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import dgraph
+
+
+def modules_after(statement):
+    """The top-level modules that a fresh interpreter holds after the statement, beyond those it started with."""
+    code = f"import sys, json; before = set(sys.modules); {statement}; print(json.dumps([*set(sys.modules) - before]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+def test_import_loads_only_the_standard_library():
+    loaded = modules_after("import dgraph")
+    assert "dgraph" in loaded
+    assert loaded - {"dgraph"} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("place", ["dgraph.cli", "dgraph.program"])
+def test_the_entry_points_leave_the_heavy_libraries_alone(place):
+    assert not modules_after(f"import {place}") & {"numba", "llvmlite", "scipy", "matplotlib", "wasmtime"}
+
+
+def test_every_public_name_can_be_had():
+    for name in dgraph.__all__:
+        assert getattr(dgraph, name) is not None
+        assert name in dir(dgraph)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'dgraph' has no attribute 'lode'"):
+        dgraph.lode  # noqa: B018
