@@ -33,7 +33,8 @@ PI_PARTS = {
 LARGE = {"f32": 1.0e5, "f64": 1.0e9}
 # Loops over f32 run in 16, 8 or 4 lanes, by the machine's registers and by what else the loop holds.
 VECTOR_LANES = {"f32": (16, 8, 4), "f64": (16, 8, 4, 2)}
-HALF_PI = 1.5707963267948966
+PI = 3.141592653589793
+HALF_PI = PI / 2.0
 
 
 def subtract_multiple(x: Value, whole: Value, scale: float) -> Value:
@@ -57,7 +58,7 @@ def with_parity(n: Value, y: Value) -> Value:
 def small_sine(x: Value) -> Value:
     """Sine where the multiple of pi is small."""
     rounder = FORMAT[x.type].rounder
-    shifted = fma(x, 1.0 / 3.141592653589793, rounder)
+    shifted = fma(x, 1.0 / PI, rounder)
     r = subtract_multiple(x, shifted - rounder, 1.0)
     y = with_parity(shifted.bits(), half_wave(r))
     return select(x.equals(0.0), x, y)
@@ -66,8 +67,7 @@ def small_sine(x: Value) -> Value:
 def small_cosine(x: Value) -> Value:
     """Cosine where the multiple is small: sine of what lies beyond an odd multiple of pi / 2."""
     rounder = FORMAT[x.type].rounder
-    shifted = fma(absolute(x), 1.0 / 3.141592653589793, rounder - 0.5)
-    shifted = shifted + 0.0
+    shifted = fma(absolute(x), 1.0 / PI, -0.5) + rounder
     whole = shifted - rounder
     r = subtract_multiple(absolute(x), whole * 2.0 + 1.0, 0.5)
     return with_parity(shifted.bits() + 1, half_wave(r))
@@ -76,7 +76,7 @@ def small_cosine(x: Value) -> Value:
 def small_tangent(x: Value) -> Value:
     """Tangent where the multiple is small: a polynomial below pi / 4, the negative reciprocal above."""
     rounder = FORMAT[x.type].rounder
-    shifted = fma(x, 2.0 / 3.141592653589793, rounder)
+    shifted = fma(x, 2.0 / PI, rounder)
     r = subtract_multiple(x, shifted - rounder, 0.5)
     square = r * r
     y = fma(horner(square, coefficients.TAN[x.type]) * square, r, r)
@@ -139,8 +139,7 @@ def atan2(y: Value, x: Value) -> Value:
     square = ratio * ratio
     angle = fma(horner(square, coefficients.ATAN[x.type]) * square, ratio, ratio)
     angle = select(is_steep, HALF_PI - angle, angle)
-    is_behind = (x.bits() < 0) if x.lanes == 1 else (x.bits() < 0)
-    angle = select(is_behind, 3.141592653589793 - angle, angle)
+    angle = select(x.bits() < 0, PI - angle, angle)
     angle = select(x.differs(x) | y.differs(y), float("nan"), angle)
     return copysign(angle, y)
 
@@ -169,5 +168,5 @@ def acos(x: Value) -> Value:
     square = select(is_steep, (1.0 - size) * 0.5, size * size)
     angle = arc_sine_series(select(is_steep, square_root(square), size), square)
     doubled = angle * 2.0
-    steep = select(x < 0.0, 3.141592653589793 - doubled, doubled)
+    steep = select(x < 0.0, PI - doubled, doubled)
     return select(is_steep, steep, HALF_PI - copysign(angle, x))

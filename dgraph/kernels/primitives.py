@@ -67,7 +67,7 @@ class Primitive:
     def _ask_for_vectors(self, module: Any, function: Any, lanes: int) -> None:
         # llvmlite refuses attributes that it does not know, so they are added to the underlying set.
         set.update(function.attributes, ("noinline", "willreturn", "memory(none)"))
-        function.linkage = "linkonce_odr"
+        function.linkage = "weak_odr"
         if lanes > 1:
             return
         arguments = "v" * len(self.operands)

@@ -7,7 +7,6 @@ sets a fast-math flag: what is written is what is computed, in that order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -185,7 +184,8 @@ class Value:
 def select(condition: Value, chosen: Value | float, otherwise: Value | float) -> Value:
     """`chosen` where the condition holds, else `otherwise`; at least one of them is a value."""
     pattern = chosen if isinstance(chosen, Value) else otherwise
-    assert isinstance(pattern, Value)
+    if not isinstance(pattern, Value):
+        raise TypeError("select needs a value to know the type of its constants")
     left, right = pattern.lift(chosen), pattern.lift(otherwise)
     return pattern.make(pattern.builder.select(condition.llvm, left.llvm, right.llvm))
 
@@ -267,5 +267,3 @@ def call_library(name: str, *operands: Value) -> Value:
         result = builder.insert_element(result, builder.call(function, entries), index)
     return first.make(result)
 
-
-Emit = Callable[..., Value | None]

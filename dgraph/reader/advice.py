@@ -1,4 +1,4 @@
-"""The table of known mistakes (`grammar/mistakes.toml`), filed by the parser state and token at which each one fails."""
+"""The table of known mistakes (`grammar/mistakes.toml`), filed by the parser state and token where each one fails."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from textwrap import indent
+from typing import Any
 
 from lark import Lark
 from lark.exceptions import UnexpectedToken
+from lark.parsers.lalr_analysis import Shift
 
 from dgraph.errors import Source
 from dgraph.reader.files import grammar_text
@@ -27,6 +29,7 @@ class Mistake:
     at: str = ""
     mark: str = ""
     anywhere: bool = False
+    outside: bool = False
     character: bool = False
     samples: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
@@ -42,15 +45,16 @@ class Mistake:
         row, _ = source.position(start)
         line, first = source.line(row), source.line_starts[row - 1]
         found: dict[str, str] = {}
-        for pattern, text in ((self.line, line.strip()), (self.at, line[start - first :])):
+        for name, pattern, text in (
+            ("line", self.line, line.strip()),
+            ("before", rf".*?(?P<before>{self.before})\Z", line[: start - first]),
+            ("at", self.at, line[start - first :]),
+        ):
             match = re.match(pattern, text)
             if match is None:
                 return None
-            found |= {name: word for name, word in match.groupdict().items() if word}
-        match = re.search(f"(?:{self.before})$", line[: start - first])
-        if match is None:
-            return None
-        return found | {"before": match[0]}
+            found |= {name: match[0]} | {group: word for group, word in match.groupdict().items() if word is not None}
+        return found
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,18 @@ class Table:
     mistakes: tuple[Mistake, ...]
     filed: dict[tuple[int, str], frozenset[int]]
 
-    def find(self, source: Source, start: int, key: tuple[int, str] | None) -> tuple[Mistake, dict[str, str]] | None:
-        """The first mistake in the order of the file that fits a place, and what its patterns found there."""
+    def find(
+        self, source: Source, start: int, key: tuple[int, str] | None, *, inside: bool
+    ) -> tuple[Mistake, dict[str, str]] | None:
+        """The first mistake in the order of the file that fits a place, and what its patterns found there.
+
+        A place is known by its parser state and token (none for a character), and whether it is inside brackets.
+        """
         here = self.filed.get(key, frozenset()) if key else frozenset[int]()
         for number, mistake in enumerate(self.mistakes):
-            if mistake.character != (key is None) or not (mistake.anywhere or mistake.character or number in here):
+            if mistake.character != (key is None) or (mistake.outside and inside):
+                continue
+            if not (mistake.anywhere or mistake.character or number in here):
                 continue
             found = mistake.met(source, start)
             if found is not None:
@@ -75,10 +86,13 @@ class Table:
 @cache
 def mistakes() -> tuple[Mistake, ...]:
     """The entries of `grammar/mistakes.toml`."""
-    return tuple(
-        Mistake(**{name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()})
-        for entry in tomllib.loads(grammar_text("mistakes.toml"))["mistake"]
-    )
+    entries = tomllib.loads(grammar_text("mistakes.toml"))["mistake"]
+    return tuple(Mistake(**{name: frozen(value) for name, value in entry.items()}) for entry in entries)
+
+
+def frozen(value: Any) -> Any:
+    """A value of the file, with a tuple for a list."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 @cache
@@ -97,5 +111,17 @@ def table(reader: Lark) -> Table:
 
 
 def key(fault: UnexpectedToken) -> tuple[int, str]:
-    """Under what a failure is filed: the state of the parser and the token it could not take."""
-    return fault.state.position, fault.token.type
+    """Under what a failure is filed: the state of the parser and the token it could not take.
+
+    The state is that after all reductions to which there is no alternative, whatever follows; so it does not depend
+    on how the last complete part was written.
+    """
+    table = fault.state.parse_conf.states
+    stack: list[int] = list(fault.state.state_stack)
+    while len(actions := set(table[stack[-1]].values())) == 1:
+        action, rule = actions.pop()
+        if action is Shift:
+            break
+        del stack[len(stack) - len(rule.expansion) :]
+        stack.append(table[stack[-1]][rule.origin.name][1])
+    return stack[-1], fault.token.type

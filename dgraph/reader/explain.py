@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lark import Lark, Token
 from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
-from lark.grammar import TerminalDef
+from lark.lexer import TerminalDef
 
 from dgraph.errors import Diagnostic, Label, Source, Span
 from dgraph.reader import layout
@@ -51,6 +51,11 @@ class Stop:
     before: tuple[Token, ...]
 
     @property
+    def row(self) -> int:
+        """The one-based line of the place."""
+        return self.source.position(self.start)[0]
+
+    @property
     def opener(self) -> Token | None:
         """The innermost bracket still open."""
         opened: list[Token] = []
@@ -76,7 +81,7 @@ def explain_layout(source: Source, fault: LayoutError) -> Diagnostic:
 def explain(reader: Lark, source: Source, text: str, fault: UnexpectedInput) -> tuple[Diagnostic, int]:
     """The diagnostic of any other failure, and the offset at which the parser stopped."""
     if isinstance(fault, UnexpectedCharacters):
-        at = fault.pos_in_stream
+        at = fault.pos_in_stream or 0
         return explain_character(reader, source, at), at
     if not isinstance(fault, UnexpectedToken):
         raise fault
@@ -90,10 +95,11 @@ def explain_token(reader: Lark, stop: Stop, fault: UnexpectedToken) -> Diagnosti
     word = quoted(token)
     opener = stop.opener
     if opener is not None and left_open(stop, opener):
-        return explain_layout(stop.source, layout.never_closed(opener, stop.start, stop.stop, f"still open at {word}"))
+        place = marked(stop, "word", {"before": ""})
+        return explain_layout(stop.source, layout.never_closed(opener, *place, "still open here"))
     if accepts == {"_INDENT"}:
         return missing_block(stop)
-    advice = table(reader).find(stop.source, stop.start, key(fault))
+    advice = table(reader).find(stop.source, stop.start, key(fault), inside=opener is not None)
     if advice is not None:
         return advised(stop, word, *advice)
     if token.type == "_INDENT":
@@ -114,7 +120,7 @@ def explain_character(reader: Lark, source: Source, at: int) -> Diagnostic:
     """The diagnostic of a character with which no word of the language begins."""
     character = source.text[at]
     stop = Stop(source, at, at + 1, ())
-    advice = table(reader).find(source, at, None)
+    advice = table(reader).find(source, at, None, inside=False)
     if advice is not None:
         return advised(stop, f"`{character}`", *advice)
     code = f"U+{ord(character):04X}"
@@ -124,26 +130,32 @@ def explain_character(reader: Lark, source: Source, at: int) -> Diagnostic:
 
 def advised(stop: Stop, word: str, mistake: Mistake, found: dict[str, str]) -> Diagnostic:
     """The diagnostic that a known mistake asks for, with the words found put in."""
-    row, _ = stop.source.position(stop.start)
-    first, line = stop.source.line_starts[row - 1], stop.source.line(row)
-    margin = first + len(line) - len(line.lstrip())
-    start, end_ = stop.start, stop.stop
-    if mistake.mark == "word":
-        start = margin
-        end_ = margin + len(re.match(r"\w*", line.lstrip())[0])  # type: ignore[index]
-    elif mistake.mark == "line":
-        start, end_ = margin, first + len(line.rstrip())
-    elif mistake.mark == "before":
-        start -= len(found["before"])
-    elif mistake.mark == "at":
-        end_ = start + len(re.match(mistake.at, line[start - first :])[0])  # type: ignore[index]
     words = found | {"token": word.strip("`")}
 
     def fill(text: str) -> str:
         return re.sub(r"<(\w+)>", lambda match: words.get(match[1], match[0]), text)
 
-    place = Span(stop.source, start, max(start, end_))
+    place = Span(stop.source, *marked(stop, mistake.mark, found))
     return Diagnostic(fill(mistake.title), (Label(place, fill(mistake.label)),), fill(mistake.note))
+
+
+def marked(stop: Stop, mark: str, found: dict[str, str]) -> tuple[int, int]:
+    """What to underline, by the `mark` of a mistake."""
+    line = stop.source.line(stop.row)
+    first = stop.source.line_starts[stop.row - 1]
+    left = stop.start - len(found["before"])
+    if mark == "word":
+        word = re.compile(r"\w*").match(line, margin(line))
+        return first + margin(line), first + (word.end() if word else 0)
+    if mark == "line":
+        return first + margin(line), first + len(line.rstrip())
+    if mark == "before":
+        return left, stop.stop
+    if mark == "left" and found["before"].strip():
+        return left, left + len(found["before"].rstrip())
+    if mark == "at":
+        return stop.start, stop.start + len(found["at"])
+    return stop.start, stop.stop
 
 
 def missing_block(stop: Stop) -> Diagnostic:
@@ -159,13 +171,16 @@ def missing_block(stop: Stop) -> Diagnostic:
 
 def left_open(stop: Stop, opener: Token) -> bool:
     """Whether the line at which the parser stopped looks like a new statement, and so a bracket was forgotten."""
-    row, column = stop.source.position(begin(opener))
-    here, _ = stop.source.position(stop.start)
-    if here <= row:
+    row, _ = stop.source.position(begin(opener))
+    if stop.row <= row:
         return False
-    margin = len(stop.source.line(row)) - len(stop.source.line(row).lstrip())
-    line = stop.source.line(here)
-    return len(line) - len(line.lstrip()) <= margin and line.strip()[:1] not in (")", "]")
+    line = stop.source.line(stop.row)
+    return margin(line) <= margin(stop.source.line(row)) and line.strip()[:1] not in (")", "]")
+
+
+def margin(line: str) -> int:
+    """How far a line is indented."""
+    return len(line) - len(line.lstrip())
 
 
 def stopped(reader: Lark, source: Source, text: str, token: Token) -> Stop:
@@ -184,7 +199,8 @@ def stopped(reader: Lark, source: Source, text: str, token: Token) -> Stop:
     size = len(source.text)
     if token.type == "_INDENT":
         start = end(token)
-        stop = start + len(re.match(r"\w+|.?", text[start:])[0])  # type: ignore[index]
+        word = re.compile(r"\w+|.").match(text, start)
+        stop = word.end() if word else start
     elif token.type in UNSEEN:
         start = end(before[-1]) if before else 0
         stop = start + 1

@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
-from lark.load_grammar import FromPackageLoader
 
 from dgraph.errors import Diagnostic, ParseError, Source
 from dgraph.reader import layout
@@ -26,8 +25,11 @@ RESTART = re.compile(
 
 # Nodes that stand for no nesting of their own: lists of parts, and the wrappers of one part.
 FLAT = frozenset(
-    "module suite arguments keyword subscripts at signature formals formal dims indices over_range guard "
-    "annotations annotation targets place bind result constant field".split()
+    {
+        *("module", "constant", "field", "signature", "formals", "formal", "dims", "annotations", "annotation"),
+        *("suite", "place", "targets", "bind", "result", "at"),
+        *("arguments", "keyword", "subscripts", "indices", "over_range", "guard"),
+    }
 )
 
 
@@ -52,7 +54,7 @@ def build(grammar: str, start: str, *, strict: bool = False) -> Lark:
     )
 
 
-def import_grammar(base: object, name: str) -> tuple[str, str]:
+def import_grammar(_base: object, name: str) -> tuple[str, str]:
     """The text of a grammar that another one imports parts of."""
     if name not in {"dg.lark", "graph.lark", "rules.lark"}:
         raise OSError(f"no grammar is called {name}")
@@ -80,7 +82,7 @@ def parse(grammar: str, start: str, text: str, path: str) -> tuple[Source, Tree[
             if found:
                 break
             check_depth(source, tree)
-            return source, unprefixed(tree)
+            return source, tree if grammar == "dg.lark" else unprefixed(tree)
         restart = next_item(source.text, restart, reached) if start == "module" else None
     raise ParseError(*found)
 

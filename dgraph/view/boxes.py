@@ -68,6 +68,15 @@ def slot_offset(box: Box, slot: int) -> float:
     return box.width * (slot + 0.5) / box.slots
 
 
+def across(start: Point, start_width: float, end: Point, end_width: float) -> tuple[Point, ...]:
+    """A curve from the side of one box to the facing side of another, given their centres and widths."""
+    sign = 1.0 if start[0] <= end[0] else -1.0
+    leave = (start[0] + sign * start_width / 2, start[1])
+    meet = (end[0] - sign * end_width / 2, end[1])
+    reach = sign * max(abs(meet[0] - leave[0]) / 2, 18.0)
+    return leave, (leave[0] + reach, leave[1]), (meet[0] - reach, meet[1]), meet
+
+
 def end_points(problem: Problem, centres: tuple[Point, ...], link: Link) -> tuple[Point, Point]:
     """Where a link leaves its tail and meets its head."""
     (tail, head), (tail_at, head_at) = (

@@ -22,7 +22,7 @@ def digest(value: object) -> str:
     if array.size == 0:
         return f"[{_shape(array)}] empty"
     if array.ndim == 1 and array.size <= _FULL:
-        return f"[{', '.join(_scalar(entry) for entry in array)}]"
+        return f"[{', '.join(_short(entry) for entry in array)}]"
     return f"[{_shape(array)}] {_summary(array)}"
 
 
@@ -37,6 +37,10 @@ def _scalar(entry: object) -> str:
     return str(entry)
 
 
+def _short(entry: object) -> str:
+    return f"{entry:.6g}" if isinstance(entry, np.floating) else _scalar(entry)
+
+
 def _summary(array: np.ndarray) -> str:
     if array.dtype == np.bool_:
         return f"true {int(array.sum())} of {array.size}"
@@ -48,7 +52,7 @@ def _summary(array: np.ndarray) -> str:
     if finite.size:
         with np.errstate(over="ignore"):
             norm = float(np.linalg.norm(finite))
-        words = [f"min {finite.min():.4g}", f"mean {finite.mean():.4g}", f"max {finite.max():.4g}", f"norm {norm:.4g}"]
+        words = [f"min {finite.min():.3g}", f"mean {finite.mean():.3g}", f"max {finite.max():.3g}", f"norm {norm:.3g}"]
     for name, count in (("nan", int(np.isnan(wide).sum())), ("inf", int(np.isinf(wide).sum()))):
         if count:
             words.insert(0, f"{name} {count} of {array.size}")

@@ -1,4 +1,4 @@
-"""A scene as DOT text with real clusters and table labels, for people who have Graphviz and want to go on from there."""
+"""A scene as DOT text with real clusters and table labels, for people who go on from there with Graphviz."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PAINTERS: dict[str, Callable[[Scene, str | None], bytes]] = {
 
 
 def render(scene: Scene, suffix: str = ".svg", *, engine: str | None = None) -> bytes:
-    """The scene as the content of a file with this suffix; `engine` is `dot`, `wasi` or `layered`, by default the best."""
+    """The scene as the content of a file with this suffix; `engine` is `dot`, `wasi` or `layered`, else the best."""
     painter = PAINTERS.get(suffix.lower())
     if painter is None:
         title = f"a picture cannot be written as `{suffix}`" if suffix else "the name of a picture needs a suffix"

@@ -1,4 +1,4 @@
-"""Who places the boxes: Graphviz's `dot` where it is installed, Graphviz as WebAssembly where not, own layers at worst."""
+"""Who places the boxes: `dot` where it is installed, Graphviz as WebAssembly where not, own layers at worst."""
 
 from __future__ import annotations
 
@@ -189,7 +189,8 @@ def dot_source(problem: Problem) -> str:
         tail, head = f"b{link.tail}", f"b{link.head}"
         facts = f'color="{number}"'
         if link.level:
-            lines.append(f"{tail}:e -> {head}:w [{facts} minlen=0]")
+            sides = (":e", ":w") if problem.boxes[link.tail].slots or problem.boxes[link.head].slots else ("", "")
+            lines.append(f"{tail}{sides[0]} -> {head}{sides[1]} [{facts} minlen=0]")
             continue
         tail += "" if link.tail_slot is None else f":b{link.tail_slot}:s"
         head += "" if link.head_slot is None else f":t{link.head_slot}:n"

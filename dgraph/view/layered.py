@@ -1,12 +1,13 @@
-"""The built-in engine: layers by longest path, barycentre ordering, curves through the gaps; always there, never stuck."""
+"""The built-in engine: layers by longest path, barycentre ordering, curves through the gaps; it never gets stuck."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
-from dgraph.view.boxes import Box, Link, Point, Problem, Solution, end_points
+from dgraph.view.boxes import Box, Link, Point, Problem, Solution, across, end_points
 
 _GAP_X = 20.0
 _GAP_Y = 30.0
@@ -23,7 +24,7 @@ class Layered:
         """What to call it in messages."""
         return "layered"
 
-    def solve(self, problems: list[Problem], seconds: float) -> list[Solution]:  # noqa: ARG002 (it needs no limit)
+    def solve(self, problems: list[Problem], seconds: float) -> list[Solution]:
         """Place the boxes of each problem."""
         return [_solve(problem) for problem in problems]
 
@@ -77,16 +78,17 @@ def _acyclic(problem: Problem) -> list[Link]:
         state[start] = 1
         while stack:
             box, links = stack[-1]
-            link = next(links, None)
-            if link is None:
-                state[box] = 2
-                stack.pop()
-            elif state[link.head] != 1:
+            for link in links:
+                if state[link.head] == 1:
+                    continue
                 kept.append(link)
                 if not state[link.head]:
                     state[link.head] = 1
                     stack.append((link.head, iter(leaving[link.head])))
-        state[start] = 2
+                    break
+            else:
+                state[box] = 2
+                stack.pop()
     return kept
 
 
@@ -146,14 +148,14 @@ class _Grid:
             for box in layer:
                 self.y[box] = top + tallest / 2
             top += tallest + _GAP_Y + 2.0 * len(layer) ** 0.5
-            self._pack(layer, {box: 0.0 for box in layer})
+            self._pack(layer, dict.fromkeys(layer, 0.0))
         for sweep in range(_SWEEPS):
             near = self.above if sweep % 2 == 0 else self.below
             for layer in self.layers if sweep % 2 == 0 else reversed(self.layers):
                 self._pack(layer, {box: _mean((self.x[other] for other in near[box]), self.x[box]) for box in layer})
 
     def _pack(self, layer: list[int], wish: dict[int, float]) -> None:
-        """Nearest legal places to the wished ones: runs of boxes that would overlap move as one (isotonic regression)."""
+        """Nearest legal places to the wished ones: runs that would overlap move as one (isotonic regression)."""
         shift, runs = 0.0, list[list[float]]()
         offset: list[float] = []
         for at, box in enumerate(layer):
@@ -175,10 +177,17 @@ class _Grid:
         centres = tuple((self.x[box], self.y[box]) for box in range(count))
         curves = []
         for link, bends in zip(self.problem.links, self.bends, strict=True):
-            start, end = end_points(self.problem, centres, link)
-            stops = [start, *((self.x[bend], self.y[bend]) for bend in bends), end]
-            curves.append(self._loop(link, centres) if link.tail == link.head else smooth(stops))
+            curves.append(self._curve(link, bends, centres))
         return Solution(centres, tuple(curves))
+
+    def _curve(self, link: Link, bends: list[int], centres: tuple[Point, ...]) -> tuple[Point, ...]:
+        if link.tail == link.head:
+            return self._loop(link, centres)
+        if link.level and self.ranks[link.tail] == self.ranks[link.head]:
+            widths = (self.boxes[link.tail].width, self.boxes[link.head].width)
+            return across(centres[link.tail], widths[0], centres[link.head], widths[1])
+        start, end = end_points(self.problem, centres, link)
+        return smooth([start, *((self.x[bend], self.y[bend]) for bend in bends), end])
 
     def _loop(self, link: Link, centres: tuple[Point, ...]) -> tuple[Point, ...]:
         box, (x, y) = self.boxes[link.tail], centres[link.tail]
@@ -191,7 +200,7 @@ class _Grid:
 def smooth(stops: list[Point]) -> tuple[Point, ...]:
     """A chain of cubic curves through the stops, upright at each of them."""
     points = [stops[0]]
-    for (x0, y0), (x1, y1) in zip(stops, stops[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(stops):
         middle = (y0 + y1) / 2
         points += [(x0, middle), (x1, middle), (x1, y1)]
     return tuple(points)

@@ -1,4 +1,4 @@
-"""Where everything goes: each region is laid out alone, innermost first, and is then one box in the region around it."""
+"""Where everything goes: each region is laid out alone, innermost first, then is one box in the region around it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dgraph.view.boxes import Box, Engine, EngineFailed, Link, Point, Problem, Solution, end_points, slot_offset
+from dgraph.view.boxes import Box, Engine, EngineFailed, Link, Point, Problem, Solution, across, end_points, slot_offset
 from dgraph.view.engines import chosen
 from dgraph.view.layered import smooth
 from dgraph.view.scene import TOP, Edge, Scene
@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of all nodes and regions, one chain of cubic curves per edge (in the order of the scene), and who did it."""
+    """Places of all nodes and regions, a chain of cubic curves per edge (in the order of the scene), and who did it."""
 
     width: float
     height: float
@@ -137,7 +137,7 @@ class _Work:
         key = f"{edge.tail} {edge.kind} {upper == edge.tail}"
         if edge.kind == "saved":
             ends = ((*up, upper)[shared], (*down, lower)[shared])
-            return [_Piece(meeting, key, _End(ends[0]), _End(ends[1]), level=True)]
+            return [_Piece(meeting, "saved", _End(ends[0]), _End(ends[1]), level=True)]
         pieces, at = [], _End(upper)
         for region in reversed(up[shared:]):
             pieces.append(_Piece(region, key, at, _End(port=self._port(region, "bottom", key))))
@@ -165,13 +165,8 @@ class _Work:
         number |= {port: len(plan.items) + at for at, port in enumerate(plan.ports)}
         links = []
         for piece in plan.pieces:
-            links.append(
-                Link(
-                    *(number[end.item or end.port or ""] for end in (piece.tail, piece.head)),
-                    *(self._slot(end) for end in (piece.tail, piece.head)),
-                    level=piece.level,
-                )
-            )
+            tail, head = (number[end.item or end.port or ""] for end in (piece.tail, piece.head))
+            links.append(Link(tail, head, self._slot(piece.tail), self._slot(piece.head), piece.level))
         return Problem(tuple(boxes), tuple(links))
 
     def _box(self, item: str) -> Box:
@@ -218,7 +213,7 @@ class _Work:
             (x - box.width / 2, y - box.height / 2) for box, (x, y) in zip(problem.boxes, solution.centres, strict=True)
         ]
         far = [(x + box.width, y + box.height) for box, (x, y) in zip(problem.boxes, corners, strict=True)]
-        bends = [point for piece, curve in curves.items() if not piece.level for point in curve]
+        bends = [point for curve in curves.values() for point in curve]
         left = min((x for x, _ in [*corners, *bends]), default=0.0)
         top = min((y for _, y in [*corners, *bends]), default=0.0)
         right = max((x for x, _ in [*far, *bends]), default=0.0)
@@ -278,13 +273,23 @@ class _Work:
     def _curve(self, edge: Edge, route: list[_Piece], frames: dict[str, Frame]) -> tuple[Point, ...]:
         """The whole edge from its tail to its head."""
         if edge.kind == "saved":
-            return _across(frames[edge.tail], frames[edge.head])
+            return self._level_curve(edge, route[0], frames)
         whole: list[Point] = []
         for piece in route:
             home = frames[piece.region]
             points = [_moved(point, (home.x, home.y)) for point in self.plans[piece.region].curves[piece]]
             whole = _joined(whole, self._snapped(piece, points, frames))
         return tuple(reversed(whole)) if self._flipped(edge) else tuple(whole)
+
+    def _level_curve(self, edge: Edge, piece: _Piece, frames: dict[str, Frame]) -> tuple[Point, ...]:
+        """The engine's line between two items of one region, drawn on sideways to nodes that lie deeper in them."""
+        home = frames[piece.region]
+        points = [_moved(point, (home.x, home.y)) for point in self.plans[piece.region].curves[piece]]
+        if edge.tail != piece.tail.item:
+            points = [*_sideways(frames[edge.tail], points[0]), *points[1:]]
+        if edge.head != piece.head.item:
+            points = [*points[:-1], *reversed(_sideways(frames[edge.head], points[-1]))]
+        return tuple(points)
 
     def _snapped(self, piece: _Piece, points: list[Point], frames: dict[str, Frame]) -> list[Point]:
         """The piece with its ends exactly on the slots of the inner regions it meets."""
@@ -312,10 +317,6 @@ def _joined(first: list[Point], second: list[Point]) -> list[Point]:
     return [*first, *second[1:]] if first else second
 
 
-def _across(tail: Frame, head: Frame) -> tuple[Point, ...]:
-    """A curve from the side of one box to the facing side of another."""
-    rightwards = tail.x + tail.width / 2 <= head.x + head.width / 2
-    start = (tail.x + (tail.width if rightwards else 0.0), tail.y + tail.height / 2)
-    end = (head.x + (0.0 if rightwards else head.width), head.y + head.height / 2)
-    reach = max(abs(end[0] - start[0]) / 2, 18.0) * (1 if rightwards else -1)
-    return start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end
+def _sideways(frame: Frame, place: Point) -> tuple[Point, ...]:
+    """A curve from the nearer side of a box to a place."""
+    return across((frame.x + frame.width / 2, frame.y + frame.height / 2), frame.width, place, 0.0)

@@ -13,6 +13,7 @@ from dgraph.view.svg import svg_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.patches import Patch
 
 _ZOOM = 2.0
 _MOST_PIXELS = 64e6
@@ -78,19 +79,8 @@ def _artist(shape: Rectangle | Polygon | Curve | Text, scale: float, order: int)
     from matplotlib.path import Path as Outline
     from matplotlib.text import Text as Words
 
+    patch: patches.Patch
     match shape:
-        case Rectangle():
-            rounded = patches.BoxStyle("round", pad=0.0, rounding_size=shape.radius or 1e-6)
-            corner, size = (shape.x, shape.y), (shape.width, shape.height)
-            return patches.FancyBboxPatch(
-                corner, *size, boxstyle=rounded, facecolor=shape.fill, zorder=order, **_pen(shape.stroke, scale)
-            )
-        case Polygon():
-            return patches.Polygon(shape.points, facecolor=shape.fill, zorder=order, **_pen(shape.stroke, scale))
-        case Curve():
-            codes = [Outline.MOVETO, *[Outline.CURVE4] * (len(shape.points) - 1)]
-            outline = Outline(list(shape.points), codes)
-            return patches.PathPatch(outline, facecolor="none", zorder=order, **_pen(shape.stroke, scale))
         case Text():
             return Words(
                 shape.x,
@@ -106,12 +96,31 @@ def _artist(shape: Rectangle | Polygon | Curve | Text, scale: float, order: int)
                 usetex=False,
                 zorder=order,
             )
+        case Rectangle():
+            corners = f"round,pad=0,rounding_size={shape.radius or 1e-6}"
+            patch = patches.FancyBboxPatch((shape.x, shape.y), shape.width, shape.height, boxstyle=corners)
+            patch.set_facecolor(shape.fill)
+            stroke = shape.stroke
+        case Polygon():
+            patch = patches.Polygon(shape.points)
+            patch.set_facecolor(shape.fill)
+            stroke = shape.stroke
+        case Curve():
+            codes = [Outline.MOVETO, *[Outline.CURVE4] * (len(shape.points) - 1)]
+            patch = patches.PathPatch(Outline(list(shape.points), codes), facecolor="none")
+            stroke = shape.stroke
+    patch.set_zorder(order)
+    _set_pen(patch, stroke, scale)
+    return patch
 
 
-def _pen(stroke: Stroke | None, scale: float) -> dict[str, object]:
+def _set_pen(patch: Patch, stroke: Stroke | None, scale: float) -> None:
     """Matplotlib's words for a stroke; its dashes are in units of the line width."""
     if stroke is None:
-        return {"edgecolor": "none", "linewidth": 0.0}
+        patch.set_edgecolor("none")
+        return
     width = stroke.width * scale
-    dash = (0.0, tuple(part * scale / width for part in stroke.dash)) if stroke.dash else "solid"
-    return {"edgecolor": stroke.colour, "linewidth": width, "linestyle": dash, "capstyle": "butt"}
+    patch.set_edgecolor(stroke.colour)
+    patch.set_linewidth(width)
+    if stroke.dash:
+        patch.set_linestyle((0.0, tuple(part * scale / width for part in stroke.dash)))

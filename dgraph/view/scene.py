@@ -71,7 +71,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: a tree of regions, the nodes in them, the edges between nodes, and lines of text under the title."""
+    """What is drawn: a tree of regions, the nodes in them, the edges between, and lines of text under the title."""
 
     title: str
     regions: tuple[RegionBox, ...] = ()
@@ -112,7 +112,7 @@ class Scene:
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
         """For every region, the nodes and then the regions directly in it."""
-        inside: dict[str, list[str]] = {TOP: []} | {region.id: [] for region in self.regions}
+        inside: dict[str, list[str]] = {region: [] for region in (TOP, *self.region_by_id)}
         for node in self.nodes:
             inside[node.region].append(node.id)
         for region in self.regions:

@@ -66,7 +66,7 @@ CLUSTER: dict[RegionKind, tuple[str, Stroke]] = {
 LINE: dict[EdgeKind, Stroke] = {
     "data": Stroke("#40474e", 1.1),
     "carry": Stroke("#b8860b", 1.3, (5.0, 3.0)),
-    "saved": Stroke("#8e7cc3", 1.0, (1.5, 2.5)),
+    "saved": Stroke("#6f42c1", 1.2, (1.5, 2.5)),
     "control": Stroke("#5c8a4a", 1.1, (3.0, 2.0)),
 }
 """How an edge of each kind is drawn."""

@@ -1,0 +1,366 @@
+"""Unzip: every node of a region with tangents becomes purely primal or purely linear, in nested regions too.
+
+A loop is cut into a primal loop that keeps a tape of what the linear half reads, and a linear loop that walks it; a
+`while` becomes a `while` and a linear `for` over its trips. A choice hands its residuals over as results. An index
+space keeps nothing: its linear half runs the point again. Captures, the loop index, walked values and what follows
+cheaply from them are never taped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dgraph.ir.dead_code import has_check, remove_dead_code
+from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.hoist import split_invariant
+from dgraph.ir.op import OPS
+from dgraph.ops.control import For
+from dgraph.ops.elementwise import Elementwise
+from dgraph.types import I64, Array, Tape, ValueType
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The nodes of a region, cut in two. The linear ones read the primal ones, never the other way round."""
+
+    primal: tuple[Node, ...]
+    linear: tuple[Node, ...]
+    values: frozenset[Value]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes in an order that can run."""
+        return self.primal + self.linear
+
+
+def linear_values(nodes: Iterable[Node], inputs: Iterable[Value]) -> frozenset[Value]:
+    """All values that depend on the linear inputs, where every node is purely primal or purely linear."""
+    found = set(inputs)
+    for node in nodes:
+        if any(operand in found for operand in node.operands):
+            found.update(node.results)
+    return frozenset(found)
+
+
+class Unzip:
+    """Cuts regions in two; a region cut before for the same linear inputs is remembered."""
+
+    def __init__(self) -> None:
+        self.done: dict[tuple[Region, tuple[bool, ...]], Halves] = {}
+
+    def halves(self, region: Region, linear: Sequence[bool]) -> Halves:
+        """The two halves of a region whose inputs marked in `linear` are linear."""
+        key = region, tuple(linear)
+        found = self.done.get(key)
+        if found is None:
+            found = self.done[key] = self._cut(region, linear)
+        return found
+
+    def _cut(self, region: Region, linear: Sequence[bool]) -> Halves:
+        values = {value for value, flag in zip(region.inputs, linear, strict=True) if flag}
+        primal: list[Node] = []
+        moved: list[Node] = []
+        for node in region.nodes:
+            if not any(operand in values for operand in node.operands):
+                primal.append(node)
+                continue
+            rule = UNZIP.get(node.op.name)
+            early, late = rule(self, node, values) if rule is not None else ([], node)
+            primal += early
+            moved.append(late)
+            values.update(late.results)
+        return Halves(tuple(primal), tuple(moved), frozenset(values))
+
+    def settle(self, region: Region, linear: list[bool], first: int, count: int) -> tuple[Halves, list[bool]]:
+        """The halves for the least linear inputs that are closed under a step: those from `first` on are the first
+        outputs again."""
+        flags = list(linear)
+        while True:
+            halves = self.halves(region, flags)
+            carried = flags[first : first + count]
+            grown = [
+                flag or output in halves.values for flag, output in zip(carried, region.outputs[:count], strict=True)
+            ]
+            if grown == carried:
+                return halves, flags
+            flags[first : first + count] = grown
+
+
+def _pick(values: Iterable[Value], flags: Iterable[bool], flag: bool) -> list[Value]:
+    return [value for value, own in zip(values, flags, strict=True) if own == flag]
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """What a linear half needs: nodes copied into it, values it is given freely, values that must be kept."""
+
+    copied: tuple[Node, ...]
+    given: Set[Value]
+    residuals: tuple[Value, ...]
+
+
+def _reads(halves: Halves, outputs: Iterable[Value], free: Collection[Value]) -> _Reads:
+    """What the linear nodes and the linear outputs of a region need of its primal half, where the values in `free`
+    are at hand in both."""
+    producers = {result: node for node in halves.primal for result in node.results}
+    copied: set[Node] = set()
+    given: set[Value] = set()
+    residuals: dict[Value, None] = {}
+    again = _Derivable(producers, free)
+
+    def need(value: Value) -> None:
+        if value in halves.values:
+            return
+        if value in free:
+            given.add(value)
+        elif again.holds(value):
+            node = producers[value]
+            if node not in copied:
+                copied.add(node)
+                for operand in node.operands:
+                    need(operand)
+        else:
+            residuals.setdefault(value)
+
+    for node in halves.linear:
+        for operand in node.operands:
+            need(operand)
+    for output in outputs:
+        need(output)
+    return _Reads(tuple(node for node in halves.primal if node in copied), given, tuple(residuals))
+
+
+class _Derivable:
+    """Which values follow from free ones for the price of reading a tape: constants, zeros, integers and truth values
+    computed from indices, entries of free arrays."""
+
+    def __init__(self, producers: Mapping[Value, Node], free: Collection[Value]) -> None:
+        self.producers = producers
+        self.free = free
+        self.known: dict[Value, bool] = {}
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is free or follows cheaply from free values."""
+        if value in self.free:
+            return True
+        found = self.known.get(value)
+        if found is None:
+            node = self.producers.get(value)
+            found = node is not None and self._cheap(node) and all(map(self.holds, node.operands))
+            self.known[value] = found
+        return found
+
+    def _cheap(self, node: Node) -> bool:
+        if node.regions or node.op.effect != "pure":
+            return False
+        if not node.operands or node.op.name == "broadcast":
+            return True
+        type_ = node.results[0].type
+        if not isinstance(type_, Array) or type_.shape:
+            return False
+        return node.op.name == "index" or (isinstance(node.op, Elementwise) and not type_.dtype.is_float)
+
+
+def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], Node]:
+    op: Any = node.op
+    counted = isinstance(op, For)
+    lead = int(counted)
+    body, carries = node.regions[-1], op.carries
+    walks = op.walks if counted else 0
+    flags = [operand in linear for operand in node.operands[lead:]]
+    halves, settled = run.settle(body, [False] * lead + flags, lead, carries)
+    flags = settled[lead:]
+    inputs, operands = body.inputs[lead:], node.operands[lead:]
+    collected = [output in halves.values for output in body.outputs[carries:]]
+    out_flags = [*flags[:carries], *collected]
+    captured = {
+        inner: outer
+        for inner, outer, flag in list(zip(inputs, operands, flags, strict=True))[carries + walks :]
+        if not flag
+    }
+    front, stay, moved = split_invariant(halves.primal, captured)
+    halves = Halves(tuple(stay), halves.linear, halves.values)
+    linear_outputs = _pick(body.outputs, out_flags, True)
+    free = {*body.inputs[:lead], *inputs[carries:], *moved}
+    reads = _reads(halves, linear_outputs, free)
+    tapes = [Value(Tape(value.type), value.name) for value in reads.residuals]
+    kept = [*inputs, *moved], [*operands, *moved.values()], [*flags, *(False for _ in moved)]
+
+    results = node.results[: carries + len(collected)]
+    stacks = op.stacks if counted else 0
+    forward_stacks = stacks - sum(collected[:stacks])
+    forward_tapes = len(collected) - stacks - sum(collected[stacks:]) + len(tapes)
+    forward_facts: dict[str, Any] = {"carries": carries - sum(flags[:carries]), "tapes": forward_tapes}
+    if counted:
+        forward_facts |= {"walks": walks - sum(flags[carries : carries + walks]), "stacks": forward_stacks}
+    own_inputs = _pick(kept[0], kept[2], False)
+    step = Region(
+        (*body.inputs[:lead], *own_inputs),
+        halves.primal,
+        (*_pick(body.outputs, out_flags, False), *reads.residuals),
+    )
+    regions = [step]
+    trips = node.operands[:lead]
+    if not counted:
+        condition = node.regions[0]
+        extra = [Value(value.type, value.name) for value in moved]
+        tested = (*_pick(condition.inputs, flags, False), *extra)
+        regions.insert(0, Region(tested, condition.nodes, condition.outputs))
+        trips = node.results[-1:]
+    forward = replace(
+        node,
+        op=replace(op, **forward_facts),
+        operands=(*node.operands[:lead], *_pick(kept[1], kept[2], False)),
+        results=(*_pick(results, out_flags, False), *tapes, *node.results[len(results) :]),
+        regions=tuple(regions),
+    )
+
+    def chosen(start: int, stop: int) -> list[tuple[Value, Value]]:
+        """Inputs and operands that the linear half has: the linear ones, and the primal ones that it reads."""
+        rows = list(zip(*kept, strict=True))[start:stop]
+        return [(inner, outer) for inner, outer, flag in rows if flag or inner in reads.given]
+
+    walked = [*chosen(carries, carries + walks), *zip(reads.residuals, tapes, strict=True)]
+    captures = chosen(carries + walks, len(kept[0]))
+    start = [(inner, outer) for inner, outer, flag in zip(inputs[:carries], operands, flags, strict=False) if flag]
+    linear_stacks = sum(collected[:stacks])
+    backward_op = For(
+        carries=len(start),
+        walks=len(walked),
+        stacks=linear_stacks,
+        tapes=sum(collected) - linear_stacks,
+        reverse=counted and op.reverse,
+        length=op.length if counted else None,
+        slots=op.slots if counted else None,
+        every=op.every if counted else None,
+        budget=op.budget if counted else None,
+    )
+    pairs = [*start, *walked, *captures]
+    index = body.inputs[0] if counted else Value(Array(I64), "i")
+    late = replace(
+        node,
+        op=backward_op,
+        operands=(*trips, *(outer for _, outer in pairs)),
+        results=tuple(_pick(results, out_flags, True)),
+        regions=(Region((index, *(inner for inner, _ in pairs)), reads.copied + halves.linear, tuple(linear_outputs)),),
+    )
+    return [*front, forward], late
+
+
+def _unzip_space(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], Node]:
+    op: Any = node.op
+    (body,) = node.regions
+    rank, threads, own = len(op.extents), op.accumulators, len(op.buffers)
+    written = threads + own
+    flags = [operand in linear for operand in node.operands]
+    start = [*[False] * rank, *flags[:threads], *[False] * own, *flags[threads:]]
+    halves, settled = run.settle(body, start, rank, written)
+    out_flags = [*settled[rank : rank + written], *(value in halves.values for value in body.outputs[written:])]
+    linear_buffers = tuple(buffer for buffer, flag in zip(op.buffers, out_flags[threads:], strict=False) if flag)
+    primal_buffers = tuple(buffer for buffer, flag in zip(op.buffers, out_flags[threads:], strict=False) if not flag)
+    thread_flags, capture_flags = out_flags[:threads], settled[rank + written :]
+
+    captured = _pick(node.operands[threads:], capture_flags, False)
+    written_inputs, captured_inputs = body.inputs[rank : rank + written], body.inputs[rank + written :]
+    primal_inputs = (
+        *body.inputs[:rank],
+        *_pick(written_inputs, out_flags[:written], False),
+        *_pick(captured_inputs, capture_flags, False),
+    )
+    forward = replace(
+        node,
+        op=replace(op, accumulators=threads - sum(thread_flags), buffers=primal_buffers),
+        operands=(*_pick(node.operands[:threads], thread_flags, False), *captured),
+        results=tuple(_pick(node.results, out_flags, False)),
+        regions=(Region(primal_inputs, halves.primal, tuple(_pick(body.outputs, out_flags, False))),),
+    )
+    again = tuple(node for node in halves.nodes if not has_check(node))
+    whole = Region(body.inputs, again, tuple(_pick(body.outputs, out_flags, True)))
+    inner = remove_dead_code(whole)
+    linear_inputs = (*body.inputs[:rank], *_pick(written_inputs, out_flags[:written], True), *captured_inputs)
+    late = replace(
+        node,
+        op=replace(op, accumulators=sum(thread_flags), buffers=linear_buffers),
+        operands=(*_pick(node.operands[:threads], thread_flags, True), *node.operands[threads:]),
+        results=tuple(_pick(node.results, out_flags, True)),
+        regions=(Region(linear_inputs, inner.nodes, inner.outputs),),
+    )
+    return [forward], late
+
+
+def _slots(reads: Sequence[_Reads]) -> list[tuple[ValueType, list[Value | None]]]:
+    """Places for the residuals of both sides of a choice: only one side runs, so equal types share a place."""
+    slots: list[tuple[ValueType, list[Value | None]]] = []
+    for side, read in enumerate(reads):
+        for value in read.residuals:
+            match = next((held for type_, held in slots if type_ == value.type and held[side] is None), None)
+            if match is None:
+                match = [None] * len(reads)
+                slots.append((value.type, match))
+            match[side] = value
+    return slots
+
+
+def _unzip_if(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], Node]:
+    captures = node.operands[1:]
+    flags = [operand in linear for operand in captures]
+    split = [run.halves(region, flags) for region in node.regions]
+    out_flags = [
+        any(region.outputs[at] in halves.values for region, halves in zip(node.regions, split, strict=True))
+        for at in range(len(node.results))
+    ]
+    reads = [
+        _reads(halves, _pick(region.outputs, out_flags, True), frozenset(region.inputs))
+        for region, halves in zip(node.regions, split, strict=True)
+    ]
+    used = [
+        flag or any(region.inputs[at] in read.given for region, read in zip(node.regions, reads, strict=True))
+        for at, flag in enumerate(flags)
+    ]
+    slots = _slots(reads)
+    primal_regions, linear_regions = [], []
+    for side, (region, halves, read) in enumerate(zip(node.regions, split, reads, strict=True)):
+        missing = [
+            Node(OPS["undefined"](type=type_), (), (Value(type_),))  # type: ignore[call-arg]
+            for type_, held in slots
+            if held[side] is None
+        ]
+        absent = iter(missing)
+        handed = [held[side] or next(absent).result for _, held in slots]
+        outputs = (*_pick(region.outputs, out_flags, False), *handed)
+        primal_regions.append(
+            Region(tuple(_pick(region.inputs, flags, False)), (*halves.primal, *missing), outputs)
+        )
+        received = [held[side] or Value(type_) for type_, held in slots]
+        inputs = (*_pick(region.inputs, used, True), *received)
+        body = read.copied + halves.linear
+        linear_regions.append(Region(inputs, body, tuple(_pick(region.outputs, out_flags, True))))
+    residuals = [
+        Value(type_, next((value.name for value in held if value is not None), "")) for type_, held in slots
+    ]
+    forward = replace(
+        node,
+        operands=(node.operands[0], *_pick(captures, flags, False)),
+        results=(*_pick(node.results, out_flags, False), *residuals),
+        regions=tuple(primal_regions),
+    )
+    late = replace(
+        node,
+        operands=(node.operands[0], *_pick(captures, used, True), *residuals),
+        results=tuple(_pick(node.results, out_flags, True)),
+        regions=tuple(linear_regions),
+    )
+    return [forward], late
+
+
+Rule = Callable[[Unzip, Node, Set[Value]], tuple[list[Node], Node]]
+
+UNZIP: dict[str, Rule] = {
+    "for": _unzip_loop,
+    "while": _unzip_loop,
+    "space": _unzip_space,
+    "if": _unzip_if,
+}
+"""The rule of each region op: the primal nodes and the linear one. Calls are gone: jvp inlines them."""

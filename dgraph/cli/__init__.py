@@ -1,0 +1,114 @@
+"""The command line: `dgraph check | run | grad | train | draw | show | doctor`.
+
+Exit codes: 0 done, 1 a fault in the program, data or arguments (a diagnostic on standard error), 2 wrong usage of the
+command, 3 a fault of dgraph itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from dgraph import __version__
+from dgraph.cli import commands
+from dgraph.errors import DgraphError
+
+SHOW_STAGES = ("tree", "graph", "optimised", "grad", "loops", "numba", "llvm", "cuda", "ptx")
+DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
+    except DgraphError as fault:
+        if options.debug:
+            traceback.print_exc()
+        if getattr(options, "json", False) and options.name == "check":
+            commands.print_check(fault.diagnostics)
+        sys.stderr.write(f"{fault}\n")
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 1
+    except Exception as fault:
+        if options.debug:
+            traceback.print_exc()
+        sys.stderr.write(
+            f"error: a fault of dgraph itself, not of your program: {type(fault).__name__}: {fault}\n"
+            "   = please report it with the program; --debug shows where it happened\n"
+        )
+        return 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dgraph", description="A compiler and visualiser for differentiable programs.")
+    parser.add_argument("--version", action="version", version=f"dgraph {__version__}")
+    commands_of = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = commands_of.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=run)
+        sub.add_argument("--debug", action="store_true", help="show where inside dgraph a fault arose")
+        return sub
+
+    def values(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="JSON, @file.npy, @file.npz:key")
+        sub.add_argument("--seed", type=int, default=0, help="seed of the params' initial values")
+        sub.add_argument("--params", metavar="DIR", help="use the parameters of a training run")
+
+    def target(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("target", metavar="FILE[:FUNC]", help="FUNC defaults to main, else the only @entry")
+
+    def how(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        sub.add_argument("--precision", choices=("f32", "f64"), help="promote all floats")
+
+    def as_json(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+    check = command("check", commands.check, "check types and sizes, then the derivatives of each @entry")
+    target(check)
+    check.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="check at this point")
+    check.add_argument("--seed", type=int, default=0)
+    as_json(check)
+
+    run = command("run", commands.run, "call a function")
+    target(run), values(run), how(run), as_json(run)
+
+    grad = command("grad", commands.grad, "value and derivatives of a function")
+    target(grad), values(grad), how(grad), as_json(grad)
+    grad.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
+    grad.add_argument("--mode", choices=("forward", "reverse"))
+
+    train = command("train", commands.train, "train the @train functions of a program")
+    train.add_argument("target", metavar="FILE")
+    train.add_argument("--data", metavar="PATH", help="an .npz file whose keys are the columns")
+    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override an option of @train")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", metavar="DIR", help="the run folder; default runs/PROGRAM-NUMBER")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    as_json(train)
+
+    draw = command("draw", commands.draw, "draw a stage of a function's graph")
+    target(draw), values(draw)
+    draw.add_argument("--stage", choices=DRAW_STAGES, default="source")
+    draw.add_argument("--wrt", metavar="NAMES", help="for --stage reverse")
+    draw.add_argument("-o", "--output", required=True, metavar="FILE", help=".svg .png .pdf .dot")
+
+    show = command("show", commands.show, "print a stage as text")
+    target(show)
+    show.add_argument("--stage", choices=SHOW_STAGES, default="graph")
+    show.add_argument("--wrt", metavar="NAMES", help="for --stage grad")
+
+    doctor = command("doctor", commands.doctor, "what dgraph found on this machine, and which of it is used")
+    as_json(doctor)
+    return parser

@@ -1,0 +1,169 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dgraph.cli.values import print_json, read_arguments, show_value
+from dgraph.errors import Diagnostic, ScopeError
+from dgraph.program import functions
+from dgraph.program.functions import Function, Program
+
+
+def split_target(text: str) -> tuple[str, str | None]:
+    """FILE and FUNC of `FILE[:FUNC]`."""
+    path, colon, name = text.rpartition(":")
+    if colon and name.isidentifier() and not Path(text).is_file():
+        return path, name
+    return text, None
+
+
+def load_target(options: Namespace) -> tuple[Program, str | None]:
+    """The program of a target, with the parameters asked for, and the function named in it."""
+    path, name = split_target(options.target)
+    program = functions.load(path, seed=getattr(options, "seed", 0))
+    if getattr(options, "params", None):
+        from dgraph.train.folder import load_params
+
+        load_params(program, Path(options.params))
+    return program, name
+
+
+def chosen(program: Program, name: str | None) -> Function:
+    """The function named, else `main`, else the only `@entry`. Raises `ScopeError`."""
+    if name is not None:
+        return program.function(name)
+    found = program.module.functions
+    if "main" in found:
+        return program.function("main")
+    entries = [known for known, item in found.items() if any(note.name == "entry" for note in item.annotations)]
+    if len(entries) == 1:
+        return program.function(entries[0])
+    reason = "no @entry" if not entries else f"{len(entries)} entries ({', '.join(entries)})"
+    note = f"say which: {program.path}:NAME with NAME of {', '.join(found) or 'none'}"
+    raise ScopeError(Diagnostic(f"{program.path} has no function `main` and {reason}", (), note))
+
+
+def names_of(text: str | None) -> tuple[str, ...] | None:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
+
+
+def run(options: Namespace) -> int:
+    """`dgraph run`."""
+    program, name = load_target(options)
+    compiled = functions.compile(chosen(program, name), device=options.device, precision=options.precision)
+    result = compiled(**read_arguments(options.arg))
+    if options.json:
+        print_json({"result": result})
+    else:
+        print(show_value("result", result))
+    return 0
+
+
+def grad(options: Namespace) -> int:
+    """`dgraph grad`."""
+    program, name = load_target(options)
+    function = chosen(program, name)
+    names = names_of(options.wrt) or (first_float_formal(function),)
+    derivative = functions.value_and_grad(function, names, mode=options.mode)
+    compiled = functions.compile(derivative, device=options.device, precision=options.precision)
+    value, slopes = compiled(**read_arguments(options.arg))
+    derivatives = dict(zip(names, slopes, strict=True))
+    if options.json:
+        print_json({"value": value, "derivatives": derivatives})
+        return 0
+    print(show_value("value", value))
+    for known, slope in derivatives.items():
+        print(show_value(f"d value / d {known}", slope))
+    return 0
+
+
+def first_float_formal(function: Function) -> str:
+    """The name of the first formal that holds floats. Raises `ScopeError` if there is none."""
+    from dgraph.types import leaves
+
+    for formal in function.graph.formals:
+        if any(leaf.dtype.is_float for _, leaf in leaves(formal.type)):
+            return formal.name
+    raise ScopeError(Diagnostic(f"{function.recipe} has no float argument to differentiate with respect to"))
+
+
+def check(options: Namespace) -> int:
+    """`dgraph check`."""
+    from dgraph.program.check import check_program
+
+    path, name = split_target(options.target)
+    program = functions.load(path, seed=options.seed)
+    found = check_program(program, name, read_arguments(options.arg), report=None if options.json else print)
+    if options.json:
+        print_check(found)
+    for diagnostic in found:
+        sys.stderr.write(f"{diagnostic.render()}\n")
+    return 1 if any(diagnostic.severity == "error" for diagnostic in found) else 0
+
+
+def print_check(diagnostics: Sequence[Diagnostic]) -> None:
+    """The JSON object of `dgraph check`."""
+    ok = not any(diagnostic.severity == "error" for diagnostic in diagnostics)
+    print_json({"ok": ok, "diagnostics": [diagnostic.to_json() for diagnostic in diagnostics]})
+
+
+def train(options: Namespace) -> int:
+    """`dgraph train`."""
+    from dgraph.train import train_program
+
+    program = functions.load(options.target, seed=options.seed)
+    summary = train_program(
+        program,
+        data=Path(options.data) if options.data else None,
+        settings=options.set,
+        out=Path(options.out) if options.out else None,
+        quiet=options.json,
+    )
+    if options.json:
+        print_json(summary)
+    return 0
+
+
+def draw(options: Namespace) -> int:
+    """`dgraph draw`."""
+    from dgraph.program.pictures import draw_function
+
+    program, name = load_target(options)
+    arguments = read_arguments(options.arg) if options.arg else None
+    draw_function(chosen(program, name), options.output, options.stage, arguments, names_of(options.wrt))
+    print(f"wrote {options.output}")
+    return 0
+
+
+def show(options: Namespace) -> int:
+    """`dgraph show`."""
+    from dgraph.program.show import stage_text
+
+    program, name = load_target(options)
+    if options.stage == "tree":
+        print(stage_text(program, None, "tree"))
+    else:
+        print(stage_text(program, chosen(program, name), options.stage, names_of(options.wrt)))
+    return 0
+
+
+def doctor(options: Namespace) -> int:
+    """`dgraph doctor`."""
+    from dgraph.cli.doctor import findings
+
+    facts: dict[str, Any] = findings()
+    if options.json:
+        print_json(facts)
+        return 0
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        print(f"{key:<{width}}  {value}")
+    return 0
+
+

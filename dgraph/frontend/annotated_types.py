@@ -1,0 +1,476 @@
+"""Types as written: what they stand for, how their generics are solved from arguments, and values brought to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
+from dgraph.frontend import tree as t
+from dgraph.frontend.context import Context
+from dgraph.frontend.modules import Module
+from dgraph.frontend.numbers import Agreement, cast_value, kind_of, require_dtype, spread, to_leaf
+from dgraph.frontend.values import (
+    AliasValue,
+    Binding,
+    Bound,
+    Builtin,
+    Closure,
+    DTypeValue,
+    Extent,
+    Leaf,
+    Literal,
+    ModuleValue,
+    Pending,
+    RecordMaker,
+    RecordValue,
+    ShapeValue,
+    Transformed,
+    TupleValue,
+    TypeValue,
+    describe,
+    type_of,
+)
+from dgraph.sizes import Size, size, solve, variable
+from dgraph.types import DTYPES, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
+from dgraph.types import Extent as ExtentType
+
+KINDS = {"float": ("float",), "int": ("int",), "number": ("float", "int")}
+GENERIC_KINDS = ("size", "shape", "record", *KINDS)
+
+
+# ---- resolving ------------------------------------------------------------------------------------------------------
+
+
+def resolve(ctx: Context, written: t.TypeExpression) -> Type:
+    """The type that a type expression stands for among the names of the context."""
+    if isinstance(written, t.TypeTuple):
+        return Tuple(tuple(resolve(ctx, item) for item in written.items))
+    if isinstance(written, t.TypeFunction):
+        return Function(tuple(resolve(ctx, item) for item in written.formals), resolve(ctx, written.result))
+    assert isinstance(written, t.TypeName)
+    if written.path in (("size",), ("key",)) and written.path[0] not in ctx.names:
+        return _plain(ctx, written)
+    held = _head(ctx, written)
+    if isinstance(held, DTypeValue):
+        if written.outer is not None:
+            raise TypeMismatch.at(written.span, "an array has one list of axes", note="write all axes in one bracket")
+        return Array(held.dtype, shape_of(ctx, written.dims or ()))
+    if isinstance(held, TypeValue):
+        return with_axes(held.type, shape_of(ctx, written.dims or ()))
+    if isinstance(held, RecordMaker):
+        arguments, axes = _split(held.declaration.generics, written)
+        return record_type(ctx, held, type_arguments(ctx, held.declaration.generics, arguments), shape_of(ctx, axes))
+    if isinstance(held, AliasValue):
+        arguments, axes = _split(held.declaration.generics, written)
+        values = type_arguments(ctx, held.declaration.generics, arguments)
+        with ctx.within(held.module, _bindings(held.declaration.generics, values)):
+            inner = resolve(ctx, held.declaration.type)
+        return with_axes(inner, shape_of(ctx, axes))
+    raise TypeMismatch.at(written.span, f"`{'.'.join(written.path)}` is not a type", f"this is {describe(held)}")
+
+
+def _plain(ctx: Context, written: t.TypeName) -> Type:
+    """`size` and `key`, which are words of the type language only."""
+    if written.path[0] == "key":
+        return Array(DTYPES["key"], shape_of(ctx, written.dims or ()))
+    if written.dims is not None:
+        raise TypeMismatch.at(written.span, "a size has no axes", note="write `i64[n]` for an array of integers")
+    return ExtentType()
+
+
+def _head(ctx: Context, written: t.TypeName) -> Bound:
+    """What the path of a type names."""
+    held = ctx.lookup(written.path[0], written.span).value
+    for name in written.path[1:]:
+        if not isinstance(held, ModuleValue):
+            raise ScopeError.at(written.span, f"`{'.'.join(written.path)}` is not a type")
+        entry = held.module.names.get(name)
+        if entry is None:
+            raise ScopeError.at(written.span, f"the module `{held.module.name}` has no `{name}`")
+        held = ctx.entry(entry, written.span)
+    return held
+
+
+def _split(
+    generics: Sequence[t.Generic], written: t.TypeName
+) -> tuple[Sequence[t.Expression | t.Splice], Sequence[t.Expression | t.Splice]]:
+    """Arguments and outer axes: without generics the only bracket holds the outer axes."""
+    if generics:
+        if written.dims is None:
+            names = ", ".join(generic.name for generic in generics)
+            name = ".".join(written.path)
+            raise TypeMismatch.at(written.span, f"`{name}` needs its sizes", note=f"write `{name}[{names}]`")
+        return written.dims, written.outer or ()
+    if written.outer is not None:
+        raise TypeMismatch.at(written.span, f"`{'.'.join(written.path)}` takes no sizes of its own")
+    return (), written.dims or ()
+
+
+def shape_of(ctx: Context, dims: Sequence[t.Expression | t.Splice]) -> Shape:
+    """The sizes of a list of dimensions."""
+    out: list[Size] = []
+    for dim in dims:
+        if isinstance(dim, t.Splice):
+            held = ctx.lookup(dim.name, dim.span).value
+            if not isinstance(held, ShapeValue):
+                raise TypeMismatch.at(dim.span, f"`{dim.name}` is not a shape", f"this is {describe(held)}")
+            out.extend(held.shape)
+        else:
+            out.append(dim_size(ctx, dim))
+    return tuple(out)
+
+
+def dim_size(ctx: Context, dim: t.Expression) -> Size:
+    """A dimension as a size."""
+    held = ctx.evaluate(dim)
+    if isinstance(held, Extent):
+        return held.size
+    if isinstance(held, Literal) and type(held.value) is int:
+        if held.value < 0:
+            raise SizeMismatch.at(dim.span, "a size is never negative", str(held.value))
+        return size(held.value)
+    note = "a size is made of literals, size variables and formals of type `size`"
+    raise TypeMismatch.at(dim.span, "a size is wanted here", f"this is {describe(held)}", note=note)
+
+
+def as_type(dim: t.Expression | t.Splice) -> t.TypeExpression:
+    """An argument of a record read as a type: the grammar reads `Mlp[784]` inside brackets as an expression."""
+    subscripts: tuple[t.Expression, ...] | None = None
+    node: t.Node = dim
+    if isinstance(node, t.Index):
+        node, subscripts = node.base, node.subscripts
+    path: list[str] = []
+    while isinstance(node, t.Member):
+        path.insert(0, node.name)
+        node = node.base
+    if not isinstance(node, t.Name):
+        raise TypeMismatch.at(dim.span, "a type is wanted here")
+    return t.TypeName(dim.span, (node.name, *path), subscripts, None)
+
+
+def type_arguments(
+    ctx: Context, generics: Sequence[t.Generic], dims: Sequence[t.Expression | t.Splice]
+) -> tuple[object, ...]:
+    """The arguments of a record or alias, one per generic: a Size, a Shape, a DType or a Type."""
+    shapes = [at for at, generic in enumerate(generics) if generic.kind == "shape"]
+    out: list[object] = []
+    rest = list(dims)
+    for at, generic in enumerate(generics):
+        later = len(generics) - at - 1
+        if shapes and at == shapes[0]:
+            taken, rest = rest[: len(rest) - later], rest[len(rest) - later :]
+            out.append(shape_of(ctx, taken))
+            continue
+        if not rest:
+            raise TypeMismatch.at(generic.span, f"no size is given for `{generic.name}`")
+        first, rest = rest[0], rest[1:]
+        if generic.kind == "size":
+            out.extend([dim_size(ctx, first)] if not isinstance(first, t.Splice) else shape_of(ctx, [first]))
+        else:
+            found = resolve(ctx, as_type(first))
+            out.append(found.dtype if generic.kind in KINDS and isinstance(found, Array) else found)
+    if rest or len(out) != len(generics):
+        raise TypeMismatch.at(rest[0].span if rest else dims[0].span, f"{len(generics)} sizes belong here")
+    return tuple(out)
+
+
+def generic_value(argument: object) -> Bound:
+    """A solved generic as a bound value."""
+    if isinstance(argument, Size):
+        return Extent(argument)
+    if isinstance(argument, DType):
+        return DTypeValue(argument)
+    if isinstance(argument, tuple):
+        return ShapeValue(argument)
+    assert isinstance(argument, Array | ExtentType | Tuple | Record | Function)
+    return TypeValue(argument)
+
+
+def _bindings(generics: Sequence[t.Generic], arguments: Sequence[object]) -> dict[str, Binding]:
+    return {
+        generic.name: Binding(generic_value(argument), generic.span)
+        for generic, argument in zip(generics, arguments, strict=True)
+    }
+
+
+def record_type(ctx: Context, maker: RecordMaker, arguments: tuple[object, ...], axes: Shape = ()) -> Record:
+    """The type of a record with given arguments."""
+    declaration = maker.declaration
+    if declaration in ctx.open_records:
+        raise TypeMismatch.at(declaration.span, f"the record `{declaration.name}` contains itself")
+    ctx.open_records.append(declaration)
+    try:
+        with ctx.within(maker.module, _bindings(declaration.generics, arguments)):
+            fields = tuple((field.name, resolve(ctx, field.type)) for field in declaration.fields)
+    finally:
+        ctx.open_records.pop()
+    result = Record(declaration.name, fields, arguments, axes)
+    ctx.records[replace(result, axes=())] = maker
+    return result
+
+
+# ---- solving generics -----------------------------------------------------------------------------------------------
+
+
+class Solver:
+    """Finds the generics of a function from the types of its arguments, left to right. Contradictions are left for
+    `coerce` to report: there the declared type is known."""
+
+    def __init__(self, ctx: Context, module: Module, generics: Sequence[t.Generic], outer: Mapping[str, Binding]) -> None:
+        self.ctx = ctx
+        self.module = module
+        self.kinds = {generic.name: generic.kind for generic in generics}
+        self.spans = {generic.name: generic.span for generic in generics}
+        self.names = dict(outer)
+        self.solved: set[str] = set()
+        self.from_where: dict[str, str] = {}
+        for name in self.kinds:
+            self.names.pop(name, None)
+
+    @property
+    def unsolved(self) -> list[str]:
+        """Generics without a value, in order."""
+        return [name for name in self.kinds if name not in self.solved]
+
+    def put(self, name: str, value: Bound) -> None:
+        """Solve one generic."""
+        self.names[name] = Binding(value, self.spans[name])
+        self.solved.add(name)
+
+    def run(self, pairs: Sequence[tuple[t.TypeExpression, Bound]]) -> None:
+        """Solve from pairs of declared type and argument, until nothing more is learnt."""
+        before = -1
+        while before != len(self.solved) and self.unsolved:
+            before = len(self.solved)
+            for written, value in pairs:
+                known = type_of(value)
+                if known is not None:
+                    self.match(written, known)
+
+    def match(self, written: t.TypeExpression, actual: Type) -> None:
+        """Learn from one type."""
+        if isinstance(written, t.TypeTuple):
+            if isinstance(actual, Tuple) and len(actual.items) == len(written.items):
+                for item, found in zip(written.items, actual.items, strict=True):
+                    self.match(item, found)
+        elif isinstance(written, t.TypeName):
+            self._match_name(written, actual)
+
+    def _match_name(self, written: t.TypeName, actual: Type) -> None:
+        name = written.path[0]
+        if name in self.kinds and len(written.path) == 1:
+            self._match_generic(written, name, actual)
+            return
+        if name in ("size", "key") and name not in self.names:
+            if isinstance(actual, Array):
+                self._match_dims(written.dims or (), actual.shape)
+            return
+        with self.ctx.within(self.module, self.names):
+            held = _head(self.ctx, written)
+        if isinstance(held, DTypeValue) and isinstance(actual, Array):
+            self._match_dims(written.dims or (), actual.shape)
+        elif isinstance(held, RecordMaker) and isinstance(actual, Record):
+            arguments, axes = _split(held.declaration.generics, written)
+            if actual.name == held.declaration.name and len(actual.arguments) == len(held.declaration.generics):
+                self._match_arguments(held.declaration.generics, arguments, actual.arguments)
+                self._match_dims(axes, actual.axes)
+        elif isinstance(held, AliasValue):
+            arguments, _ = _split(held.declaration.generics, written)
+            inner = Solver(self.ctx, held.module, held.declaration.generics, {})
+            inner.match(held.declaration.type, actual)
+            if not inner.unsolved:
+                values = [_argument(inner.names[generic.name].value) for generic in held.declaration.generics]
+                self._match_arguments(held.declaration.generics, arguments, values)
+
+    def _match_generic(self, written: t.TypeName, name: str, actual: Type) -> None:
+        kind = self.kinds[name]
+        if kind == "record":
+            axes = len(written.dims or ())
+            if name not in self.solved and isinstance(actual, Record) and len(actual.axes) >= axes:
+                self._match_dims(written.dims or (), actual.axes[:axes])
+                self.put(name, TypeValue(replace(actual, axes=actual.axes[axes:])))
+        elif kind in KINDS and isinstance(actual, Array):
+            if name not in self.solved and actual.dtype.kind in KINDS[kind]:
+                self.put(name, DTypeValue(actual.dtype))
+            self._match_dims(written.dims or (), actual.shape)
+
+    def _match_arguments(
+        self, generics: Sequence[t.Generic], dims: Sequence[t.Expression | t.Splice], actual: Sequence[object]
+    ) -> None:
+        if any(generic.kind == "shape" for generic in generics):
+            flat: list[object] = []
+            for generic, argument in zip(generics, actual, strict=True):
+                flat.extend(argument if generic.kind == "shape" and isinstance(argument, tuple) else [argument])
+            if all(isinstance(item, Size) for item in flat):
+                self._match_dims(dims, tuple(item for item in flat if isinstance(item, Size)))
+            return
+        if len(dims) != len(actual):
+            return
+        for dim, argument in zip(dims, actual, strict=True):
+            if isinstance(argument, Size):
+                self._match_dims([dim], (argument,))
+            elif isinstance(argument, DType):
+                self.match(as_type(dim), Array(argument))
+            elif isinstance(argument, Array | Tuple | Record | Function):
+                self.match(as_type(dim), argument)
+
+    def _match_dims(self, dims: Sequence[t.Expression | t.Splice], shape: Shape) -> None:
+        splices = [at for at, dim in enumerate(dims) if isinstance(dim, t.Splice)]
+        fixed = len(dims) - len(splices)
+        if not splices:
+            if len(dims) == len(shape):
+                self._match_each(dims, shape)
+            return
+        if len(splices) > 1 or fixed > len(shape):
+            return
+        at = splices[0]
+        after = len(dims) - at - 1
+        self._match_each(dims[:at], shape[:at])
+        self._match_each(dims[at + 1 :], shape[len(shape) - after :])
+        splice = dims[at]
+        assert isinstance(splice, t.Splice)
+        if self.kinds.get(splice.name) == "shape" and splice.name not in self.solved:
+            self.put(splice.name, ShapeValue(shape[at : len(shape) - after]))
+
+    def _match_each(self, dims: Sequence[t.Expression | t.Splice], shape: Shape) -> None:
+        for dim, actual in zip(dims, shape, strict=True):
+            if isinstance(dim, t.Splice):
+                continue
+            used = {node.name for node in t.walk(dim) if isinstance(node, t.Name)}
+            open_names = [name for name in used if name in self.kinds and name not in self.solved]
+            if len(open_names) != 1 or self.kinds[open_names[0]] != "size":
+                continue
+            (name,) = open_names
+            atom = ("unknown", name)
+            with self.ctx.within(self.module, {**self.names, name: Binding(Extent(variable(atom)), dim.span)}):
+                pattern = dim_size(self.ctx, dim)
+            found = solve(pattern, actual, atom)
+            if found is not None:
+                self.put(name, Extent(found))
+
+
+def _argument(value: Bound) -> object:
+    """A bound generic as an argument of a type."""
+    if isinstance(value, Extent):
+        return value.size
+    if isinstance(value, DTypeValue):
+        return value.dtype
+    if isinstance(value, ShapeValue):
+        return value.shape
+    assert isinstance(value, TypeValue)
+    return value.type
+
+
+# ---- values of a type -----------------------------------------------------------------------------------------------
+
+
+def value_of_type(
+    ctx: Context, type_: Type, make: Callable[[str, Array], Leaf], name: str = ""
+) -> Bound:
+    """A value of a type with leaves made from their names and types."""
+    if isinstance(type_, Array):
+        return make(name, type_)
+    if isinstance(type_, Tuple):
+        items = enumerate(type_.items)
+        return TupleValue(
+            tuple(value_of_type(ctx, item, make, f"{name}.{at}" if name else str(at)) for at, item in items)
+        )
+    if isinstance(type_, Record):
+        maker = ctx.records[replace(type_, axes=())]
+        fields = {
+            field: value_of_type(ctx, with_axes(inner, type_.axes), make, f"{name}.{field}" if name else field)
+            for field, inner in type_.fields
+        }
+        return RecordValue(maker.declaration, type_.arguments, type_.axes, fields)
+    raise TypeError(f"a {type_} has no value in a graph")
+
+
+def coerce(
+    ctx: Context, value: Bound, type_: Type, span: Span, *, declared: Span | None = None, widen: bool = False
+) -> Bound:
+    """A value brought to a declared type: literals and weak values take its dtype, makers its shape, integers become
+    its floats; with `widen` (typed bindings) a scalar is broadcast. Anything else is a mismatch."""
+    if isinstance(value, Pending):
+        return value.make(type_, span)
+    if isinstance(type_, Array):
+        return _coerce_array(ctx, value, type_, span, declared, widen)
+    if isinstance(type_, ExtentType):
+        if isinstance(value, Extent):
+            return value
+        if isinstance(value, Literal) and type(value.value) is int:
+            return Extent(size(value.value))
+    elif isinstance(type_, Tuple) and isinstance(value, TupleValue) and len(value.items) == len(type_.items):
+        pairs = zip(value.items, type_.items, strict=True)
+        return TupleValue(
+            tuple(coerce(ctx, item, inner, span, declared=declared, widen=widen) for item, inner in pairs)
+        )
+    elif isinstance(type_, Record):
+        return _coerce_record(ctx, value, type_, span, declared, widen)
+    elif isinstance(type_, Function) and isinstance(value, Closure | Transformed | Builtin):
+        return value
+    raise _mismatch(value, type_, span, declared)
+
+
+def _coerce_record(
+    ctx: Context, value: Bound, type_: Record, span: Span, declared: Span | None, widen: bool
+) -> Bound:
+    if isinstance(value, RecordValue) and value.name == type_.name and len(value.axes) == len(type_.axes):
+        fields = {}
+        for name, inner in type_.fields:
+            wanted = with_axes(inner, type_.axes)
+            try:
+                fields[name] = coerce(ctx, value.fields[name], wanted, span, declared=declared)
+            except SizeMismatch:
+                raise _mismatch(value, type_, span, declared) from None
+        return RecordValue(value.declaration, type_.arguments, type_.axes, fields)
+    if widen and isinstance(value, Literal | Leaf) and not (isinstance(value, Leaf) and value.shape):
+        parts = {
+            name: coerce(ctx, value, with_axes(inner, type_.axes), span, declared=declared, widen=True)
+            for name, inner in type_.fields
+        }
+        return RecordValue(ctx.records[replace(type_, axes=())].declaration, type_.arguments, type_.axes, parts)
+    raise _mismatch(value, type_, span, declared)
+
+
+def _coerce_array(
+    ctx: Context, value: Bound, type_: Array, span: Span, declared: Span | None, widen: bool
+) -> Bound:
+    if isinstance(value, TupleValue) and not type_.shape:
+        raise _mismatch(value, type_, span, declared)
+    if not isinstance(value, Leaf | Literal | Extent):
+        raise _mismatch(value, type_, span, declared)
+    wanted, given = type_.dtype, kind_of(value)
+    if given != wanted.kind and not (given == "int" and wanted.kind == "float"):
+        raise _mismatch(value, type_, span, declared)
+    if isinstance(value, Leaf) and given == wanted.kind and value.dtype != wanted:
+        if value.weak:
+            require_dtype(value, wanted, declared)
+        if not value.soft:
+            raise _mismatch(value, type_, span, declared, f"cast it: `{wanted}(...)`")
+    if isinstance(value, Leaf):
+        affine = value.affine if wanted.kind == "int" else None
+        leaf = Leaf(cast_value(ctx, value.value, wanted), affine=affine)
+    else:
+        leaf = replace(to_leaf(ctx, value, Agreement(wanted), span), weak=frozenset(), soft=False)
+    if leaf.shape == type_.shape:
+        return leaf
+    if not leaf.shape and widen:
+        return spread(ctx, leaf, type_.shape)
+    raise _mismatch(leaf, type_, span, declared)
+
+
+def _mismatch(value: Bound, type_: Type, span: Span, declared: Span | None, note: str = "") -> TypeMismatch:
+    also = [] if declared is None or declared == span else [(declared, f"{type_} is declared here")]
+    same_rank = (
+        isinstance(value, Leaf)
+        and isinstance(type_, Array)
+        and value.dtype.kind == type_.dtype.kind
+        and len(value.shape) == len(type_.shape)
+    )
+    if same_rank and isinstance(value, Leaf) and isinstance(type_, Array) and value.shape != type_.shape:
+        a, b = next((a, b) for a, b in zip(value.shape, type_.shape, strict=True) if a != b)
+        note = note or f"{a} and {b} are not the same size for all values"
+        return SizeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)  # type: ignore[return-value]
+    return TypeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)
+

@@ -1,0 +1,337 @@
+"""The state of one lowering and the tables through which its parts find each other.
+
+Each file of rules registers what it handles: `evaluate` looks up the class of an expression, `execute` of a
+statement, `invoke` of a function value. So rules never import one another in circles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.frontend import tree as t
+from dgraph.frontend.modules import Entry, Module, unknown
+from dgraph.frontend.values import (
+    AliasValue,
+    Binding,
+    Bound,
+    Builtin,
+    Closure,
+    DTypeValue,
+    ModuleValue,
+    RecordMaker,
+    WeakKey,
+)
+from dgraph.ir.build import Builder
+from dgraph.ir.graph import Value
+from dgraph.sizes import Size
+from dgraph.types import DTYPES, F32, F64, DType, Record
+
+DEEPEST_CALLS = 150
+
+EVALUATE: dict[type[t.Node], Callable[[Any, Any], Bound]] = {}
+EXECUTE: dict[type[t.Node], Callable[[Any, Any], None]] = {}
+INVOKE: dict[type, Callable[[Any, Any, Arguments], Bound]] = {}
+BUILTINS: dict[str, Callable[[Any, Arguments], Bound]] = {}
+"""Functions of the language itself, by name."""
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+
+
+def evaluates(*kinds: type[t.Node]) -> Callable[[Rule], Rule]:
+    """Register the rule for some classes of expressions."""
+    return _register(EVALUATE, *kinds)
+
+
+def executes(*kinds: type[t.Node]) -> Callable[[Rule], Rule]:
+    """Register the rule for some classes of statements."""
+    return _register(EXECUTE, *kinds)
+
+
+def invokes(*kinds: type) -> Callable[[Rule], Rule]:
+    """Register how some classes of function values are applied."""
+    return _register(INVOKE, *kinds)
+
+
+def builtin(*names: str) -> Callable[[Rule], Rule]:
+    """Register a function of the language under its names."""
+    return _register(BUILTINS, *names)
+
+
+def _register(table: dict[Any, Any], *keys: Any) -> Callable[[Rule], Rule]:
+    def put(rule: Rule) -> Rule:
+        table.update(dict.fromkeys(keys, rule))
+        return rule
+
+    return put
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """The arguments of a call, evaluated, with their places."""
+
+    positional: Sequence[Binding]
+    keywords: Mapping[str, Binding]
+    span: Span
+
+    @staticmethod
+    def of(*values: Bound, span: Span, **keywords: Bound) -> Arguments:
+        """Arguments that stand at one place."""
+        named = {name: Binding(value, span) for name, value in keywords.items()}
+        return Arguments([Binding(value, span) for value in values], named, span)
+
+
+class Retype(Exception):  # noqa: N818 (not a fault: the frame that owns the literal is lowered again)
+    """A literal must have another dtype than its default; the owning frame starts again with it."""
+
+    def __init__(self, key: WeakKey, dtype: DType) -> None:
+        super().__init__(key, dtype)
+        self.key, self.dtype = key, dtype
+
+
+@dataclass(eq=False)
+class Frame:
+    """One function instance being lowered. `choices` are the dtypes that its literals were found to need."""
+
+    words: str
+    identity: tuple[object, ...]
+    choices: dict[WeakKey, DType] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Loop:
+    """The innermost `for`: its variable, what has been collected in it, and why collecting is impossible here."""
+
+    variable: str
+    length: Size | None
+    collected: dict[str, Binding] = field(default_factory=dict)
+    forbidden: str = ""
+
+
+class Context:
+    """Where lowering stands: builder, module, local names, params, frame."""
+
+    def __init__(self, module: Module, precision: DType | None = None) -> None:
+        self.g = Builder()
+        self.module = module
+        self.precision = precision
+        self.names: dict[str, Binding] = {}
+        self.stored: dict[t.Stored, Bound] = {}
+        self.frames: list[Frame] = []
+        self.path: tuple[object, ...] = ()
+        self.node: t.Node = module.tree
+        self.lifted: dict[t.Node, Callable[[], Bound]] = {}
+        self.ranges: dict[Value, tuple[Size, Size]] = {}
+        self.loop: Loop | None = None
+        self.ambient_key: Callable[[], Bound] | None = None
+        self.constants: list[t.Constant] = []
+        self.open_records: list[t.Record] = []
+        self.records: dict[Record, RecordMaker] = {}
+
+    # ---- rules --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, node: t.Node) -> Bound:
+        """The value of an expression, or of a constant of a module."""
+        lifted = self.lifted.get(node)
+        if lifted is not None:
+            return lifted()
+        before, span = self.node, self.g.span
+        self.node = node
+        g = self.g
+        g.span = node.span
+        try:
+            return EVALUATE[type(node)](self, node)
+        finally:
+            self.node, g.span = before, span
+
+    def execute(self, node: t.Statement) -> None:
+        """The effect of a statement on the names."""
+        before, g = self.node, self.g
+        span = g.span
+        self.node = node
+        g.span = node.span
+        try:
+            EXECUTE[type(node)](self, node)
+        finally:
+            self.node, g.span = before, span
+
+    def invoke(self, function: Bound, arguments: Arguments) -> Bound:
+        """A function value applied."""
+        rule = INVOKE.get(type(function))
+        if rule is None:
+            from dgraph.frontend.values import describe
+
+            raise TypeMismatch.at(arguments.span, "this is called but is not a function", describe(function))
+        return rule(self, function, arguments)
+
+    # ---- names --------------------------------------------------------------------------------------------------
+
+    def lookup(self, name: str, span: Span) -> Binding:
+        """What a name is bound to: locals, the module, the prelude, the language."""
+        local = self.names.get(name)
+        if local is not None:
+            return local
+        entry = self.module.lookup(name)
+        if entry is not None:
+            return Binding(self.entry(entry, span), entry.span)
+        if name in DTYPES:
+            return Binding(DTypeValue(self.dtype(name)), span)
+        if name in BUILTINS:
+            return Binding(Builtin(name), span)
+        known = [*self.names, *self.module.names, *BUILTINS, *DTYPES]
+        raise unknown(span, f"`{name}` is not defined", name, known, self.hint(name))
+
+    def hint(self, name: str) -> str:
+        """Advice for a name that is not known here."""
+        return ""
+
+    def dtype(self, name: str) -> DType:
+        """A dtype by name, promoted where the caller asked for it."""
+        dtype = DTYPES[name]
+        return self.precision if self.precision is not None and dtype in (F32, F64) else dtype
+
+    def entry(self, entry: Entry, span: Span) -> Bound:
+        """The value of a name of a module."""
+        item = entry.item
+        if item is None:
+            return ModuleValue(entry.module)
+        if isinstance(item, t.Function):
+            return Closure(item, entry.module)
+        if isinstance(item, t.Record):
+            return RecordMaker(item, entry.module)
+        if isinstance(item, t.TypeAlias):
+            return AliasValue(item, entry.module)
+        if isinstance(item, t.Stored):
+            held = self.stored.get(item)
+            if held is None:
+                raise ScopeError.at(span, f"the {item.kind} `{item.name}` cannot be read here")
+            return held
+        return self.constant(item, entry.module, span)
+
+    def constant(self, item: t.Constant, module: Module, span: Span) -> Bound:
+        """A constant of a module, evaluated afresh at each use."""
+        if item in self.constants:
+            raise ScopeError.at(span, f"the constant `{item.name}` needs itself", also=[(item.span, "defined here")])
+        self.constants.append(item)
+        try:
+            with self.within(module, {}):
+                return self.evaluate(item)
+        finally:
+            self.constants.pop()
+
+    # ---- where we are -------------------------------------------------------------------------------------------
+
+    @property
+    def frame(self) -> Frame:
+        """The function instance being lowered."""
+        return self.frames[-1]
+
+    @contextmanager
+    def within(self, module: Module, names: dict[str, Binding]) -> Iterator[None]:
+        """The body of another function or module: other names, no loop around it."""
+        before = self.module, self.names, self.loop, self.lifted
+        self.module, self.names, self.loop, self.lifted = module, names, None, {}
+        try:
+            yield
+        finally:
+            self.module, self.names, self.loop, self.lifted = before
+
+    @contextmanager
+    def region(self, builder: Builder) -> Iterator[Builder]:
+        """Nodes go to another builder, a child of the present one."""
+        before = self.g
+        builder.span = before.span
+        self.g = builder
+        try:
+            yield builder
+        finally:
+            self.g = before
+
+    @contextmanager
+    def local(self) -> Iterator[dict[str, Binding]]:
+        """Names bound inside are forgotten afterwards; gives the names as they stand inside."""
+        before = self.names
+        self.names = dict(before)
+        try:
+            yield self.names
+        finally:
+            self.names = before
+
+    @contextmanager
+    def step(self, *marks: object) -> Iterator[None]:
+        """One repetition of the same syntax (an unrolled step, an inlined lambda): keeps weak keys apart."""
+        before = self.path
+        self.path = (*before, *marks)
+        try:
+            yield
+        finally:
+            self.path = before
+
+    @contextmanager
+    def no_collecting(self, reason: str) -> Iterator[None]:
+        """Inside, `ys[t] = ...` for the loop around is refused with a reason."""
+        loop = self.loop
+        before = loop.forbidden if loop else ""
+        if loop:
+            loop.forbidden = before or reason
+        try:
+            yield
+        finally:
+            if loop:
+                loop.forbidden = before
+
+    def weak_key(self, *extra: object) -> WeakKey:
+        """A key for a dtype chosen at the present node of the present frame."""
+        return (self.frame, self.path, self.node, *extra)
+
+    def bind(self, name: str, value: Bound, span: Span) -> None:
+        """Bind a local name."""
+        entry = self.module.lookup(name)
+        if entry is not None and isinstance(entry.item, t.Stored):
+            raise ScopeError.at(
+                span,
+                f"`{name}` is a {entry.item.kind}",
+                "cannot be bound again",
+                also=[(entry.span, "declared here")],
+                note="use another name",
+            )
+        self.names[name] = Binding(value, span)
+
+
+def frame_loop(context: Context, frame: Frame, lower: Callable[[], Bound]) -> Bound:
+    """Lower a function instance, again whenever one of its literals turns out to need another dtype."""
+    if len(context.frames) >= DEEPEST_CALLS:
+        raise NotSupported.at(context.g.span, "calls nest too deeply", note=f"at most {DEEPEST_CALLS} levels")
+    for active in context.frames:
+        if active.identity == frame.identity:
+            raise ScopeError.at(
+                context.g.span,
+                f"{frame.words} calls itself",
+                "through this call",
+                note="functions do not recurse: use `for` or `while`",
+            )
+    context.frames.append(frame)
+    before = context.path
+    context.path = ()
+    try:
+        while True:
+            try:
+                return lower()
+            except Retype as wanted:
+                if wanted.key[0] is not frame:
+                    raise
+                frame.choices[wanted.key] = wanted.dtype
+    finally:
+        context.path = before
+        context.frames.pop()
+
+
+def place_of_key(key: WeakKey) -> Span:
+    """Where the literal of a weak key stands."""
+    node = key[2]
+    assert isinstance(node, t.Node)
+    return node.span
+

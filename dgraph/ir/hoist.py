@@ -1,0 +1,119 @@
+"""Hoisting: work of a loop body that reads only captures is done once, in front of the loop.
+
+Nothing ever leaves a choice, and a node that can fault stays where it is: the loop may make no step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from dgraph.ir.graph import Node, Region, Value
+from dgraph.types import Accumulator
+
+LOOPS = ("for", "while")
+
+MayMove = Callable[[Node, Node], bool]
+"""Asked with a loop and a node of its body that reads only captures."""
+
+
+def can_fault(node: Node) -> bool:
+    """Whether running the node where it did not run before could stop the program or never end."""
+    if node.op.effect != "pure" or node.op.name == "while" or getattr(node.op, "policy", "") == "error":
+        return True
+    return any(can_fault(inner) for region in node.regions for inner in region.nodes)
+
+
+def is_free(node: Node) -> bool:
+    """Whether a node makes its result from nothing: moving it gains nothing."""
+    return not node.operands
+
+
+def is_movable(node: Node) -> bool:
+    """Whether a node that reads only captures may be done in front of a loop, seen from the node."""
+    touches = any(isinstance(value.type, Accumulator) for value in (*node.operands, *node.results))
+    return not (is_free(node) or touches or can_fault(node))
+
+
+def split_invariant(
+    nodes: Iterable[Node], captured: Mapping[Value, Value], may_move: Callable[[Node], bool] = is_movable
+) -> tuple[list[Node], list[Node], dict[Value, Value]]:
+    """Cut the nodes of a loop body in two: those to be done in front of the loop, and those that stay.
+
+    `captured` maps inputs of the body to the values outside. Nodes without operands that the first part reads are
+    copied into it. Returns the first part with its operands and results replaced by values outside, the second part
+    as it is, and for each result that moved its value outside.
+    """
+    outside: dict[Value, Value] = dict(captured)
+    moved: dict[Value, Value] = {}
+    free: dict[Value, Node] = {}
+    front: list[Node] = []
+    stay: list[Node] = []
+
+    def copy(node: Node) -> None:
+        fresh = tuple(Value(result.type, result.name) for result in node.results)
+        operands = tuple(outside[operand] for operand in node.operands)
+        front.append(replace(node, operands=operands, results=fresh))
+        outside.update(zip(node.results, fresh, strict=True))
+
+    for node in nodes:
+        reads = all(operand in outside or operand in free for operand in node.operands)
+        if reads and any(operand in outside for operand in node.operands) and is_movable(node) and may_move(node):
+            for operand in node.operands:
+                if operand not in outside:
+                    copy(free[operand])
+            copy(node)
+            moved.update((result, outside[result]) for result in node.results)
+        else:
+            stay.append(node)
+            if is_free(node) and not any(isinstance(result.type, Accumulator) for result in node.results):
+                free.update((result, node) for result in node.results)
+    return front, stay, moved
+
+
+def hoist(
+    region: Region, may_move: MayMove = lambda _loop, _node: True, loops: Collection[str] = LOOPS
+) -> Region:
+    """The region with loop-invariant nodes in front of their loops, in nested regions too, innermost loops first.
+
+    `loops` are the names of the ops whose bodies are searched: `for`, `while`, `space`.
+    """
+    return _hoisted(region, may_move, loops, {})
+
+
+def _hoisted(region: Region, may_move: MayMove, loops: Collection[str], done: dict[Region, Region]) -> Region:
+    if region in done:
+        return done[region]
+    nodes: list[Node] = []
+    for node in region.nodes:
+        regions = tuple(_hoisted(inner, may_move, loops, done) for inner in node.regions)
+        if regions != node.regions:
+            node = replace(node, regions=regions)
+        if node.op.name in loops:
+            front, node = _from_loop(node, may_move)
+            nodes += front
+        nodes.append(node)
+    same = tuple(nodes) == region.nodes
+    found = done[region] = region if same else Region(region.inputs, tuple(nodes), region.outputs)
+    return found
+
+
+def _from_loop(loop: Node, may_move: MayMove) -> tuple[list[Node], Node]:
+    """The nodes to be done in front of a loop, and the loop that captures their results."""
+    op: Any = loop.op
+    body = loop.regions[-1]
+    captures = body.inputs[op.leading_inputs(len(loop.regions) - 1) :]
+    captured = dict(zip(captures, loop.operands[op.leading_operands() :], strict=True))
+    front, stay, moved = split_invariant(body.nodes, captured, lambda node: may_move(loop, node))
+    if not moved:
+        return [], loop
+    used = frozenset(operand for node in stay for operand in node.operands) | frozenset(body.outputs)
+    read = [value for value in moved if value in used]
+    others = [
+        Region((*region.inputs, *(Value(value.type, value.name) for value in read)), region.nodes, region.outputs)
+        for region in loop.regions[:-1]
+    ]
+    inner = Region((*body.inputs, *read), tuple(stay), body.outputs)
+    operands = (*loop.operands, *(moved[value] for value in read))
+    return front, replace(loop, operands=operands, regions=(*others, inner))

@@ -1,0 +1,8 @@
+"""Everything that generated source may call, in one table: importing this module fills `PRIMITIVES`."""
+
+from __future__ import annotations
+
+from dgraph.kernels import arithmetic, math_exponential, math_special, math_trigonometric, memory, products
+from dgraph.kernels.primitives import PRIMITIVES
+
+__all__ = ["PRIMITIVES", "arithmetic", "math_exponential", "math_special", "math_trigonometric", "memory", "products"]

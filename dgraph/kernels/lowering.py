@@ -1,0 +1,263 @@
+"""The state of one lowering from graph to loop program: statements in progress, new locals and buffers, copies.
+
+The rules for ops stand in `lower_arrays`, `lower_index`, `lower_control` and `lower_space`; `lower` walks regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from dgraph.errors import Span
+from dgraph.ir.graph import Node, Value
+from dgraph.kernels.nests import (
+    Apply,
+    Block,
+    Buffer,
+    Check,
+    Copy,
+    Expression,
+    Extent,
+    Fail,
+    If,
+    Let,
+    Literal,
+    Load,
+    Local,
+    Loop,
+    Statement,
+    Store,
+    TapeSetTop,
+    TapeTop,
+    Update,
+    machine_type,
+    number,
+)
+from dgraph.kernels.scope import Binding, Scope, TapeValue
+from dgraph.kernels.views import View, whole
+from dgraph.sizes import Size, size
+from dgraph.types import Accumulator, Array, DType, Tape, ValueType
+
+COMBINE = {
+    "add": "add",
+    "mul": "mul",
+    "max": "maximum",
+    "min": "minimum",
+    "and": "logical_and",
+    "or": "logical_or",
+}
+"""The scalar op that combines entries of an accumulator of each kind."""
+
+
+class Lowering:
+    """One lowering in progress. `out` is the block that statements are appended to."""
+
+    def __init__(self, checks_on: bool = True) -> None:
+        self.checks_on = checks_on
+        self.out: list[Statement] = []
+        self.checks: list[Check] = []
+        self.rows = 1
+        self.pushed: set[int] = set()
+        self.bounds: dict[Local, tuple[Size, Size]] = {}
+        self.extents: dict[Size, None] = {}
+        self.literals: dict[Buffer, Literal] = {}
+
+    # ---- statements ---------------------------------------------------------------------------------------------
+
+    def emit(self, statement: Statement) -> None:
+        """Append a statement."""
+        self.out.append(statement)
+
+    @contextmanager
+    def block(self) -> Iterator[list[Statement]]:
+        """Statements inside this context go to a block of their own."""
+        outer, self.out = self.out, []
+        try:
+            yield self.out
+        finally:
+            self.out = outer
+
+    def let(self, name: str, value: Expression) -> Local:
+        """A new local with a value."""
+        local = Local(name or "t", value.type)
+        self.emit(Let(local, value))
+        return local
+
+    def index(self, name: str, extent: Size) -> Local:
+        """A loop index that runs below an extent."""
+        local = Local(name or "i", "i64")
+        self.bounds[local] = (size(0), extent - 1)
+        return local
+
+    def loop(self, index: Local, stop: Expression, body: Sequence[Statement], kind: str, node: Node | None) -> None:
+        """Append a loop."""
+        span, note = (node.span, describe(node)) if node else (Loop.span, "")  # type: ignore[attr-defined]
+        self.emit(Loop(index, stop, tuple(body), kind, number(0), note, span))
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+
+    def buffer(self, name: str, type_: Array | Accumulator, kind: str = "arena") -> Buffer:
+        """A new buffer for an array."""
+        for extent in type_.shape:
+            self.extents.setdefault(extent)
+        entries = size(1)
+        for extent in type_.shape:
+            entries = entries * extent
+        return Buffer(name or "a", machine_type(type_.dtype), entries, kind)
+
+    def allocate(self, scope: Scope, value: Value) -> View:
+        """Memory for an array that a node makes: where it is wanted, or a new buffer."""
+        target = scope.targets.get(value)
+        type_ = value.type
+        assert isinstance(type_, Array | Accumulator)
+        view = target if target is not None else self.temporary(value.name, type_)
+        scope.owned.add(view.buffer)
+        return view
+
+    def temporary(self, name: str, type_: Array | Accumulator) -> View:
+        """Memory for an array, for the moment."""
+        return whole(self.buffer(name, type_), type_.shape)
+
+    def constant(self, value: float | int | bool, dtype: DType) -> Literal:
+        """A literal of a dtype."""
+        return Literal(value, machine_type(dtype))
+
+    # ---- copies -------------------------------------------------------------------------------------------------
+
+    def copy(self, target: View, source: View) -> None:
+        """Copy an array; nothing to do if it is there already."""
+        if target == source:
+            return
+        if target.is_compact and source.is_compact:
+            self.emit(Copy(target.buffer, target.offset, source.buffer, source.offset, Extent(target.entries)))
+            return
+        known = self.literals.get(source.buffer)
+        self.each(
+            target,
+            lambda at: self.emit(
+                Store(target.buffer, target.index(at), known or Load(source.buffer, source.index(at)))
+            ),
+        )
+
+    def each(self, view: View, write: object) -> None:
+        """A nest over the entries of a view; `write(indices)` emits what is done for each."""
+        assert callable(write)
+        indices = [self.index(f"i{axis}", extent) for axis, extent in enumerate(view.shape)]
+        with self.block() as body:
+            write(indices)
+        for index, extent in reversed(list(zip(indices, view.shape, strict=True))):
+            body = [Loop(index, Extent(extent), tuple(body), "parallel")]
+        self.out.extend(body)
+
+    def compact(self, view: View, name: str = "compact") -> View:
+        """The array without gaps: itself or a copy."""
+        if view.is_compact:
+            return view
+        fresh = whole(Buffer(name, view.buffer.type, view.entries), view.shape)
+        self.copy(fresh, view)
+        return fresh
+
+    def fill(self, view: View, value: Expression) -> None:
+        """Write one value everywhere."""
+        self.each(view, lambda at: self.emit(Store(view.buffer, view.index(at), value)))
+
+    def put(self, target: View, value: Binding) -> None:
+        """Write a scalar or an array to its place."""
+        if isinstance(value, View):
+            self.copy(target, value)
+        elif not isinstance(value, TapeValue):
+            self.emit(Store(target.buffer, target.offset, value))
+
+    def update(self, target: View, entry: Binding, kind: str) -> None:
+        """Combine a scalar or an array into its place."""
+        op = COMBINE[kind]
+        if isinstance(entry, View):
+            source = entry
+            self.each(
+                target,
+                lambda at: self.emit(
+                    Update(target.buffer, target.index(at), Load(source.buffer, source.index(at)), op)
+                ),
+            )
+        elif not isinstance(entry, TapeValue):
+            self.emit(Update(target.buffer, target.offset, entry, op))
+
+    # ---- tapes --------------------------------------------------------------------------------------------------
+
+    def new_row(self) -> int:
+        """A row of tape memory for one place in the program that writes a tape."""
+        self.rows += 1
+        self.pushed.add(self.rows - 1)
+        return self.rows - 1
+
+    @contextmanager
+    def turn(self) -> Iterator[list[Binding]]:
+        """The body of a loop or a point: tapes written in it that do not leave it (by the bindings put into the list)
+        give their memory back at its end."""
+        outer, self.pushed = self.pushed, set()
+        leaving: list[Binding] = []
+        with self.block() as body:
+            yield leaving
+        kept = {row for value in leaving if isinstance(value, TapeValue) for row in value.rows}
+        for row in sorted(self.pushed - kept):
+            top = Local("top", "i64")
+            body.insert(0, Let(top, TapeTop(number(row))))
+            body.append(TapeSetTop(number(row), top))
+        self.out.extend(body)
+        self.pushed = outer | (self.pushed & kept)
+
+    # ---- checks -------------------------------------------------------------------------------------------------
+
+    def fail_unless(
+        self, holds: Expression, title: str, span: Span, values: Sequence[tuple[str, Expression]] = ()
+    ) -> None:
+        """Stop the program unless a condition holds."""
+        names = tuple(name for name, _ in values)
+        check = Check(title, names, tuple(value.type for _, value in values), span)
+        if check not in self.checks:
+            self.checks.append(check)
+        fail = Fail(self.checks.index(check) + 1, tuple(value for _, value in values))
+        self.emit(If(negated(holds), (fail,)))
+
+
+def negated(condition: Expression) -> Expression:
+    """The opposite."""
+    if isinstance(condition, Apply) and condition.op == "logical_not":
+        return condition.operands[0]
+    return Apply("logical_not", "bool", (condition,))
+
+
+def conjunction(conditions: Sequence[Expression]) -> Expression:
+    """Whether all hold."""
+    result: Expression = Literal(True, "bool")
+    for position, condition in enumerate(conditions):
+        result = condition if position == 0 else Apply("logical_and", "bool", (result, condition))
+    return result
+
+
+def compare(op: str, left: Expression, right: Expression) -> Expression:
+    """A comparison."""
+    return Apply(op, "bool", (left, right))
+
+
+def describe(node: Node) -> str:
+    """What a reader of the source is told about a node: names of results, scope, derivation."""
+    names = ", ".join(value.name for value in node.results if value.name)
+    words = [node.derived, "/".join(node.scope), names or node.op.name]
+    return " ".join(word for word in words if word)
+
+
+def entry_bytes(type_: ValueType) -> Size:
+    """Bytes of one entry of a tape: an array, or the row and start of another tape."""
+    if isinstance(type_, Tape):
+        return size(16)
+    assert isinstance(type_, Array)
+    entries = size(1)
+    for extent in type_.shape:
+        entries = entries * extent
+    return entries * type_.dtype.bytes
+
+
+def as_block(statements: Sequence[Statement]) -> Block:
+    """A finished block."""
+    return tuple(statements)

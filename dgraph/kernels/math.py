@@ -1,0 +1,25 @@
+"""Which helper of generated source computes an op: `MATH[("tanh", "f32")]` is `tanh_f32`."""
+
+from __future__ import annotations
+
+from dgraph.kernels.helpers import PRIMITIVES
+from dgraph.kernels.values import SCALARS
+
+_NOT_ELEMENTWISE = ("load", "store", "offset", "address", "pointer", "gemm", "gemv", "convert")
+
+
+def _table() -> dict[tuple[str, str], str]:
+    table = {}
+    for name in PRIMITIVES:
+        op, _, type_name = name.rpartition("_")
+        if type_name in SCALARS and op.partition("_")[0] not in _NOT_ELEMENTWISE:
+            table[op, type_name] = name
+    return table
+
+
+MATH: dict[tuple[str, str], str] = _table()
+
+
+def convert_name(source: str, target: str) -> str:
+    """The helper that converts one scalar type into another."""
+    return f"convert_{source}_{target}"

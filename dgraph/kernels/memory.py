@@ -1,0 +1,192 @@
+"""Memory primitives: typed pointers from addresses, loads and stores, block fills, and tapes that grow.
+
+Loads and stores are raw: the index is an i64 in entries, never checked and never counted from the end, which is what lets
+loops over them vectorise (0.16 ns an entry for a tanh over f32 on AVX-512; the same loop over array views with bounds that
+LLVM cannot see to be non-negative takes 2.4). A bool takes one byte.
+
+A tape is described by a row of four i64, all zero at first: base address, capacity in bytes, top in bytes, and the address
+to free. The base is aligned to 64 bytes and moves when the tape grows. The memory is Python's raw allocator's, which needs
+no interpreter lock and which `Workspace` can give back on every platform.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from dgraph.kernels.primitives import Primitive, every_type, register
+from dgraph.kernels.values import POINTER, SCALARS, Value, declare, memory_type, select
+
+_I64 = SCALARS["i64"]
+_BYTE_POINTER = ir.PointerType(SCALARS["u8"])
+_ALIGNMENT = 64
+_SMALLEST_TAPE = 4096
+_BASE, _CAPACITY, _TOP, _RAW = range(4)
+
+
+def _entry_type(pointer: Value) -> str:
+    return pointer.type.removeprefix(POINTER)
+
+
+def _place(pointer: Value, index: Value) -> Any:
+    kind = memory_type(_entry_type(pointer))
+    return pointer.builder.gep(pointer.llvm, [index.llvm], inbounds=True, source_etype=kind)
+
+
+def load(pointer: Value, index: Value) -> Value:
+    """The entry at an index."""
+    name = _entry_type(pointer)
+    raw = pointer.builder.load(_place(pointer, index), typ=memory_type(name))
+    if name == "bool":
+        raw = pointer.builder.icmp_unsigned("!=", raw, raw.type(0))
+    return Value(pointer.builder, raw, name)
+
+
+def store(pointer: Value, index: Value, value: Value) -> None:
+    """Write the entry at an index."""
+    raw = value.llvm
+    if value.type == "bool":
+        raw = value.builder.zext(raw, SCALARS["u8"])
+    pointer.builder.store(raw, _place(pointer, index))
+
+
+def offset(pointer: Value, count: Value) -> Value:
+    """The pointer moved by so many entries."""
+    return pointer.make(_place(pointer, count))
+
+
+def address_of(pointer: Value) -> Value:
+    """The address as an integer."""
+    return Value(pointer.builder, pointer.builder.ptrtoint(pointer.llvm, _I64), "i64")
+
+
+def _pointer_maker(type_name: str) -> Any:
+    def pointer_to(address: Value) -> Value:
+        return Value(
+            address.builder, address.builder.inttoptr(address.llvm, ir.PointerType(memory_type(type_name))), target
+        )
+
+    target = POINTER + type_name
+    return pointer_to
+
+
+for _type in every_type():
+    _pointer = POINTER + _type
+    register(Primitive(f"load_{_type}", (_pointer, "i64"), _type, load))
+    register(Primitive(f"store_{_type}", (_pointer, "i64", _type), "none", store))
+    register(Primitive(f"offset_{_type}", (_pointer, "i64"), _pointer, offset))
+    register(Primitive(f"address_{_type}", (_pointer,), "i64", address_of))
+    register(Primitive(_pointer, ("i64",), _pointer, _pointer_maker(_type)))
+
+
+def _bytes_at(address: Value) -> Any:
+    return address.builder.inttoptr(address.llvm, _BYTE_POINTER)
+
+
+def _library_call(builder: Any, name: str, result: Any, *operands: Any) -> Any:
+    kinds = [operand.type for operand in operands]
+    return builder.call(declare(builder.module, name, ir.FunctionType(result, kinds)), operands)
+
+
+def fill_zero(address: Value, count: Value) -> None:
+    """Set so many bytes to zero."""
+    builder = address.builder
+    _library_call(builder, "memset", _BYTE_POINTER, _bytes_at(address), ir.Constant(ir.IntType(32), 0), count.llvm)
+
+
+def copy_bytes(destination: Value, source: Value, count: Value) -> None:
+    """Copy so many bytes; the two ranges do not overlap."""
+    builder = source.builder
+    _library_call(builder, "memcpy", _BYTE_POINTER, _bytes_at(destination), _bytes_at(source), count.llvm)
+
+
+def _field(row: Value, position: int) -> Value:
+    return load(row, row.make(_I64(position), "i64"))
+
+
+def _set_field(row: Value, position: int, value: Value) -> None:
+    store(row, row.make(_I64(position), "i64"), value)
+
+
+def tape_reserve(row: Value, count: Value) -> Value:
+    """Make room for so many bytes in all, keeping what is there; the base address, or 0 without memory."""
+    builder = row.builder
+    enough = count <= _field(row, _CAPACITY)
+    before = _field(row, _BASE)
+    start = builder.block
+    with builder.if_then(enough.make(builder.not_(enough.llvm)).llvm, likely=False):
+        grown = _grow(row, count)
+        end = builder.block
+    joined = builder.phi(_I64)
+    joined.add_incoming(before.llvm, start)
+    joined.add_incoming(grown.llvm, end)
+    return row.make(joined, "i64")
+
+
+def _grow(row: Value, count: Value) -> Value:
+    """Call the module's function that moves a tape to a larger block."""
+    module = row.builder.module
+    name = "dgraph.tape_grow"
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(_I64, [row.llvm.type, _I64]), name)
+        function.linkage = "internal"
+        set.update(function.attributes, ("noinline", "nounwind"))
+        _emit_grow(function)
+    return row.make(row.builder.call(function, [row.llvm, count.llvm]), "i64")
+
+
+def _emit_grow(function: Any) -> None:
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    row = Value(builder, function.args[0], POINTER + "i64")
+    count = Value(builder, function.args[1], "i64")
+    capacity = _field(row, _CAPACITY)
+    doubled = capacity + capacity
+    wanted = select(doubled > count, doubled, count)
+    wanted = select(wanted > _SMALLEST_TAPE, wanted, _SMALLEST_TAPE)
+    block = _library_call(builder, "PyMem_RawMalloc", _BYTE_POINTER, (wanted + _ALIGNMENT).llvm)
+    raw = row.make(builder.ptrtoint(block, _I64), "i64")
+    with builder.if_then(raw.equals(0).llvm, likely=False):
+        builder.ret(_I64(0))
+    base = (raw + (_ALIGNMENT - 1)) & -_ALIGNMENT
+    old = _field(row, _RAW)
+    with builder.if_then(old.differs(0).llvm):
+        copy_bytes(base, _field(row, _BASE), capacity)
+        _library_call(builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(old))
+    _set_field(row, _BASE, base)
+    _set_field(row, _CAPACITY, wanted)
+    _set_field(row, _RAW, raw)
+    builder.ret(base.llvm)
+
+
+def tape_push(row: Value, count: Value) -> Value:
+    """The address of a new entry of so many bytes on top, or 0 without memory."""
+    top = _field(row, _TOP)
+    base = tape_reserve(row, top + count)
+    _set_field(row, _TOP, top + count)
+    return select(base.equals(0), 0, base + top)
+
+
+def tape_pop(row: Value, count: Value) -> Value:
+    """The address of the entry of so many bytes that was on top; it stays valid until the next push."""
+    top = _field(row, _TOP) - count
+    _set_field(row, _TOP, top)
+    return _field(row, _BASE) + top
+
+
+def tape_free(row: Value) -> None:
+    """Give the memory of a tape back and leave an empty one."""
+    raw = _field(row, _RAW)
+    _library_call(row.builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(raw))
+    zero = raw.constant(0)
+    for position in (_BASE, _CAPACITY, _TOP, _RAW):
+        _set_field(row, position, zero)
+
+
+register(Primitive("fill_zero", ("i64", "i64"), "none", fill_zero))
+register(Primitive("copy_bytes", ("i64", "i64", "i64"), "none", copy_bytes))
+register(Primitive("tape_reserve", ("pointer_i64", "i64"), "i64", tape_reserve))
+register(Primitive("tape_push", ("pointer_i64", "i64"), "i64", tape_push))
+register(Primitive("tape_pop", ("pointer_i64", "i64"), "i64", tape_pop))
+register(Primitive("tape_free", ("pointer_i64",), "none", tape_free))

@@ -1,0 +1,123 @@
+"""Generated source to machine code, and machine code to something callable.
+
+Compiling needs Numba; loading object code needs LLVM alone, which takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import llvmlite.binding as llvm
+
+ENTRY = "entry"
+_BLAS_PREFIX = "dgraph_blas_"
+
+
+@functools.cache
+def _target_machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="pic", jit=True
+    )
+
+
+@functools.cache
+def machine_name() -> str:
+    """What object code depends on: platform, processor and its features."""
+    features = llvm.get_host_cpu_features().flatten()
+    return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
+
+
+def compile_source(source: str, entry: str = ENTRY) -> bytes:
+    """Object code of a program whose entry is `int64 entry(int64 *table)`."""
+    object_code: bytes = _target_machine().emit_object(optimised_module(source, entry))
+    return object_code
+
+
+def llvm_text(source: str, entry: str = ENTRY) -> str:
+    """The optimised LLVM code of a program, for a reader."""
+    return str(optimised_module(source, entry))
+
+
+def assembly_text(source: str, entry: str = ENTRY) -> str:
+    """The assembly of a program, for a reader."""
+    text: str = _target_machine().emit_assembly(optimised_module(source, entry))
+    return text
+
+
+def optimised_module(source: str, entry: str) -> Any:
+    """Lower a program, link its functions and run LLVM's optimiser once."""
+    from dgraph.kernels.numba_compiler import lower
+
+    first, *others = lower(source, entry)
+    module = llvm.parse_assembly(first)
+    for text in others:
+        module.link_in(llvm.parse_assembly(text))
+    return optimise(module, entry)
+
+
+def optimise(module: Any, entry: str) -> Any:
+    """Run LLVM's optimiser and drop everything that the entry does not need."""
+    machine = _target_machine()
+    vector_forms = []
+    for function in module.functions:
+        if function.is_declaration or function.name == entry:
+            continue
+        if function.linkage == llvm.Linkage.weak_odr:
+            # Versions for vectors have no callers before the vectoriser runs.
+            function.linkage = llvm.Linkage.external
+            vector_forms.append(function.name)
+        else:
+            function.linkage = llvm.Linkage.internal
+    for variable in module.global_variables:
+        if not variable.is_declaration and not variable.name.startswith("llvm."):
+            variable.linkage = llvm.Linkage.internal
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    for name in vector_forms:
+        module.get_function(name).linkage = llvm.Linkage.internal
+    remover = llvm.create_new_module_pass_manager()
+    remover.add_global_dead_code_eliminate_pass()
+    remover.run(module, builder)
+    return module
+
+
+@dataclass(frozen=True)
+class NativeEntry:
+    """A loaded program. It stays loaded for as long as this object lives."""
+
+    address: int
+    engine: Any = field(repr=False)
+
+    @functools.cached_property
+    def call(self) -> Any:
+        """Call with the address of a table; other Python threads run meanwhile."""
+        return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(self.address)
+
+
+def load_object(object_code: bytes, entry: str = ENTRY) -> NativeEntry:
+    """Load object code that `compile_source` returned, in this process or another."""
+    machine = _target_machine()
+    _resolve_blas(object_code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+    engine.finalize_object()
+    return NativeEntry(engine.get_function_address(entry), engine)
+
+
+def _resolve_blas(object_code: bytes) -> None:
+    if _BLAS_PREFIX.encode() not in object_code:
+        return
+    from dgraph.kernels import blas
+
+    for routine in blas.ROUTINES:
+        if (_BLAS_PREFIX + routine).encode() in object_code:
+            llvm.add_symbol(_BLAS_PREFIX + routine, blas.address(routine))

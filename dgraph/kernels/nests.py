@@ -1,0 +1,494 @@
+"""The scheduled loop program as data: what stands between the graph and the printers of machine-near source.
+
+A program is a driver (statements in order) and kernels (loop nests that the driver calls). Arrays are buffers: blocks of
+entries that are addressed by one i64 index. Scalars are locals. Everything that depends on array sizes is an expression
+over the size variables, so one program serves all sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dgraph.errors import NOWHERE, Span
+from dgraph.sizes import Size, size
+from dgraph.types import DType
+
+MACHINE_TYPES = {"f32": "f32", "f64": "f64", "i32": "i32", "i64": "i64", "u8": "u8", "bool": "bool", "key": "i64"}
+"""How each dtype is held: a key is 64 bits whose sign means nothing."""
+
+WIDTHS = {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "u8": 1, "bool": 1}
+"""Bytes of one entry in memory."""
+
+
+def machine_type(dtype: DType) -> str:
+    """The machine type of a dtype."""
+    return MACHINE_TYPES[dtype.name]
+
+
+# ---- expressions -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Local:
+    """A scalar variable, compared by identity. The name is a wish: printers make names unique and legal."""
+
+    name: str
+    type: str
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A constant."""
+
+    value: float | int | bool
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A number that the size variables decide, as i64."""
+
+    size: Size
+
+    @property
+    def type(self) -> str:
+        """Always i64."""
+        return "i64"
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A scalar operation by the name of its op. `type` is the result's, `facts` what the op states beside operands."""
+
+    op: str
+    type: str
+    operands: tuple[Expression, ...]
+    facts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The entry of a buffer at an index."""
+
+    buffer: Buffer
+    index: Expression
+
+    @property
+    def type(self) -> str:
+        """The type of an entry."""
+        return self.buffer.type
+
+
+@dataclass(frozen=True, slots=True)
+class TapeTop:
+    """Bytes in use on a row of tape memory."""
+
+    row: Expression
+
+    @property
+    def type(self) -> str:
+        """Always i64."""
+        return "i64"
+
+
+Expression = Local | Literal | Extent | Apply | Load | TapeTop
+
+
+def number(value: int | Size) -> Extent:
+    """A static integer as an expression."""
+    return Extent(size(value))
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Buffer:
+    """A block of memory, compared by identity.
+
+    kind    input, output: memory of the caller, number `position`
+            arena: a slot of the arena, placed by the memory plan
+            pointer: no memory of its own: set by `Point` and `PointTape`
+    """
+
+    name: str
+    type: str
+    entries: Size
+    kind: str = "arena"
+    position: int = 0
+
+    @property
+    def bytes(self) -> Size:
+        """Its size in bytes."""
+        return self.entries * WIDTHS[self.type]
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {self.name}: {self.type}[{self.entries}]"
+
+
+# ---- statements ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Let:
+    """Give a local a value; a local may be given values more than once."""
+
+    local: Local
+    value: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Store:
+    """Write an entry."""
+
+    buffer: Buffer
+    index: Expression
+    value: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Update:
+    """Combine a value into an entry by `op` (add, mul, maximum, minimum, logical_and, logical_or)."""
+
+    buffer: Buffer
+    index: Expression
+    value: Expression
+    op: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Loop:
+    """`index` runs over `start` to `stop`. kind: parallel (the turns are independent but for updates), sequential, or
+    reverse (from the last to the first)."""
+
+    index: Local
+    stop: Expression
+    body: Block
+    kind: str = "sequential"
+    start: Expression = Extent(size(0))
+    note: str = ""
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class While:
+    """Run `test`, leave unless `condition` holds, run `body`, again."""
+
+    test: Block
+    condition: Expression
+    body: Block
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class If:
+    """A choice."""
+
+    condition: Expression
+    then: Block
+    otherwise: Block = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fill:
+    """Write one value to `count` entries from an index on."""
+
+    buffer: Buffer
+    index: Expression
+    count: Expression
+    value: Literal
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Copy:
+    """Copy `count` entries; the two places do not overlap."""
+
+    target: Buffer
+    target_index: Expression
+    source: Buffer
+    source_index: Expression
+    count: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Matrix:
+    """A matrix in a buffer: row-major with `leading` entries from row to row, read transposed if asked."""
+
+    buffer: Buffer
+    index: Expression
+    leading: Size
+    transposed: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MatrixProduct:
+    """`target[rows, columns] = left[rows, inner] @ right[inner, columns]` by the BLAS."""
+
+    target: Matrix
+    left: Matrix
+    right: Matrix
+    rows: Size
+    columns: Size
+    inner: Size
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Point:
+    """Let a pointer buffer stand for the memory of another buffer from an index on."""
+
+    buffer: Buffer
+    to: Buffer
+    index: Expression = Extent(size(0))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Swap:
+    """Exchange what two pointer buffers stand for."""
+
+    one: Buffer
+    other: Buffer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PointTape:
+    """Let a pointer buffer stand for a row of tape memory from a byte on."""
+
+    buffer: Buffer
+    row: Expression
+    start: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TapeReserve:
+    """Make room for so many bytes in all on a row. What points into the row must be pointed again."""
+
+    row: Expression
+    bytes: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TapeSetTop:
+    """Say how many bytes of a row are in use."""
+
+    row: Expression
+    bytes: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fail:
+    """Stop the program: check number `check` failed with these values."""
+
+    check: int
+    values: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Note:
+    """Words for a reader of the source."""
+
+    words: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Call:
+    """Run a kernel. Operands follow its parameters: buffers, then scalars; sizes go by name. Scalars that it leaves
+    behind are read into `results`, locals of the caller in the order of `kernel.results`."""
+
+    kernel: Kernel
+    buffers: tuple[Buffer, ...]
+    scalars: tuple[Expression, ...]
+    results: tuple[Local, ...]
+
+
+Statement = (
+    Let
+    | Store
+    | Update
+    | Loop
+    | While
+    | If
+    | Fill
+    | Copy
+    | MatrixProduct
+    | Point
+    | Swap
+    | PointTape
+    | TapeReserve
+    | TapeSetTop
+    | Fail
+    | Note
+    | Call
+)
+Block = tuple[Statement, ...]
+
+
+# ---- programs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A piece of the program that runs alone: all it reads and writes are its parameters. Buffers do not overlap.
+
+    `results` are locals of the body that the caller reads afterwards; `own` are pointer buffers that only it uses.
+    """
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    scalars: tuple[Local, ...]
+    sizes: tuple[str, ...]
+    results: tuple[Local, ...]
+    own: tuple[Buffer, ...]
+    body: Block
+    uses_tapes: bool = False
+    can_fail: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that can fail at run time: the message, and the names and dtypes of the values shown with it."""
+
+    title: str
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory."""
+
+    name: str
+    sizes: tuple[str, ...]
+    inputs: tuple[Buffer | Local, ...]
+    outputs: tuple[Buffer, ...]
+    body: Block
+    checks: tuple[Check, ...] = ()
+    rows: int = 0
+    kernels: tuple[Kernel, ...] = ()
+    slots: tuple[Size, ...] = ()
+    places: dict[Buffer, int] = field(default_factory=dict)
+
+
+# ---- walking ---------------------------------------------------------------------------------------------------------
+
+
+def blocks_of(statement: Statement) -> tuple[Block, ...]:
+    """The blocks inside a statement, in order of execution."""
+    match statement:
+        case Loop(body=body):
+            return (body,)
+        case While(test=test, body=body):
+            return (test, body)
+        case If(then=then, otherwise=otherwise):
+            return (then, otherwise)
+    return ()
+
+
+def walk(block: Block) -> Iterator[Statement]:
+    """Every statement of a block and of the blocks inside it, in order."""
+    for statement in block:
+        yield statement
+        for inner in blocks_of(statement):
+            yield from walk(inner)
+
+
+def expressions_of(statement: Statement) -> tuple[Expression, ...]:
+    """The expressions that a statement itself evaluates, not those of the blocks inside it."""
+    match statement:
+        case Let(value=value):
+            return (value,)
+        case Store(index=index, value=value) | Update(index=index, value=value):
+            return (index, value)
+        case Loop(start=start, stop=stop):
+            return (start, stop)
+        case While(condition=condition) | If(condition=condition):
+            return (condition,)
+        case Fill(index=index, count=count, value=value):
+            return (index, count, value)
+        case Copy(target_index=target, source_index=source, count=count):
+            return (target, source, count)
+        case MatrixProduct(target=target_, left=left, right=right, rows=rows, columns=columns, inner=inner):
+            matrices = (target_, left, right)
+            extents = (rows, columns, inner, *(matrix.leading for matrix in matrices))
+            return (*(matrix.index for matrix in matrices), *map(Extent, extents))
+        case Point(index=index):
+            return (index,)
+        case PointTape(row=row, start=start):
+            return (row, start)
+        case TapeReserve(row=row, bytes=count) | TapeSetTop(row=row, bytes=count):
+            return (row, count)
+        case Fail(values=values):
+            return values
+        case Call(scalars=scalars):
+            return scalars
+    return ()
+
+
+def parts(expression: Expression) -> Iterator[Expression]:
+    """An expression and everything inside it."""
+    yield expression
+    match expression:
+        case Apply(operands=operands):
+            for operand in operands:
+                yield from parts(operand)
+        case Load(index=index):
+            yield from parts(index)
+        case TapeTop(row=row):
+            yield from parts(row)
+
+
+def read_buffers(statement: Statement) -> Iterator[Buffer]:
+    """The buffers that a statement itself reads."""
+    for expression in expressions_of(statement):
+        for part in parts(expression):
+            if isinstance(part, Load):
+                yield part.buffer
+    match statement:
+        case Update(buffer=buffer):
+            yield buffer
+        case Copy(source=source):
+            yield source
+        case MatrixProduct(left=left, right=right):
+            yield left.buffer
+            yield right.buffer
+        case Point(to=to):
+            yield to
+        case Swap(one=one, other=other):
+            yield one
+            yield other
+        case Call(buffers=buffers):
+            yield from buffers
+
+
+def written_buffers(statement: Statement) -> Iterator[Buffer]:
+    """The buffers that a statement itself writes."""
+    match statement:
+        case Store(buffer=buffer) | Update(buffer=buffer) | Fill(buffer=buffer) | Copy(target=buffer):
+            yield buffer
+        case Point(buffer=buffer) | PointTape(buffer=buffer):
+            yield buffer
+        case MatrixProduct(target=target):
+            yield target.buffer
+        case Swap(one=one, other=other):
+            yield one
+            yield other
+        case Call(kernel=kernel, buffers=buffers):
+            inside = {buffer for inner in walk(kernel.body) for buffer in written_buffers(inner)}
+            for mine, theirs in zip(buffers, kernel.buffers, strict=True):
+                if theirs in inside:
+                    yield mine
+
+
+def set_locals(statement: Statement) -> Iterator[Local]:
+    """The locals that a statement itself gives a value."""
+    match statement:
+        case Let(local=local):
+            yield local
+        case Loop(index=index):
+            yield index
+        case Call(results=results):
+            yield from results

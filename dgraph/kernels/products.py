@@ -1,0 +1,132 @@
+"""Matrix products by the BLAS that NumPy or SciPy brings, called from generated code by symbol.
+
+Object code holds the names in `SYMBOLS`; `blas.resolve` finds the functions of this process when it is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from dgraph.kernels.primitives import Primitive, register
+from dgraph.kernels.values import FLOATS, POINTER, SCALARS, Value, declare, select
+
+SYMBOL_PREFIX = "dgraph_blas_"
+_CHARACTER = SCALARS["u8"]
+_I64 = SCALARS["i64"]
+
+
+def symbol(routine: str, type_name: str) -> str:
+    """The name under which object code refers to a routine, as `dgraph_blas_sgemm`."""
+    return SYMBOL_PREFIX + ("s" if type_name == "f32" else "d") + routine
+
+
+def _by_reference(value: Value) -> Any:
+    """The address of a slot that holds the value: BLAS takes every argument by reference.
+
+    Integers are 64 bits wide there; a BLAS with 32-bit integers reads their low half.
+    """
+    builder = value.builder
+    with builder.goto_entry_block():
+        slot = builder.alloca(value.llvm.type)
+    builder.store(value.llvm, slot)
+    return slot
+
+
+def _transposition(flag: Value, flipped: bool = False) -> Any:
+    is_plain = flag.differs(0) if flipped else flag.equals(0)
+    letter = select(is_plain, flag.make(_CHARACTER(ord("N")), "u8"), flag.make(_CHARACTER(ord("T")), "u8"))
+    return _by_reference(letter)
+
+
+def _leading(stride: Value) -> Any:
+    # BLAS refuses a leading dimension of 0, which an empty matrix has.
+    return _by_reference(select(stride > 1, stride, 1))
+
+
+def _call(routine: str, type_name: str, builder: Any, operands: list[Any]) -> None:
+    signature = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+    function = declare(builder.module, symbol(routine, type_name), signature)
+    function.attributes.add("nounwind")
+    builder.call(function, operands)
+
+
+def gemm(
+    trans_a: Value,
+    trans_b: Value,
+    m: Value,
+    n: Value,
+    k: Value,
+    alpha: Value,
+    a: Value,
+    lda: Value,
+    b: Value,
+    ldb: Value,
+    beta: Value,
+    c: Value,
+    ldc: Value,
+) -> None:
+    """C = alpha op(A) op(B) + beta C, row-major: BLAS, which is column-major, is asked for the transposed product."""
+    operands = [
+        _transposition(trans_b),
+        _transposition(trans_a),
+        *(_by_reference(value) for value in (n, m, k, alpha)),
+        b.llvm,
+        _leading(ldb),
+        a.llvm,
+        _leading(lda),
+        _by_reference(beta),
+        c.llvm,
+        _leading(ldc),
+    ]
+    _call("gemm", alpha.type, m.builder, operands)
+
+
+def gemv(
+    trans: Value,
+    m: Value,
+    n: Value,
+    alpha: Value,
+    a: Value,
+    lda: Value,
+    x: Value,
+    incx: Value,
+    beta: Value,
+    y: Value,
+    incy: Value,
+) -> None:
+    """y = alpha op(A) x + beta y for a row-major A of m rows and n columns."""
+    operands = [
+        _transposition(trans, flipped=True),
+        *(_by_reference(value) for value in (n, m, alpha)),
+        a.llvm,
+        _leading(lda),
+        x.llvm,
+        _by_reference(incx),
+        _by_reference(beta),
+        y.llvm,
+        _by_reference(incy),
+    ]
+    _call("gemv", alpha.type, m.builder, operands)
+
+
+for _type in FLOATS:
+    _pointer = POINTER + _type
+    _sizes = ("i64", "i64", "i64")
+    register(
+        Primitive(
+            f"gemm_{_type}",
+            ("i64", "i64", *_sizes, _type, _pointer, "i64", _pointer, "i64", _type, _pointer, "i64"),
+            "none",
+            gemm,
+        )
+    )
+    register(
+        Primitive(
+            f"gemv_{_type}",
+            (*_sizes, _type, _pointer, "i64", _pointer, "i64", _type, _pointer, "i64"),
+            "none",
+            gemv,
+        )
+    )

@@ -1,0 +1,117 @@
+"""What lowering knows while it walks a region: where every value lives, and which memory may be written over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from dgraph.ir.graph import Node, Region, Value
+from dgraph.kernels.nests import Buffer, Expression, Local
+from dgraph.kernels.views import ZERO, View
+from dgraph.ops.control import For, Space
+from dgraph.ops.index import Accumulate, Freeze, SetAt
+from dgraph.types import Accumulator
+
+
+@dataclass(frozen=True)
+class TapeValue:
+    """A tape at run time: a row of tape memory and the byte where the tape starts. `rows` are all rows that it or the
+    tapes in it may lie on."""
+
+    row: Expression
+    start: Expression
+    rows: frozenset[int]
+
+
+NO_TAPE = TapeValue(ZERO, ZERO, frozenset())
+"""A tape that nothing was written to."""
+
+Binding = Expression | View | TapeValue
+"""Where a value lives: scalars and rank-0 accumulators are expressions, arrays and accumulators views."""
+
+
+class Scope:
+    """One region being lowered."""
+
+    def __init__(self, region: Region, inputs: Sequence[Binding], owned: frozenset[Buffer]) -> None:
+        self.region = region
+        self.bindings: dict[Value, Binding] = dict(zip(region.inputs, inputs, strict=True))
+        self.owned: set[Buffer] = set(owned)
+        self.targets: dict[Value, View] = {}
+        self.position = 0
+        self.last_use: dict[Value, int] = {}
+        for position, node in enumerate(region.nodes):
+            self.last_use.update(dict.fromkeys(node.operands, position))
+        self.last_use.update(dict.fromkeys(region.outputs, len(region.nodes)))
+
+    def expression(self, value: Value) -> Expression:
+        """The scalar that a value is."""
+        found = self.bindings[value]
+        assert not isinstance(found, View | TapeValue)
+        return found
+
+    def register(self, value: Value) -> Local:
+        """The local of a rank-0 accumulator."""
+        return cast(Local, self.bindings[value])
+
+    def view(self, value: Value) -> View:
+        """Where an array lies."""
+        found = self.bindings[value]
+        assert isinstance(found, View)
+        return found
+
+    def tape(self, value: Value) -> TapeValue:
+        """Where a tape lies."""
+        found = self.bindings[value]
+        assert isinstance(found, TapeValue)
+        return found
+
+    def is_free(self, buffer: Buffer) -> bool:
+        """Whether nothing reads a buffer after the current node, so that the node may write over it."""
+        if buffer not in self.owned:
+            return False
+        return all(
+            self.last_use.get(value, -1) <= self.position
+            for value, binding in self.bindings.items()
+            if isinstance(binding, View) and binding.buffer is buffer
+        )
+
+    def free_buffers(self, node: Node) -> frozenset[Buffer]:
+        """The buffers read by a node that nothing reads after it."""
+        read = {self.bindings[operand] for operand in node.operands}
+        return frozenset(view.buffer for view in read if isinstance(view, View) and self.is_free(view.buffer))
+
+    def set_targets(self, targets: Sequence[View | None]) -> None:
+        """Ask that outputs be made in given memory. A wish for an accumulator goes back to where it is opened."""
+        for value, target in zip(self.region.outputs, targets, strict=True):
+            if target is not None and value not in self.targets and value not in self.region.inputs:
+                self._wish(value, target)
+
+    def _wish(self, value: Value, target: View) -> None:
+        while value in self.region.producers and value not in self.targets:
+            self.targets[value] = target
+            node = self.region.producers[value]
+            earlier = _opened_by(node, value)
+            if earlier is None and isinstance(node.op, SetAt) and self._ends_at(node, node.operands[0]):
+                earlier = node.operands[0]
+            if earlier is None:
+                return
+            value = earlier
+
+    def _ends_at(self, node: Node, value: Value) -> bool:
+        last = self.last_use[value]
+        return last < len(self.region.nodes) and self.region.nodes[last] is node
+
+
+def _opened_by(node: Node, result: Value) -> Value | None:
+    """The operand whose memory a result of a node continues, for accumulators and what is frozen of them."""
+    at = node.results.index(result)
+    match node.op:
+        case Freeze() | Accumulate():
+            return node.operands[0]
+        case Space(accumulators=threads) if at < threads:
+            return node.operands[at]
+        case For() if isinstance(result.type, Accumulator):
+            return node.operands[1 + at]
+    return None

@@ -1,0 +1,399 @@
+"""Arithmetic on numbers, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgraph.ir.graph import Region
+from dgraph.ir.op import SizeOf, require
+from dgraph.ops.elementwise import NUMBERS, Elementwise, Steps, Unary, array_type, arrays, like, summed
+from dgraph.types import ValueType
+
+if TYPE_CHECKING:
+    from dgraph.ir.build import Builder
+    from dgraph.ir.graph import Value
+
+Tangents = Sequence["Value | None"]
+
+
+@dataclass(frozen=True)
+class Add(Elementwise):
+    """Sum: `x + y`. Linear in both together."""
+
+    name = "add"
+    arity = 2
+    kinds = NUMBERS
+    numpy = np.add
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """dx + dy."""
+        return (summed(g, *tangents),)
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The cotangent goes to both."""
+        return tuple(cotangent if moved else None for moved in linear)
+
+
+@dataclass(frozen=True)
+class Sub(Elementwise):
+    """Difference: `x - y`. Linear in both together."""
+
+    name = "sub"
+    arity = 2
+    kinds = NUMBERS
+    numpy = np.subtract
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """dx - dy."""
+        dx, dy = tangents
+        if dy is None:
+            return (dx,)
+        return (g.neg(dy) if dx is None else g.sub(dx, dy),)
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The cotangent, and its negative."""
+        return cotangent if linear[0] else None, g.neg(cotangent) if linear[1] else None
+
+
+@dataclass(frozen=True)
+class Mul(Elementwise):
+    """Product: `x * y`."""
+
+    name = "mul"
+    arity = 2
+    kinds = NUMBERS
+    numpy = np.multiply
+    linear_in = (0, 1)
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The cotangent times the other operand."""
+        x, y = operands
+        return (g.mul(cotangent, y), None) if linear[0] else (None, g.mul(x, cotangent))
+
+
+@dataclass(frozen=True)
+class Div(Elementwise):
+    """Quotient of floats: `x / y`."""
+
+    name = "div"
+    arity = 2
+    numpy = np.divide
+    weight = 4
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """(dx - z dy) / y, where z is the quotient."""
+        dx, dy = tangents
+        through = None if dy is None else g.mul(results[0], dy)
+        if through is not None:
+            dx = g.neg(through) if dx is None else g.sub(dx, through)
+        return (None if dx is None else g.div(dx, primals[1]),)
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The cotangent over y: the quotient is linear in x only."""
+        return g.div(cotangent, operands[1]), None
+
+
+@dataclass(frozen=True)
+class Neg(Elementwise):
+    """Change of sign: `-x`."""
+
+    name = "neg"
+    arity = 1
+    kinds = NUMBERS
+    numpy = np.negative
+    linear_in = (0,)
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The negative cotangent."""
+        return (g.neg(cotangent),)
+
+
+@dataclass(frozen=True)
+class Abs(Unary):
+    """Absolute value; its derivative at 0 is 0."""
+
+    name = "abs"
+    kinds = NUMBERS
+    numpy = np.absolute
+    weight = 1
+
+    def slope(self, g: Builder, x: Value, y: Value) -> Value:
+        """sign(x)."""
+        return g.sign(x)
+
+
+@dataclass(frozen=True)
+class Sign(Steps):
+    """-1, 0 or 1 after the sign of x."""
+
+    name = "sign"
+    kinds = NUMBERS
+    numpy = np.sign
+
+
+@dataclass(frozen=True)
+class Floor(Steps):
+    """The largest whole number at most x."""
+
+    name = "floor"
+    numpy = np.floor
+
+
+@dataclass(frozen=True)
+class Ceil(Steps):
+    """The smallest whole number at least x."""
+
+    name = "ceil"
+    numpy = np.ceil
+
+
+@dataclass(frozen=True)
+class Round(Steps):
+    """The nearest whole number, a half to the even one."""
+
+    name = "round"
+    numpy = np.rint
+
+
+@dataclass(frozen=True)
+class FloorDivide(Elementwise):
+    """Quotient rounded down: `x // y`. An integer over 0 gives 0."""
+
+    name = "floor_divide"
+    arity = 2
+    kinds = NUMBERS
+    numpy = np.floor_divide
+    weight = 6
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """A structural zero."""
+        return (None,)
+
+
+@dataclass(frozen=True)
+class Mod(Elementwise):
+    """Remainder with the sign of y: `x % y`. An integer modulo 0 gives 0."""
+
+    name = "mod"
+    arity = 2
+    kinds = NUMBERS
+    numpy = np.remainder
+    weight = 6
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """dx - (x // y) dy."""
+        dx, dy = tangents
+        if dy is None:
+            return (dx,)
+        through = g.mul(g.floor_divide(*primals), dy)
+        return (g.neg(through) if dx is None else g.sub(dx, through),)
+
+
+class _Extreme(Elementwise):
+    """The larger or smaller of two numbers. Ties share the derivative equally; NaN wins and has a tie with itself."""
+
+    arity = 2
+    kinds = NUMBERS
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """The tangent of the winner, or half of both."""
+        x, y = primals
+        if self.name == "minimum":
+            x, y = y, x
+        if tangents[0] is None and tangents[1] is None:
+            return (None,)
+        both = summed(g, *tangents)
+        assert both is not None
+        dx, dy = (g.zeros(array_type(both)) if tangent is None else tangent for tangent in tangents)
+        half = g.mul(like(g, 0.5, both), both)
+        return (g.select(g.greater(x, y), dx, g.select(g.less(x, y), dy, half)),)
+
+
+@dataclass(frozen=True)
+class Maximum(_Extreme):
+    """The larger of two numbers; NaN if one is NaN. Ties share the derivative equally."""
+
+    name = "maximum"
+    numpy = np.maximum
+
+
+@dataclass(frozen=True)
+class Minimum(_Extreme):
+    """The smaller of two numbers; NaN if one is NaN. Ties share the derivative equally."""
+
+    name = "minimum"
+    numpy = np.minimum
+
+
+@dataclass(frozen=True)
+class Relu(Elementwise):
+    """x where it is positive, else 0; NaN stays. Its derivative at 0 is 0."""
+
+    name = "relu"
+    arity = 1
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """The larger of x and 0."""
+        (x,) = operands
+        return np.maximum(x, x.dtype.type(0))
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """The tangent where x is positive."""
+        (tangent,) = tangents
+        if tangent is None:
+            return (None,)
+        zero = like(g, 0.0, tangent)
+        return (g.select(g.greater(primals[0], zero), tangent, zero),)
+
+
+@dataclass(frozen=True)
+class Sqrt(Unary):
+    """Square root; NaN below 0. Its derivative at 0 is inf."""
+
+    name = "sqrt"
+    numpy = np.sqrt
+    weight = 4
+
+    def slope(self, g: Builder, x: Value, y: Value) -> Value:
+        """0.5 / y."""
+        # The root of -0 is -0; adding 0 makes it 0, so that the slope there is inf and not -inf.
+        return g.div(like(g, 0.5, y), g.add(y, like(g, 0.0, y)))
+
+
+@dataclass(frozen=True)
+class Rsqrt(Unary):
+    """One over the square root."""
+
+    name = "rsqrt"
+    weight = 6
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """A division by the root."""
+        (x,) = operands
+        return x.dtype.type(1) / np.sqrt(x)
+
+    def slope(self, g: Builder, x: Value, y: Value) -> Value:
+        """-0.5 y / x."""
+        return g.div(g.mul(like(g, -0.5, y), y), x)
+
+
+@dataclass(frozen=True)
+class Fma(Elementwise):
+    """`x * y + z` rounded once. Only passes make it: a program says what is rounded where."""
+
+    name = "fma"
+    arity = 3
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """Exact rational arithmetic, rounded once; the plain formula where a number is not finite or all is zero."""
+        x, y, z = operands
+        plain = np.asarray(x * y + z)
+        exact = np.array(plain)
+        for at in np.ndindex(plain.shape):
+            entries = [np.asarray(operand)[at] for operand in (x, y, z)]
+            if all(map(np.isfinite, entries)):
+                exact[at] = _fused(*entries, plain[at])
+        return exact[()]
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """y dx + x dy + dz."""
+        (x, y, _), (dx, dy, dz) = primals, tangents
+        return (summed(g, dx and g.mul(dx, y), dy and g.mul(x, dy), dz),)
+
+
+def _fused(x: Any, y: Any, z: Any, plain: Any) -> Any:
+    """`x * y + z` of finite floats, rounded once. `plain` is the result where it is exactly 0: it has the sign."""
+    from fractions import Fraction
+
+    total = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+    if total == 0:
+        return plain
+    try:
+        rounded = float(total)
+    except OverflowError:
+        return np.copysign(np.inf, float(total > 0) - 0.5)
+    if x.dtype == np.float64 or Fraction(rounded) == total:
+        return rounded
+    # Rounding to f64 and then to f32 rounds twice. With the inexact f64 made odd, the second rounding decides rightly.
+    if np.float64(rounded).view(np.int64) % 2 == 0:
+        rounded = np.nextafter(rounded, np.inf if Fraction(rounded) < total else -np.inf)
+    return np.float32(rounded)
+
+
+@dataclass(frozen=True)
+class Pow(Elementwise):
+    """Power of floats: `x ** y`; NaN for negative x unless y is whole. 0 ** 0 is 1 with derivatives 0."""
+
+    name = "pow"
+    arity = 2
+    numpy = np.power
+    weight = 20
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """y x**(y - 1) dx + x**y log(x) dy; at x = 0 the first is 0 if y = 0, the second if y >= 0."""
+        (x, y), (dx, dy) = primals, tangents
+        zero, one = like(g, 0.0, x), like(g, 1.0, x)
+        at_zero = g.equal(x, zero)
+        through_base = through_exponent = None
+        if dx is not None:
+            both = g.logical_and(at_zero, g.equal(y, zero))
+            lower = g.select(both, zero, g.sub(y, one))
+            through_base = g.mul(g.mul(y, g.pow(x, lower)), dx)
+        if dy is not None:
+            quiet = g.logical_and(at_zero, g.greater_equal(y, zero))
+            through_exponent = g.mul(g.mul(results[0], g.log(g.select(quiet, one, x))), dy)
+        return (summed(g, through_base, through_exponent),)
+
+
+@dataclass(frozen=True)
+class Powi(Elementwise):
+    """Power with a fixed integer exponent, by repeated squaring; a negative one is 1 over the positive power."""
+
+    name = "powi"
+    arity = 1
+    kinds = NUMBERS
+    weight = 3
+    exponent: int = 2
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The operand's type."""
+        whole = arrays(self, types, 1)[0].dtype.kind == "int"
+        require(self.exponent >= 0 or not whole, "powi: a negative power of an integer")
+        return super().infer(types, regions)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """The products in the order that `power` states."""
+        (x,) = operands
+        one = np.ones_like(x)[()]
+        found = power(x, abs(self.exponent), np.multiply) if self.exponent else one
+        return one / found if self.exponent < 0 else found
+
+    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
+        """n x**(n - 1) dx; a structural zero for n = 0."""
+        (x,), (tangent,) = primals, tangents
+        n = self.exponent
+        if tangent is None or n == 0:
+            return (None,)
+        if n == 1:
+            return (tangent,)
+        lower = x if n == 2 else g.powi(x, exponent=n - 1)
+        return (g.mul(g.mul(like(g, float(n), x), lower), tangent),)
+
+
+def power(x: Any, exponent: int, multiply: Any) -> Any:
+    """x to a positive exponent: squares for the bits of the exponent from the lowest, multiplied up as they are met.
+
+    The one order of products, for the interpreter and for kernels.
+    """
+    found: Any = None
+    while True:
+        if exponent % 2:
+            found = x if found is None else multiply(found, x)
+        exponent //= 2
+        if not exponent:
+            return found
+        x = multiply(x, x)

@@ -1,0 +1,83 @@
+"""Params: initialise them from their initialisers and a seed, save them, load them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgraph.errors import DataError, Diagnostic
+from dgraph.ir.evaluate import evaluate
+from dgraph.types import Type, leaves
+
+if TYPE_CHECKING:
+    from dgraph.frontend.modules import Module
+
+
+def initial_leaves(module: Module, name: str, seed: int) -> tuple[Type, list[Any]]:
+    """The type of a param or state and its initial leaves. Equal seeds give equal bits on every machine."""
+    from dgraph.frontend.host import lower_initialiser
+
+    graph = lower_initialiser(module, name)
+    key = np.uint64(seed)
+    return graph.result, [np.asarray(leaf) for leaf in evaluate(graph, [key] * len(graph.region.inputs))]
+
+
+def save(path: Path, values: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> None:
+    """Write leaves by qualified name with some facts as one safetensors file, whole or not at all."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in values.items()}
+    write_whole(path, to_bytes(arrays, metadata={"dgraph": json.dumps(dict(facts))}))
+
+
+def load(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Leaves by qualified name and facts. Raises `DataError` for a missing or damaged file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise DataError(Diagnostic(f"there is no parameter file {path}"))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = json.loads((file.metadata() or {}).get("dgraph", "{}"))
+    except (SafetensorError, ValueError, OSError) as fault:
+        raise DataError(Diagnostic(f"{path} is damaged or no parameter file", (), str(fault))) from None
+    return values, facts
+
+
+def fit_leaves(name: str, type_: Type, values: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[np.ndarray[Any, Any]]:
+    """The leaves of one param out of a loaded file, checked against its type. Raises `DataError`."""
+    for label, leaf in leaves(type_, name):
+        if label not in values:
+            raise DataError(Diagnostic(f"the parameter file has no `{label}`", (), f"it has {', '.join(values)}"))
+        found = values[label]
+        expected = tuple(extent.constant for extent in leaf.shape)
+        fits = len(found.shape) == len(expected) and all(
+            want is None or want == have for want, have in zip(expected, found.shape, strict=True)
+        )
+        if not fits or found.dtype != leaf.dtype.numpy:
+            title = f"`{label}` in the parameter file is {found.dtype}{list(found.shape)}, the program has {leaf}"
+            raise DataError(Diagnostic(title))
+        yield found
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,69 @@
+"""Array ops become index spaces, by each op's own `expand`: the first step of fusion.
+
+Kept as they are: matrix products, which have kernels of their own unless they are tiny; reshapes, which move nothing;
+and ops that have no index-space form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.ir.op import Op
+from dgraph.ops.linalg import Dot
+from dgraph.ops.shape import Reshape
+from dgraph.passes.base import graph_pass, with_regions
+from dgraph.passes.rewrite import Rewriter, rewrite
+from dgraph.sizes import product
+from dgraph.types import Array
+
+TINY = 64
+"""A product of matrices with at most so many multiplications, all sizes being literal, is written out as a nest."""
+
+
+@graph_pass("array ops become index spaces")
+def expand_arrays(graph: Graph) -> Graph:
+    """Expand array ops in every region."""
+    return graph.with_region(_Expansion().region(graph.region))
+
+
+class _Expansion:
+    """The pass over one graph; regions that several nodes share are expanded once."""
+
+    def __init__(self) -> None:
+        self.done: dict[Region, Region] = {}
+
+    def region(self, region: Region) -> Region:
+        """A region, and all inside it, without array ops that have an index-space form."""
+        found = self.done.get(region)
+        if found is None:
+            found = rewrite(region, self.rule)
+            self.done[region] = self.done[found] = found
+        return found
+
+    def rule(self, g: Rewriter, node: Node) -> Sequence[Value] | None:
+        """The results of a node after expansion, or None if it stays."""
+        if node.regions:
+            inner = with_regions(node, map(self.region, node.regions))
+            if inner is node:
+                return None
+            g.append(inner)
+            return list(inner.results)
+        return node.op.expand(g, node.operands) if is_expanded(node) else None
+
+
+def is_expanded(node: Node) -> bool:
+    """Whether a node is an array op that becomes an index space."""
+    if type(node.op).expand is Op.expand or isinstance(node.op, Reshape):
+        return False
+    if isinstance(node.op, Dot):
+        return is_tiny(node)
+    return any(isinstance(value.type, Array) and value.type.shape for value in (*node.operands, *node.results))
+
+
+def is_tiny(node: Node) -> bool:
+    """Whether a matrix product has so few multiplications that a nest of its own is the better kernel."""
+    left, right = (value.type for value in node.operands)
+    assert isinstance(left, Array) and isinstance(right, Array)
+    both = product(left.shape).constant, product(right.shape).constant
+    return both[0] is not None and both[1] is not None and max(both[0], both[1]) <= TINY

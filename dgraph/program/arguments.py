@@ -1,0 +1,189 @@
+"""Between host values and graph leaves: adapt arguments to declared types, build results from leaves."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dgraph.errors import ArgumentError, Diagnostic, Label, Span
+from dgraph.ir.graph import Formal
+from dgraph.program.records import RecordValue
+from dgraph.types import Array, DType, Extent, Record, Tuple, Type, dtype_of_numpy, with_axes
+
+LIMITS = {"i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1), "u8": (0, 255), "key": (0, 2**64 - 1)}
+
+
+def bind_arguments(
+    name: str, formals: Sequence[Formal], given: Sequence[Any], named: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[Any]:
+    """One host value per formal, from positional and keyword arguments and defaults. Raises `ArgumentError`."""
+    names = [formal.name for formal in formals]
+    required = [known for known in names if known not in defaults]
+    if len(given) > len(names):
+        _fault(f"{name} takes {len(names)} arguments ({', '.join(names)}), not {len(given)}")
+    values = dict(zip(names, given, strict=False))
+    for key, value in named.items():
+        if key not in names:
+            near = get_close_matches(key, names, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(names) or 'none'}"
+            _fault(f"{name} has no argument `{key}`", note=hint)
+        if key in values:
+            _fault(f"{name} got `{key}` twice: by position and by name")
+        values[key] = value
+    missing = [known for known in required if known not in values]
+    if missing:
+        listed = ", ".join(f"`{formal.name}: {formal.type}`" for formal in formals if formal.name in missing)
+        _fault(f"{name} misses {'an argument' if len(missing) == 1 else 'arguments'}: {listed}")
+    return [values[known] if known in values else defaults[known] for known in names]
+
+
+def flatten(name: str, type_: Type, value: Any, span: Span | None = None) -> Iterator[np.ndarray[Any, Any]]:
+    """The leaves of one argument as C-contiguous arrays of the declared dtype. Raises `ArgumentError`."""
+    if isinstance(type_, Array):
+        yield _array(name, type_, value, span)
+    elif isinstance(type_, Tuple):
+        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != len(type_.items):
+            _fault(f"`{name}` is a tuple of {len(type_.items)} entries, not {_describe(value)}", span)
+        for position, (item, entry) in enumerate(zip(type_.items, value, strict=True)):
+            yield from flatten(f"{name}.{position}", item, entry, span)
+    elif isinstance(type_, Record):
+        yield from _record(name, type_, value, span)
+    else:
+        _fault(f"`{name}` is a function; the host cannot pass one", span)
+
+
+def extent(name: str, value: Any, span: Span | None = None) -> int:
+    """The number of a formal of type `size`. Raises `ArgumentError`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        _fault(f"`{name}` is a size, so it takes a whole number, not {_describe(value)}", span)
+    if number < 0:
+        _fault(f"`{name}` is a size, so it cannot be {number}", span)
+    return number
+
+
+def build(type_: Type, leaves: Iterator[Any]) -> Any:
+    """The host value of a type from its leaves in order."""
+    if isinstance(type_, Tuple):
+        return tuple(build(item, leaves) for item in type_.items)
+    if isinstance(type_, Record):
+        fields = ((field, with_axes(item, type_.axes)) for field, item in type_.fields)
+        return RecordValue(type_.name, {field: build(item, leaves) for field, item in fields})
+    return next(leaves)
+
+
+def _record(name: str, type_: Record, value: Any, span: Span | None) -> Iterator[np.ndarray[Any, Any]]:
+    if type_.axes and isinstance(value, list | tuple):
+        yield from _stacked(name, type_, value, span)
+        return
+    names = [field for field, _ in type_.fields]
+    if isinstance(value, Mapping):
+        unknown = [key for key in value if key not in names]
+        if unknown:
+            near = get_close_matches(str(unknown[0]), names, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(names)}"
+            _fault(f"`{name}` is a {type_.name}, which has no field `{unknown[0]}`", span, hint)
+    for field, item in type_.fields:
+        if isinstance(value, Mapping):
+            present, entry = field in value, value.get(field)
+        else:
+            present, entry = hasattr(value, field), getattr(value, field, None)
+        if not present:
+            title = f"`{name}` is a {type_.name} and needs the field `{field}`"
+            _fault(title, span, f"its fields are {', '.join(names)}; {_describe(value)} was given")
+        yield from flatten(f"{name}.{field}", with_axes(item, type_.axes), entry, span)
+
+
+def _stacked(name: str, type_: Record, value: Sequence[Any], span: Span | None) -> Iterator[np.ndarray[Any, Any]]:
+    """A list of records for an array of records: leaf by leaf along a new leading axis."""
+    inner = Record(type_.name, type_.fields, type_.arguments, type_.axes[1:])
+    rows = [list(flatten(f"{name}[{at}]", inner, entry, span)) for at, entry in enumerate(value)]
+    if not rows:
+        _fault(f"`{name}` is an array of {type_.name}, and no entry was given", span)
+    for parts in zip(*rows, strict=True):
+        try:
+            yield np.stack(parts)
+        except ValueError:
+            _fault(f"the entries of `{name}` differ in shape", span)
+
+
+def _array(name: str, type_: Array, value: Any, span: Span | None) -> np.ndarray[Any, Any]:
+    wanted = type_.dtype
+    if not isinstance(value, np.ndarray | np.generic):
+        if hasattr(value, "__dlpack__"):
+            value = np.from_dlpack(value)
+        elif isinstance(value, bool | int | float | list | tuple):
+            return _literal(name, type_, value, span)
+        elif hasattr(value, "__array__"):
+            value = np.asarray(value)
+        else:
+            _fault(f"`{name}` is a {type_}, not {_describe(value)}", span)
+    found = dtype_of_numpy(value.dtype)
+    if found is not wanted:
+        value = _converted(name, wanted, found, value, span)
+    if value.ndim != type_.rank:
+        _fault(f"`{name}` has {_axes(value.ndim)}, and {type_} has {type_.rank}", span)
+    return np.require(value, wanted.numpy, ["C", "A"])
+
+
+def _converted(name: str, wanted: DType, found: DType | None, value: Any, span: Span | None) -> Any:
+    """An array of another dtype, where no value can change: a wider integer. Floats never convert by themselves."""
+    if isinstance(value, np.generic) and found is not None and found.kind == wanted.kind and not wanted.is_float:
+        low, high = LIMITS[wanted.name]
+        if low <= int(value) <= high:
+            return wanted.numpy.type(value)
+    if found is not None and (found.kind, wanted.kind) == ("int", "int") and np.can_cast(value.dtype, wanted.numpy):
+        return value.astype(wanted.numpy)
+    if value.dtype.newbyteorder("=") == wanted.numpy:
+        return value.astype(wanted.numpy)
+    cast = f"cast it: `{name}.astype(numpy.{wanted.numpy_name})`"
+    _fault(f"`{name}` is {found or value.dtype}, and {wanted} is declared", span, cast)
+
+
+def _literal(name: str, type_: Array, value: Any, span: Span | None) -> np.ndarray[Any, Any]:
+    """A Python number or nested list."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        _fault(f"`{name}` is a nested list whose rows differ in length", span)
+    wanted, kind = type_.dtype, array.dtype.kind
+    allowed = {"float": "fiu", "int": "iu", "key": "iu", "bool": "b"}[wanted.kind]
+    if array.size and kind not in allowed:
+        if array.dtype == object or kind not in "fiub":
+            _fault(f"`{name}` is a {type_}, and not every entry given is a number in range", span)
+        what = {"f": "a float", "b": "a bool"}.get(kind, "a number")
+        _fault(f"`{name}` is {wanted}, and {what} was given", span)
+    if wanted.name in LIMITS and array.size:
+        low, high = LIMITS[wanted.name]
+        if int(array.min()) < low or int(array.max()) > high:
+            _fault(f"`{name}` is {wanted}, which holds {low} to {high}", span)
+    if array.ndim != type_.rank:
+        _fault(f"`{name}` has {_axes(array.ndim)}, and {type_} has {type_.rank}", span)
+    return np.ascontiguousarray(array.astype(wanted.numpy)).reshape(array.shape)
+
+
+def _axes(count: int) -> str:
+    return "no axes (it is one number)" if count == 0 else "1 axis" if count == 1 else f"{count} axes"
+
+
+def _describe(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)[:40]
+    if isinstance(value, np.ndarray):
+        return f"an array {value.dtype}{list(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _fault(title: str, span: Span | None = None, note: str = "") -> NoReturn:
+    labels = (Label(span, "declared here"),) if span is not None else ()
+    raise ArgumentError(Diagnostic(title, labels, note))
+
+
+def is_extent(formal: Formal) -> bool:
+    """Whether a formal is a size given by the host."""
+    return isinstance(formal.type, Extent)

@@ -1,0 +1,230 @@
+"""`dgraph check`: types and sizes of everything, then the derivatives of each `@entry` against differences.
+
+The check works in f64 at random points of small sizes. For random directions dx and ct it compares, for the function
+f in question,
+
+    jvp(f)(x, dx)   with   (f(x + h dx) - f(x - h dx)) / 2h, extrapolated to h = 0 (Richardson)
+    <ct, jvp(f)(x, dx)>   with   <vjp(f)(x, ct), dx>
+
+What cannot be checked is said, and fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dgraph.errors import DgraphError, Diagnostic, Label, Span
+from dgraph.program.arguments import extent, flatten, is_extent
+from dgraph.program.functions import Function, Program, compile, jvp, vjp
+from dgraph.sizes import Atom
+from dgraph.types import Array, leaves
+
+Report = Callable[[str], object]
+DRAWS = 8
+"""Points tried before a function counts as not checkable."""
+STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
+TOLERANCE = 1e-6
+DUALITY = 1e-10
+
+
+def check_program(
+    program: Program, name: str | None, given: Mapping[str, Any], report: Report | None = None
+) -> list[Diagnostic]:
+    """All faults of a program, or of one function of it. `given` fixes arguments by name."""
+    from dgraph.frontend import check
+
+    try:
+        found = list(check(program.module))
+    except DgraphError as fault:
+        return list(fault.diagnostics)
+    if found:
+        return found
+    module = program.module
+    entries = {
+        known: item
+        for known, item in module.functions.items()
+        if (known == name if name is not None else any(note.name == "entry" for note in item.annotations))
+    }
+    if name is not None and not entries:
+        program.function(name)
+    for known, item in entries.items():
+        try:
+            said = check_derivatives(program.function(known), given, program.seed)
+            if report is not None:
+                report(f"{known}: {said}")
+        except DgraphError as fault:
+            found.extend(fault.diagnostics)
+        except _Unchecked as reason:
+            title = f"the derivatives of `{known}` could not be checked: {reason}"
+            note = "give a point where the function is smooth with --arg name=value"
+            found.append(Diagnostic(title, (Label(_place(item.span), ""),), note))
+        except _Wrong as reason:
+            found.append(Diagnostic(f"the derivatives of `{known}` are wrong: {reason}", (Label(_place(item.span), ""),)))
+    return found
+
+
+class _Unchecked(Exception):
+    """Nothing could be said."""
+
+
+class _Wrong(Exception):
+    """A derivative differs."""
+
+
+def _place(span: Span) -> Span:
+    """The first line of a declaration."""
+    end = span.source.text.find("\n", span.start)
+    return Span(span.source, span.start, min(span.end, end if end >= 0 else span.end))
+
+
+def check_derivatives(function: Function, given: Mapping[str, Any], seed: int = 0) -> str:
+    """Check one function; returns what was done in words. Raises `DgraphError` for a fault of the program."""
+    plain = compile(function, precision="f64")
+    signature = plain.signature
+    floats = [
+        formal.name
+        for formal in signature.formals
+        if any(leaf.dtype.is_float for _, leaf in leaves(formal.type))
+    ]
+    if not floats:
+        return "takes no floats, so it has no derivatives to check"
+    if not any(leaf.dtype.is_float for _, leaf in leaves(signature.result)):
+        return "returns no floats, so it has no derivatives to check"
+    forward = compile(jvp(function, floats), precision="f64")
+    backward = compile(vjp(function, floats), precision="f64")
+    reason = "no point was tried"
+    for draw in range(DRAWS):
+        random = np.random.default_rng((seed, draw))
+        point, extents = draw_point(plain, given, random, draw)
+        try:
+            return _compare(plain, forward, backward, point, extents, random)
+        except _Unchecked as fault:
+            reason = str(fault)
+        except DgraphError as fault:
+            if draw == DRAWS - 1:
+                raise
+            reason = fault.diagnostics[0].title
+    raise _Unchecked(reason)
+
+
+def draw_point(
+    compiled: Any, given: Mapping[str, Any], random: np.random.Generator, draw: int
+) -> tuple[list[np.ndarray[Any, Any]], dict[str, int]]:
+    """Leaves at a random point: sizes 2 to 5, floats around 0 (later draws: positive, then small), integers that are
+    legal indices of every axis."""
+    signature = compiled.signature
+    sizes: dict[Atom, int] = {}
+    for position, name in enumerate(signature.sizes):
+        sizes[name] = 2 + (position + draw) % 4
+    fixed: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for formal in signature.formals:
+        if formal.name in given and is_extent(formal):
+            sizes[formal.name] = extent(formal.name, given[formal.name])
+        elif formal.name in given:
+            fixed[formal.name] = [_promoted(leaf) for leaf in _flatten_promoted(formal, given[formal.name])]
+            for array, (_, leaf) in zip(fixed[formal.name], leaves(formal.type, formal.name), strict=True):
+                for axis, number in zip(leaf.shape, array.shape, strict=True):
+                    for atom in axis.atoms():
+                        if axis.terms == (((atom,), 1),):
+                            sizes[atom] = number
+    point: list[np.ndarray[Any, Any]] = []
+    for formal in signature.formals:
+        if is_extent(formal):
+            continue
+        if formal.name in fixed:
+            point += fixed[formal.name]
+            continue
+        stored = formal.name in signature.params
+        values = None
+        if stored:
+            values = [_promoted(leaf) for leaf in _flatten_promoted(formal, compiled.program.value_of(formal.name))]
+        for at, (_, leaf) in enumerate(leaves(formal.type, formal.name)):
+            shape = tuple(axis.evaluate(sizes.__getitem__) for axis in leaf.shape)
+            if values is not None:
+                point.append(values[at])
+            elif leaf.dtype.is_float:
+                normal = random.standard_normal(shape)
+                spread = (normal, 0.5 + random.random(shape), 0.1 * normal)[draw % 3]
+                point.append(np.asarray(spread, leaf.dtype.numpy))
+            elif leaf.dtype.kind == "bool":
+                point.append(np.asarray(random.integers(0, 2, shape), bool))
+            elif leaf.dtype.kind == "key":
+                point.append(np.asarray(random.integers(0, 2**63, shape), leaf.dtype.numpy))
+            else:
+                low, high = (0, 2) if shape else (2, 4)
+                point.append(np.asarray(random.integers(low, high, shape), leaf.dtype.numpy))
+    return point, {formal.name: sizes[formal.name] for formal in signature.formals if is_extent(formal)}
+
+
+def _flatten_promoted(formal: Any, value: Any) -> list[np.ndarray[Any, Any]]:
+    """The leaves of a value whose floats may still be f32."""
+    from dgraph.types import F32, F64, map_leaves
+
+    for dtype in (F64, F32):
+        wanted = map_leaves(formal.type, lambda leaf, d=dtype: Array(d, leaf.shape) if leaf.dtype.is_float else leaf)  # type: ignore[misc]
+        try:
+            return list(flatten(formal.name, wanted, value))
+        except DgraphError:
+            if dtype is F32:
+                raise
+    return []
+
+
+def _promoted(leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
+
+
+def _compare(
+    plain: Any, forward: Any, backward: Any, point: list[Any], extents: dict[str, int], random: np.random.Generator
+) -> str:
+    """Compare differences, forward and reverse mode at one point."""
+    moving = [at for at, leaf in enumerate(point) if leaf.dtype == np.float64]
+    direction = {at: random.standard_normal(point[at].shape) for at in moving}
+
+    def value(step: float) -> list[np.ndarray[Any, Any]]:
+        moved = [leaf + step * direction[at] if at in direction else leaf for at, leaf in enumerate(point)]
+        outputs = [np.asarray(leaf) for leaf in plain.kernel.call(moved, extents)]
+        return [leaf for leaf in outputs if leaf.dtype == np.float64]
+
+    base = value(0.0)
+    if not all(np.isfinite(leaf).all() for leaf in base):
+        raise _Unchecked("the function is not finite at the points tried")
+    outputs = [np.asarray(leaf) for leaf in forward.kernel.call([*point, *direction.values()], extents)]
+    count = len(plain.kernel.outputs)
+    tangents = outputs[count:]
+    worst = _difference(value, base, tangents)
+    if worst > TOLERANCE:
+        raise _Wrong(f"forward mode and differences differ by {worst:.1e} (relative)")
+    seeds = [random.standard_normal(np.shape(tangent)) for tangent in tangents]
+    pulled = [np.asarray(leaf) for leaf in backward.kernel.call([*point, *seeds], extents)][count:]
+    if not all(np.isfinite(leaf).all() for leaf in pulled):
+        raise _Unchecked("reverse mode is not finite at the points tried")
+    left = sum(float(np.vdot(seed, tangent)) for seed, tangent in zip(seeds, tangents, strict=True))
+    right = sum(float(np.vdot(pull, direction[at])) for pull, at in zip(pulled, moving, strict=True))
+    scale = max(1.0, *(float(np.abs(s).max(initial=0) * np.abs(t).sum()) for s, t in zip(seeds, tangents, strict=True)))
+    if abs(left - right) > DUALITY * scale:
+        raise _Wrong(f"reverse and forward mode differ by {abs(left - right) / scale:.1e} (relative)")
+    return f"derivatives agree: differences to {worst:.0e}, reverse with forward to {abs(left - right) / scale:.0e}"
+
+
+def _difference(value: Callable[[float], list[Any]], base: list[Any], tangents: list[Any]) -> float:
+    """The smallest relative difference over the steps, each extrapolated from h and h / 2."""
+    best = np.inf
+    for step in STEPS:
+        rough = [(p - m) / (2 * step) for p, m in zip(value(step), value(-step), strict=True)]
+        fine = [(p - m) / step for p, m in zip(value(step / 2), value(-step / 2), strict=True)]
+        worst = 0.0
+        for coarse, sharp, tangent, leaf in zip(rough, fine, tangents, base, strict=True):
+            estimate = (4 * sharp - coarse) / 3
+            if not np.isfinite(estimate).all():
+                worst = np.inf
+                break
+            scale = max(1e-3, float(np.abs(tangent).max(initial=0)), float(np.abs(leaf).max(initial=0)) * 1e-3)
+            worst = max(worst, float(np.abs(estimate - tangent).max(initial=0)) / scale)
+        best = min(best, worst)
+    if not np.isfinite(best):
+        raise _Unchecked("the function is not finite near the points tried")
+    return best

@@ -1,0 +1,234 @@
+"""Programs and their functions as Python sees them, and the transforms from function to function."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgraph.errors import DataError, DgraphError, Diagnostic, ScopeError
+
+if TYPE_CHECKING:
+    from dgraph.frontend.modules import Module
+    from dgraph.ir.graph import Graph
+    from dgraph.program.compiled import Compiled
+
+TRANSFORMS = ("grad", "value_and_grad", "jvp", "vjp", "jacobian", "hessian", "hvp", "vmap")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a function is made: a def of the program by name, or a transform of another recipe with its options."""
+
+    name: str
+    of: Recipe | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        if self.of is None:
+            return self.name
+        listed = "".join(f", {key}={value!r}" for key, value in self.options)
+        return f"{self.name}({self.of}{listed})"
+
+
+class Program:
+    """A `.dg` program. Its functions are attributes; `params` holds the values of its params.
+
+    The text is read when something is asked of it that no cache can answer; faults appear then as `DgraphError`.
+    """
+
+    def __init__(self, text: str, path: str, file: Path | None, seed: int = 0) -> None:
+        self.text = text
+        self.path = path
+        self.file = file
+        self.seed = seed
+        self._params: dict[str, Any] = {}
+
+    @cached_property
+    def module(self) -> Module:
+        """The program as the front end sees it. Raises `DgraphError` if it cannot be read."""
+        from dgraph.frontend import load_program, parse_program
+
+        return load_program(self.file) if self.file is not None else parse_program(self.text, self.path)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the text and of where it stands: the start of every cache key."""
+        place = str(self.file.resolve()) if self.file is not None else ""
+        return hashlib.sha256(f"{place}\n{self.text}".encode()).hexdigest()
+
+    def function(self, name: str) -> Function:
+        """A function by name. Raises `ScopeError` if there is none."""
+        if not re.search(rf"^def[ \t]+{re.escape(name)}\b", self.text, re.MULTILINE) and (
+            name not in self.module.functions
+        ):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.module.functions, 1)
+            known = ", ".join(self.module.functions) or "none"
+            note = f"did you mean `{near[0]}`?" if near else f"its functions are {known}"
+            raise ScopeError(Diagnostic(f"{self.path} has no function `{name}`", (), note))
+        return Function(self, Recipe(name))
+
+    def __getattr__(self, name: str) -> Function:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self.function(name)
+        except ScopeError as fault:
+            raise AttributeError(fault.diagnostics[0].title) from fault
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.module.functions})
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The values of params and states by name; initialised from their initialisers and the seed on first use."""
+        for name in self.module.stored:
+            self.value_of(name)
+        return dict(self._params)
+
+    def value_of(self, name: str) -> Any:
+        """The value of one param or state."""
+        if name not in self._params:
+            from dgraph.params import initial_leaves
+            from dgraph.program.arguments import build
+
+            type_, leaves = initial_leaves(self.module, name, self.seed)
+            self._params[name] = build(type_, iter(leaves))
+        return self._params[name]
+
+    def set_params(self, values: Mapping[str, Any]) -> None:
+        """Give params other values: those of a run, say. Raises `DataError` for a name that is not a param."""
+        unknown = [name for name in values if name not in self.module.stored]
+        if unknown:
+            known = ", ".join(self.module.stored) or "none"
+            raise DataError(Diagnostic(f"{self.path} has no param `{unknown[0]}`", (), f"its params are {known}"))
+        self._params.update(values)
+
+    def __repr__(self) -> str:
+        return f"<dgraph program {self.path}>"
+
+
+class Function:
+    """A function of a program, or a transform of one. Compiled when it is first called; `graph` is its source graph."""
+
+    def __init__(self, program: Program, recipe: Recipe) -> None:
+        self.program = program
+        self.recipe = recipe
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph that the front end makes, transforms still in it. Raises `DgraphError` for a faulty program."""
+        from dgraph.program.lower import lower
+
+        return lower(self.program.module, self.recipe)[0]
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        """The function compiled with default options."""
+        return compile(self)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Arguments by position or name; params are keyword arguments that default to the program's values."""
+        return self.compiled(*arguments, **named)
+
+    def draw(self, path: str | Path, stage: str = "source") -> None:
+        """Write a picture of a stage of the graph: `.svg .png .pdf .dot`."""
+        from dgraph.program.pictures import draw_function
+
+        draw_function(self, path, stage)
+
+    def _repr_svg_(self) -> str:
+        from dgraph.program.pictures import svg_of
+
+        return svg_of(self)
+
+    def __repr__(self) -> str:
+        return f"<dgraph function {self.recipe} of {self.program.path}>"
+
+
+def load(path: str | Path, *, seed: int = 0) -> Program:
+    """Load a program from a `.dg` file. Raises `DataError` if the file cannot be read."""
+    file = Path(path)
+    from dgraph.reader.files import read_file
+
+    return Program(read_file(file), str(path), file, seed)
+
+
+def parse(text: str, *, path: str = "<text>", seed: int = 0) -> Program:
+    """A program from its text. Raises `DgraphError` if it is faulty."""
+    program = Program(text, path, None, seed)
+    _ = program.module
+    return program
+
+
+def compile(
+    function: Function,
+    *,
+    device: str = "cpu",
+    precision: str | None = None,
+    parallel: bool = True,
+    budget: str | None = None,
+    checks: str = "on",
+) -> Compiled:
+    """Compile a function; see `Compiled`. Raises `DgraphError` for a faulty program or option."""
+    from dgraph.program.compiled import Options, compile_function
+
+    return compile_function(function, Options(device, precision, parallel, budget, checks))
+
+
+def _transformed(kind: str, function: Function, **options: Any) -> Function:
+    if not isinstance(function, Function):
+        title = f"{kind} takes a function of a program, not a {type(function).__name__}"
+        raise DgraphError(Diagnostic(title, (), f"as in dg.{kind}(program.loss)"))
+    kept = tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items() if value)
+    return Function(function.program, Recipe(kind, function.recipe, kept))
+
+
+Names = str | Sequence[str] | None
+
+
+def grad(function: Function, wrt: Names = None, *, mode: str | None = None) -> Function:
+    """The derivative of a scalar function (or of the first entry of a tuple), with respect to a formal or a tuple of
+    formals; params count as formals. Default: the first float formal."""
+    return _transformed("grad", function, wrt=wrt, mode=mode)
+
+
+def value_and_grad(function: Function, wrt: Names = None, *, mode: str | None = None) -> Function:
+    """The value and the derivative."""
+    return _transformed("value_and_grad", function, wrt=wrt, mode=mode)
+
+
+def jvp(function: Function, wrt: Names = None) -> Function:
+    """`jvp(f)(x, dx)`: the value and the derivative along dx."""
+    return _transformed("jvp", function, wrt=wrt)
+
+
+def vjp(function: Function, wrt: Names = None) -> Function:
+    """`vjp(f)(x, ct)`: the cotangents of the inputs for a cotangent of the output."""
+    return _transformed("vjp", function, wrt=wrt)
+
+
+def jacobian(function: Function, wrt: Names = None, *, mode: str | None = None) -> Function:
+    """All partial derivatives: the axes of the output, then those of the input."""
+    return _transformed("jacobian", function, wrt=wrt, mode=mode)
+
+
+def hessian(function: Function, wrt: Names = None) -> Function:
+    """All second partial derivatives of a scalar function."""
+    return _transformed("hessian", function, wrt=wrt)
+
+
+def hvp(function: Function, wrt: Names = None) -> Function:
+    """`hvp(f)(x, v)`: the Hessian times v."""
+    return _transformed("hvp", function, wrt=wrt)
+
+
+def vmap(function: Function, over: Names = None) -> Function:
+    """The function for every entry of the leading axis of each named formal."""
+    return _transformed("vmap", function, over=over)

@@ -1,0 +1,30 @@
+"""The pipeline as one readable list: what a graph goes through between the front end and the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from dgraph.ad import expand
+from dgraph.ir.graph import Graph
+from dgraph.ir.verify import verify
+from dgraph.passes import FUSE, OPTIMISE, run_passes
+
+STAGES: list[tuple[str, str, Callable[[Graph], Graph]]] = [
+    ("inline", "function calls are replaced by their bodies", partial(run_passes, names=["inline"])),
+    ("expand", "jvp, vjp and vmap become ordinary nodes", expand),
+    ("optimised", "folded, shared, hoisted, dead code removed", partial(run_passes, names=OPTIMISE)),
+    ("kernels", "array ops fused into index spaces", partial(run_passes, names=FUSE)),
+]
+"""Name of the graph after each step, what the step does, and the step."""
+
+
+def stage(graph: Graph, name: str) -> Graph:
+    """The graph after a stage; "source" is the graph itself. Every stage in between is verified."""
+    if name == "source":
+        return graph
+    for reached, _, step in STAGES:
+        graph = verify(step(graph))
+        if reached == name:
+            return graph
+    raise ValueError(f"no stage is called {name}")

@@ -1,0 +1,92 @@
+"""The signature of a compiled function as plain data, so that a cached function can be called without parsing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dgraph.ir.graph import Formal, Graph
+from dgraph.sizes import Quotient, Size
+from dgraph.types import DTYPES, Array, Extent, Record, Tuple, Type
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the host needs to know of a function: its formals in order (`params` of them are params and states that it
+    reads, given by name), default values that are plain numbers, size variables, and the tree of the result."""
+
+    name: str
+    sizes: tuple[str, ...]
+    formals: tuple[Formal, ...]
+    result: Type
+    params: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph, params: tuple[str, ...], defaults: dict[str, Any]) -> Signature:
+        """The signature of a graph."""
+        return cls(graph.name, graph.sizes, graph.formals, graph.result, params, defaults)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "name": self.name,
+            "sizes": list(self.sizes),
+            "formals": [[formal.name, _type_to_json(formal.type)] for formal in self.formals],
+            "result": _type_to_json(self.result),
+            "params": list(self.params),
+            "defaults": self.defaults,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Signature:
+        """The signature that `to_json` wrote."""
+        formals = tuple(Formal(name, type_from_json(type_)) for name, type_ in data["formals"])
+        result = type_from_json(data["result"])
+        return cls(data["name"], tuple(data["sizes"]), formals, result, tuple(data["params"]), data["defaults"])
+
+
+def _type_to_json(type_: Type) -> Any:
+    if isinstance(type_, Array):
+        return ["array", type_.dtype.name, [size_to_json(extent) for extent in type_.shape]]
+    if isinstance(type_, Tuple):
+        return ["tuple", [_type_to_json(item) for item in type_.items]]
+    if isinstance(type_, Record):
+        fields = [[name, _type_to_json(item)] for name, item in type_.fields]
+        return ["record", type_.name, fields, [size_to_json(extent) for extent in type_.axes]]
+    if isinstance(type_, Extent):
+        return ["size"]
+    raise TypeError(f"the host cannot pass a {type_}")
+
+
+def type_from_json(data: Any) -> Type:
+    """A type from plain data."""
+    kind, *rest = data
+    if kind == "array":
+        return Array(DTYPES[rest[0]], tuple(map(size_from_json, rest[1])))
+    if kind == "tuple":
+        return Tuple(tuple(map(type_from_json, rest[0])))
+    if kind == "record":
+        fields = tuple((name, type_from_json(item)) for name, item in rest[1])
+        return Record(rest[0], fields, (), tuple(map(size_from_json, rest[2])))
+    return Extent()
+
+
+def size_to_json(value: Size) -> Any:
+    """A size as a list of terms; atoms are names or quotients."""
+
+    def atom(part: Any) -> Any:
+        if isinstance(part, Quotient):
+            return [size_to_json(part.numerator), size_to_json(part.denominator)]
+        return str(part)
+
+    return [[[atom(part) for part in monomial], coefficient] for monomial, coefficient in value.terms]
+
+
+def size_from_json(data: Any) -> Size:
+    """A size from plain data."""
+
+    def atom(part: Any) -> Any:
+        return part if isinstance(part, str) else Quotient(size_from_json(part[0]), size_from_json(part[1]))
+
+    return Size(tuple((tuple(map(atom, monomial)), coefficient) for monomial, coefficient in data))
