@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dgraph.ir.dead_code import has_check, remove_dead_code
+from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.hoist import split_invariant
 from dgraph.ir.op import OPS
@@ -226,7 +226,7 @@ def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node],
     captures = chosen(carries + walks, len(kept[0]))
     start = [(inner, outer) for inner, outer, flag in zip(inputs[:carries], operands, flags, strict=False) if flag]
     linear_stacks = sum(collected[:stacks])
-    backward_op = For(
+    linear_op = For(
         carries=len(start),
         walks=len(walked),
         stacks=linear_stacks,
@@ -241,7 +241,8 @@ def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node],
     index = body.inputs[0] if counted else Value(Array(I64), "i")
     late = replace(
         node,
-        op=backward_op,
+        op=linear_op,
+        derived="tangent",
         operands=(*trips, *(outer for _, outer in pairs)),
         results=tuple(_pick(results, out_flags, True)),
         regions=(Region((index, *(inner for inner, _ in pairs)), reads.copied + halves.linear, tuple(linear_outputs)),),
@@ -276,12 +277,12 @@ def _unzip_space(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node]
         results=tuple(_pick(node.results, out_flags, False)),
         regions=(Region(primal_inputs, halves.primal, tuple(_pick(body.outputs, out_flags, False))),),
     )
-    again = tuple(node for node in halves.nodes if not has_check(node))
-    whole = Region(body.inputs, again, tuple(_pick(body.outputs, out_flags, True)))
-    inner = remove_dead_code(whole)
+    whole = Region(body.inputs, halves.nodes, tuple(_pick(body.outputs, out_flags, True)))
+    inner = remove_dead_code(without_checks(whole))
     linear_inputs = (*body.inputs[:rank], *_pick(written_inputs, out_flags[:written], True), *captured_inputs)
     late = replace(
         node,
+        derived="tangent",
         op=replace(op, accumulators=sum(thread_flags), buffers=linear_buffers),
         operands=(*_pick(node.operands[:threads], thread_flags, True), *node.operands[threads:]),
         results=tuple(_pick(node.results, out_flags, True)),
@@ -348,6 +349,7 @@ def _unzip_if(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], N
     )
     late = replace(
         node,
+        derived="tangent",
         operands=(node.operands[0], *_pick(captures, used, True), *residuals),
         results=tuple(_pick(node.results, out_flags, True)),
         regions=tuple(linear_regions),

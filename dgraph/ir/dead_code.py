@@ -32,6 +32,17 @@ def has_check(node: Node) -> bool:
     return node.op.effect != "pure" or any(has_check(inner) for region in node.regions for inner in region.nodes)
 
 
+def without_checks(region: Region) -> Region:
+    """The region without its checks, in nested regions too: for work that is done a second time."""
+    nodes = []
+    for node in region.nodes:
+        if node.op.effect == "pure":
+            regions = tuple(map(without_checks, node.regions))
+            nodes.append(node if regions == node.regions else replace(node, regions=regions))
+    same = len(nodes) == len(region.nodes) and all(a is b for a, b in zip(nodes, region.nodes, strict=True))
+    return region if same else Region(region.inputs, tuple(nodes), region.outputs)
+
+
 class _DeadCode:
     """One run: regions already pruned to given outputs are remembered, for nests and for shared regions."""
 

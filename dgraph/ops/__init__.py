@@ -2,12 +2,16 @@
 
 from dgraph.ops import (
     arithmetic,
+    check,
     compare,
     control,
     index,
     linalg,
+    random,
     reduce,
+    scan,
     shape,
+    special,
     transcendental,
     transform,
     values,
@@ -15,12 +19,16 @@ from dgraph.ops import (
 
 __all__ = [
     "arithmetic",
+    "check",
     "compare",
     "control",
     "index",
     "linalg",
+    "random",
     "reduce",
+    "scan",
     "shape",
+    "special",
     "transcendental",
     "transform",
     "values",

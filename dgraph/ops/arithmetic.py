@@ -296,7 +296,7 @@ class Fma(Elementwise):
         for at in np.ndindex(plain.shape):
             entries = [np.asarray(operand)[at] for operand in (x, y, z)]
             if all(map(np.isfinite, entries)):
-                exact[at] = _fused(*entries, plain[at])
+                exact[at] = _fused(entries[0], entries[1], entries[2], plain[at])
         return exact[()]
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:

@@ -71,11 +71,15 @@ class Elementwise(Op):
         return type(self).numpy(*operands)
 
     def expand(self, g: Builder, operands: Sequence[Value]) -> Sequence[Value]:
-        """The scalar op at each point."""
+        """The scalar form at each point."""
         shape = array_type(operands[0]).shape
         if not shape:
-            return g.apply(self, *operands)
-        return (g.map(shape, lambda h, *at: h.emit(self, *(entry(h, operand, at) for operand in operands))),)
+            return (self.scalar(g, *operands),)
+        return (g.map(shape, lambda h, *at: self.scalar(h, *(entry(h, operand, at) for operand in operands))),)
+
+    def scalar(self, h: Builder, *operands: Value) -> Value:
+        """The op on scalars: itself, or written with simpler ones."""
+        return h.emit(self, *operands)
 
     def cost(self, types: Sequence[ValueType]) -> Cost:
         """So many operations per entry; each operand is read and the result written once."""

@@ -39,7 +39,8 @@ class Dot(Op):
         shown = f"dot: {a} and {b}"
         require(a.dtype == b.dtype and a.dtype.kind in NUMBERS, shown)
         require(a.rank > 0 and b.rank > 0, f"{shown}: a scalar")
-        require(not (a.rank == 1 and self.transpose_a or b.rank == 1 and self.transpose_b), f"{shown}: no matrix")
+        require(not (self.transpose_a and a.rank == 1), f"{shown}: a is no matrix")
+        require(not (self.transpose_b and b.rank == 1), f"{shown}: b is no matrix")
         batch, rows, common, other, columns = self.parts(a.shape, b.shape)
         require(common == other, f"{shown}: {common} and {other} differ")
         require(a.rank == b.rank or max(a.rank, b.rank) == 2, f"{shown}: batch axes differ")

@@ -119,25 +119,22 @@ class Reshape(Move):
 
 
 def groups_of_axes(given: Shape, wanted: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The smallest runs of axes (as half-open pairs) with equal numbers of entries, in order."""
+    """The smallest runs of axes (as half-open pairs) that can be seen to have equal numbers of entries, in order."""
     groups = []
     i = j = 0
     while i < len(given) or j < len(wanted):
         start = i, j
-        left, right = size(1), size(1)
-        while start == (i, j) or left != right:
-            behind = j < len(wanted) and (i == len(given) or len((left - right).terms) == 0 or _is_less(right, left))
-            if behind and start != (i, j) or i == len(given):
-                right, j = right * wanted[j], j + 1
+        i, j = min(i + 1, len(given)), min(j + 1, len(wanted))
+        while (i, j) != (len(given), len(wanted)):
+            left, right = product(given[start[0] : i]), product(wanted[start[1] : j])
+            if left == right:
+                break
+            if j < len(wanted) and (i == len(given) or (left - right).is_nonnegative()):
+                j += 1
             else:
-                left, i = left * given[i], i + 1
-        groups.append((start, (i, j)))
-    return [((a, c), (b, d)) for (a, b), (c, d) in groups]
-
-
-def _is_less(one: Size, other: Size) -> bool:
-    """Whether a size is known to be less than another one that it does not equal."""
-    return (other - one).is_nonnegative()
+                i += 1
+        groups.append(((start[0], i), (start[1], j)))
+    return groups
 
 
 def ravel(h: Builder, shape: Shape, indices: Sequence[Value]) -> Value:

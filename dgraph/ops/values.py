@@ -11,7 +11,7 @@ import numpy as np
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Op, SizeOf, require
 from dgraph.ops.elementwise import ANYTHING, Elementwise, array_type, arrays
-from dgraph.sizes import Size, size
+from dgraph.sizes import Size
 from dgraph.types import F64, I64, Array, DType, ValueType
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ class Constant(Op):
             return np.array(self.value).astype(self.dtype.numpy)[()]
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Constant) and self.dtype == other.dtype
-        return same and self.number.tobytes() == other.number.tobytes()
+        if not isinstance(other, Constant):
+            return NotImplemented
+        return self.dtype == other.dtype and bool(self.number.tobytes() == other.number.tobytes())
 
     def __hash__(self) -> int:
         return hash((self.dtype, self.number.tobytes()))
@@ -66,7 +67,7 @@ class SizeValue(Op):
 
     name = "size"
     arity = 0
-    value: Size = size(0)
+    value: Size
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """An i64."""
@@ -88,7 +89,7 @@ class Iota(Op):
 
     name = "iota"
     arity = 0
-    extent: Size = size(0)
+    extent: Size
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """One axis of the extent."""
@@ -101,7 +102,7 @@ class Iota(Op):
 
     def expand(self, g: Builder, operands: Sequence[Value]) -> Sequence[Value]:
         """The index at each point."""
-        return (g.map([self.extent], lambda h, i: i),)
+        return (g.map([self.extent], lambda _, i: i),)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Array ops become index spaces, by each op's own `expand`: the first step of fusion.
 
-Kept as they are: matrix products, which have kernels of their own unless they are tiny; reshapes, which move nothing;
-and ops that have no index-space form.
+Kept as they are: matrix products, which have kernels of their own unless they are tiny; views (broadcast, transpose,
+slice, reshape), which move nothing by themselves and through which fusion reads; and ops without index-space form.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import Op
 from dgraph.ops.linalg import Dot
-from dgraph.ops.shape import Reshape
+from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
 from dgraph.passes.base import graph_pass, with_regions
 from dgraph.passes.rewrite import Rewriter, rewrite
 from dgraph.sizes import product
 from dgraph.types import Array
+
+VIEWS = (Broadcast, Reshape, Slice, Transpose)
+"""Ops whose result is the operand seen through other indices."""
 
 TINY = 64
 """A product of matrices with at most so many multiplications, all sizes being literal, is written out as a nest."""
@@ -54,7 +57,7 @@ class _Expansion:
 
 def is_expanded(node: Node) -> bool:
     """Whether a node is an array op that becomes an index space."""
-    if type(node.op).expand is Op.expand or isinstance(node.op, Reshape):
+    if type(node.op).expand is Op.expand or isinstance(node.op, VIEWS):
         return False
     if isinstance(node.op, Dot):
         return is_tiny(node)

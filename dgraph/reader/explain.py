@@ -188,7 +188,9 @@ def stopped(reader: Lark, source: Source, text: str, token: Token) -> Stop:
     limit = begin(token) if token.type != "$END" else len(text)
     before: list[Token] = []
     try:
-        for earlier in reader.lex(text):
+        # Lark.lex would build a second lexer.
+        again = reader.parse_interactive(text)
+        for earlier in again.lexer_thread.lex(again.parser_state):
             if begin(earlier) >= limit:
                 break
             if earlier.type not in LAYOUT:

@@ -1,0 +1,281 @@
+"""Lowering of ops that move or make arrays, and of matrix products.
+
+Broadcasts, slices and transposes are views; nothing is copied until an op needs the entries in a row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dgraph.ir.graph import Node
+from dgraph.kernels.lowering import compare, conjunction
+from dgraph.kernels.nests import (
+    Apply,
+    Buffer,
+    Extent,
+    Fill,
+    Let,
+    Literal,
+    Load,
+    Local,
+    Matrix,
+    MatrixProduct,
+    Store,
+    machine_type,
+    number,
+)
+from dgraph.kernels.scope import Scope
+from dgraph.kernels.views import View, whole
+from dgraph.sizes import Size, size
+from dgraph.types import Array
+
+if TYPE_CHECKING:
+    from dgraph.kernels.lower import GraphLowering
+
+
+def _array(value: Any) -> Array:
+    assert isinstance(value.type, Array)
+    return value.type
+
+
+def _constant(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    scope.bindings[node.result] = lowering.constant(op.number.item(), op.dtype)
+
+
+def _size(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    scope.bindings[node.result] = Extent(op.value)
+
+
+def _same(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    scope.bindings[node.result] = scope.bindings[node.operands[0]]
+
+
+def _broadcast(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    """A scalar is kept in one entry that every index reads; for memory that must be filled it is filled."""
+    (given,) = node.operands
+    result = _array(node.result)
+    found = scope.bindings[given]
+    if isinstance(found, View):
+        scope.bindings[node.result] = found.broadcast(result.shape)
+        return
+    if not result.rank:
+        scope.bindings[node.result] = found
+        return
+    value = scope.expression(given)
+    if node.result in scope.targets:
+        view = lowering.allocate(scope, node.result)
+        if isinstance(value, Literal) and view.is_compact:
+            lowering.emit(Fill(view.buffer, view.offset, Extent(view.entries), value))
+        else:
+            lowering.fill(view, value)
+        scope.bindings[node.result] = view
+        return
+    for extent in result.shape:
+        lowering.extents.setdefault(extent)
+    buffer = Buffer(node.result.name or "repeated", machine_type(result.dtype), size(1))
+    lowering.emit(Store(buffer, number(0), value))
+    if isinstance(value, Literal):
+        lowering.literals[buffer] = value
+    scope.bindings[node.result] = View(buffer, number(0), result.shape, (size(0),) * result.rank)
+
+
+def _reshape(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    (given,) = node.operands
+    result = _array(node.result)
+    found = scope.bindings[given]
+    if not isinstance(found, View):
+        if not result.rank:
+            scope.bindings[node.result] = found
+            return
+        view = lowering.allocate(scope, node.result)
+        lowering.emit(Store(view.buffer, view.offset, scope.expression(given)))
+        scope.bindings[node.result] = view
+        return
+    if not result.rank:
+        scope.bindings[node.result] = lowering.let(node.result.name, Load(found.buffer, found.offset))
+        return
+    moved = found.reshaped(result.shape)
+    if moved is None:
+        target = lowering.allocate(scope, node.result)
+        back = target.reshaped(found.shape)
+        if back is None:
+            back = whole(target.buffer, found.shape)
+        lowering.copy(back, found)
+        moved = target
+    scope.bindings[node.result] = moved
+
+
+def _transpose(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    scope.bindings[node.result] = scope.view(node.operands[0]).transposed(op.axes)
+
+
+def _slice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    view = scope.view(node.operands[0])
+    _check_places(lowering, node, view.shape, op.shape)
+    scope.bindings[node.result] = view.sliced(op.starts, op.steps, op.shape)
+
+
+def _check_places(
+    lowering: GraphLowering, node: Node, shape: tuple[Size, ...], count: tuple[Size, ...]
+) -> None:
+    """The places that a slice means must lie in the array, unless there are none."""
+    op: Any = node.op
+    if not lowering.checks_on:
+        return
+    for start, step, extent, many in zip(op.starts, op.steps, shape, count, strict=True):
+        last = start + (many - 1) * step
+        low, high = (start, last) if step > 0 else (last, start)
+        # The start is in range by itself; where nothing is taken the other end does not matter.
+        if low.is_nonnegative() and (extent - 1 - high).is_nonnegative():
+            continue
+        if many == extent and low.constant == 0 and abs(step) == 1:
+            continue
+        empty = compare("less_equal", Extent(many), number(0))
+        inside = conjunction(
+            [
+                compare("greater_equal", Extent(low), number(0)),
+                compare("less", Extent(high), Extent(extent)),
+            ]
+        )
+        title = f"{many} entries from {start} in steps of {step} leave an axis of length {extent}"
+        lowering.fail_unless(Apply("logical_or", "bool", (empty, inside)), title, node.span)
+
+
+def _unslice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    source = scope.view(node.operands[0])
+    _check_places(lowering, node, op.shape, source.shape)
+    view = lowering.allocate(scope, node.result)
+    zero = lowering.constant(0, _array(node.result).dtype)
+    if view.is_compact:
+        lowering.emit(Fill(view.buffer, view.offset, Extent(view.entries), zero))
+    else:
+        lowering.fill(view, zero)
+    lowering.copy(view.sliced(op.starts, op.steps, source.shape), source)
+    scope.bindings[node.result] = view
+
+
+def _concat(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    view = lowering.allocate(scope, node.result)
+    offset = size(0)
+    for operand in node.operands:
+        source = scope.view(operand)
+        starts = tuple(offset if axis == op.axis else size(0) for axis in range(len(source.shape)))
+        lowering.copy(view.sliced(starts, (1,) * len(source.shape), source.shape), source)
+        offset = offset + source.shape[op.axis]
+    scope.bindings[node.result] = view
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
+
+
+def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    """Products of float matrices go to the BLAS, one product per index of the batch axes. Products of two vectors,
+    and of integers, are sums in the order of the entries."""
+    op: Any = node.op
+    left, right = (scope.view(operand) for operand in node.operands)
+    if left.buffer.type not in ("f32", "f64") or len(left.shape) == len(right.shape) == 1:
+        lowering.expanded(scope, node)
+        return
+    batch, rows, common, _, columns = op.parts(left.shape, right.shape)
+    target = lowering.allocate(scope, node.result)
+    made = target if target.is_compact else lowering.temporary("product", _array(node.result))
+
+    def product(at: list[Local]) -> None:
+        one, other, into = left.at(at), right.at(at), made.at(at)
+        if op.transpose_a:
+            one = one.transposed((1, 0))
+        if op.transpose_b:
+            other = other.transposed((1, 0))
+        if not rows:
+            one, into = _with_axis(one, 0), _with_axis(into, 0)
+        if not columns:
+            other, into = _with_axis(other, 1), _with_axis(into, len(into.shape))
+        lowering.emit(
+            MatrixProduct(
+                _matrix(lowering, into),
+                _matrix(lowering, one),
+                _matrix(lowering, other),
+                into.shape[0],
+                into.shape[1],
+                common,
+            )
+        )
+
+    if batch:
+        lowering.each(View(made.buffer, made.offset, batch, made.strides[: len(batch)]), product)
+    else:
+        product([])
+    lowering.copy(target, made)
+    scope.bindings[node.result] = target
+
+
+def _with_axis(view: View, axis: int) -> View:
+    """The view with an axis of length 1 put in."""
+    inner = view.shape[axis:]
+    stride = size(1)
+    for extent in inner:
+        stride = stride * extent
+    shape = (*view.shape[:axis], size(1), *inner)
+    return View(view.buffer, view.offset, shape, (*view.strides[:axis], stride, *view.strides[axis:]))
+
+
+def _matrix(lowering: GraphLowering, view: View) -> Matrix:
+    """A rank-2 view as the BLAS can read it, copied if its entries lie apart in both directions."""
+    (rows, columns), (down, across) = view.shape, view.strides
+    if (across.constant == 1 or columns.is_literal_one) and _is_leading(down, columns, rows):
+        return Matrix(view.buffer, view.offset, _leading(down, columns, rows))
+    if (down.constant == 1 or rows.is_literal_one) and _is_leading(across, rows, columns):
+        return Matrix(view.buffer, view.offset, _leading(across, rows, columns), True)
+    fresh = lowering.compact(view, "matrix")
+    if fresh is view:
+        return Matrix(view.buffer, view.offset, columns)
+    return Matrix(fresh.buffer, fresh.offset, columns)
+
+
+def _is_leading(stride: Size, inner: Size, outer: Size) -> bool:
+    """Whether a stride serves as a leading dimension: the BLAS wants it no shorter than a row."""
+    return outer.is_literal_one or (stride - inner).is_nonnegative()
+
+
+def _leading(stride: Size, inner: Size, outer: Size) -> Size:
+    return inner if outer.is_literal_one and not (stride - inner).is_nonnegative() else stride
+
+
+def _check(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    """An assertion: the program stops where it does not hold."""
+    op: Any = node.op
+    if not lowering.checks_on:
+        return
+    predicate, *values = node.operands
+    shown = [(value.name, scope.expression(value)) for value in values if isinstance(value.type, Array) and not value.type.shape]
+    lowering.fail_unless(scope.expression(predicate), op.message, node.span, shown)
+
+
+def _iota(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    view = lowering.allocate(scope, node.result)
+    lowering.each(view, lambda at: lowering.emit(Store(view.buffer, view.index(at), at[0])))
+    scope.bindings[node.result] = view
+
+
+RULES = {
+    "constant": _constant,
+    "size": _size,
+    "stop_gradient": _same,
+    "broadcast": _broadcast,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "slice": _slice,
+    "unslice": _unslice,
+    "concat": _concat,
+    "dot": _dot,
+    "check": _check,
+    "iota": _iota,
+}
+
+__all__ = ["RULES", "Let"]
