@@ -65,6 +65,9 @@ class Span:
         return f"{self.source.path}:{self.line}"
 
 
+LINE_SHOWN = 120
+"""Columns of a source line that a diagnostic shows."""
+
 NOWHERE = Span(Source("<built in>", ""), 0, 0)
 """The span of nodes that no source text wrote (graphs built by hand in Python)."""
 
@@ -119,7 +122,7 @@ class Diagnostic:
 
 
 def _excerpt(source: Source, labels: Sequence[Label], width: int) -> list[str]:
-    """The lines of one source that carry labels, each with its rows of carets."""
+    """The lines of one source that carry labels, each with its rows of carets. Long lines are cut around the label."""
     out: list[str] = []
     here = [(label, "^" if at == 0 else "-") for at, label in enumerate(labels) if label.span.source == source]
     previous = 0
@@ -127,17 +130,24 @@ def _excerpt(source: Source, labels: Sequence[Label], width: int) -> list[str]:
         if previous and number > previous + 1:
             out.append(f"{' ' * width} ...")
         previous = number
-        text = source.line(number)
+        line = source.line(number)
+        marked = sorted((pair for pair in here if pair[0].span.line == number), key=lambda pair: -pair[0].span.start)
+        first = max(0, marked[-1][0].span.column - LINE_SHOWN // 2) if len(line) > LINE_SHOWN else 0
+        text = _printable(line[first : first + LINE_SHOWN])
+        before, after = "… " if first else "", " …" if len(line) > first + LINE_SHOWN else ""
         out.append(f"{' ' * width} |")
-        out.append(f"{number:>{width}} | {text}")
-        for label, mark in sorted(here, key=lambda pair: -pair[0].span.start):
-            if label.span.line != number:
-                continue
-            column = label.span.column
-            length = max(1, min(label.span.end - label.span.start, len(text) - column + 1))
-            indent = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
+        out.append(f"{number:>{width}} | {before}{text}{after}".rstrip())
+        for label, mark in marked:
+            column = min(label.span.column - 1 - first, len(text))
+            length = max(1, min(label.span.end - label.span.start, len(text) - column))
+            indent = " " * (len(before) + column)
             out.append(f"{' ' * width} | {indent}{mark * length} {label.words}".rstrip())
     return out
+
+
+def _printable(text: str) -> str:
+    """The text with one visible character for each that a terminal would act on or cannot show."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class DgraphError(Exception):

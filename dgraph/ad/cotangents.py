@@ -46,6 +46,11 @@ class Cotangents:
         """The cotangent as it is, array or open accumulator; it is no longer here."""
         return self.slots.pop(value, None)
 
+    def take_array(self, value: Value) -> Value | None:
+        """The cotangent if it is an array; then it is no longer here. An open accumulator stays."""
+        found = self.slots.get(value)
+        return self.take(value) if found is not None and isinstance(found.type, Array) else None
+
     def open(self, value: Value) -> Value:
         """The cotangent as an accumulator to be handed to a region; it is no longer here."""
         assert isinstance(value.type, Array)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dgraph.errors import NotDifferentiable
+from dgraph.errors import InvalidGraph, NotDifferentiable
 from dgraph.ir.build import Builder, close_together, element_type
 from dgraph.ir.graph import Node, Region, Value
 
@@ -36,8 +36,12 @@ def jvp(region: Region, active: Sequence[bool]) -> Region:
 
 
 def tangent_input(g: Builder, value: Value, active: bool) -> Value | None:
-    """An input for the tangent of a value, if it has one."""
-    return g.input(value.type, f"d{value.name}" if value.name else "") if active else None
+    """An input for the tangent of a value, if it is active."""
+    if not active:
+        return None
+    if tangent_type(value.type) is None:
+        raise InvalidGraph(f"{value!r} has no tangents")
+    return g.input(value.type, f"d{value.name}" if value.name else "")
 
 
 class Jvp:

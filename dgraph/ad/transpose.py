@@ -12,6 +12,7 @@ from typing import Any
 
 from dgraph.ad.cotangents import Cotangents, Reach
 from dgraph.ad.unzip import linear_values
+from dgraph.ad.yields import as_yield
 from dgraph.errors import InvalidGraph
 from dgraph.ir.build import Builder, close_together, element_type
 from dgraph.ir.graph import Node, Region, Value
@@ -58,7 +59,7 @@ class Transpose:
 
     def reached(self, node: Node) -> Sequence[bool]:
         """Which operands of a node get a cotangent."""
-        live = [self.cotangents.has(result) for result in node.results]
+        live = list(map(self.cotangents.has, node.results))
         return self.reach.operands(node, self.flags(node.operands), live)
 
     def known(self, inputs: Sequence[Value], operands: Sequence[Value]) -> list[tuple[Value, Value]]:
@@ -98,8 +99,8 @@ def _transpose_for(t: Transpose, node: Node) -> None:
     (body,) = node.regions
     g, held = t.g, t.cotangents
     carries, lead = op.carries, op.leading_operands()
-    reached = t.reached(node)
     flags = t.flags(node.operands)
+    reached = t.reach.loop(node, flags, list(map(held.has, node.results)))
     live = [at for at in range(1, 1 + carries) if reached[at] and isinstance(node.operands[at].type, Array)]
     passed = [at for at in range(1, 1 + carries) if reached[at] and isinstance(node.operands[at].type, Accumulator)]
     read = [at for at in range(1 + carries, lead) if not flags[at]]
@@ -141,7 +142,7 @@ def _transpose_for(t: Transpose, node: Node) -> None:
         final = held.get(node.results[at - 1])
         start.append(final if final is not None else g.zeros(node.operands[at].type))
     for at in sums:
-        total = held.take(node.operands[at])
+        total = held.take_array(node.operands[at])
         start.append(total if total is not None else g.zeros(node.operands[at].type))
     start += [held.open(node.operands[at]) for at in buffers]
     lengths = [node.operands[at].type.shape[0] for at in stacks if isinstance(node.operands[at].type, Array)]  # type: ignore[union-attr]
@@ -199,11 +200,10 @@ def _transpose_space(t: Transpose, node: Node) -> None:
         if slot is not None and isinstance(slot.type, Accumulator):
             lent[at] = held.open(node.operands[at])
     opened = [at for at in captures if at not in lent]
-    order = [*lent, *opened]
 
     h = g.child()
     indices = [h.input(Array(I64), value.name) for value in body.inputs[:rank]]
-    inputs = {at: body.inputs[first + at - threads] for at in order}
+    inputs = {at: body.inputs[first + at - threads] for at in (*lent, *opened)}
     written = {at: h.input(_accumulator(value), _bar(value)) for at, value in inputs.items()}
     linear = [*body.inputs[rank:first], *(body.inputs[first + at - threads] for at in range(threads, len(flags)) if flags[at])]
     primal = [*zip(body.inputs[:rank], indices, strict=True), *t.known(body.inputs[first:], node.operands[threads:])]
@@ -216,10 +216,17 @@ def _transpose_space(t: Transpose, node: Node) -> None:
     for at, value in inputs.items():
         inner.cotangents.add(value, written[at])
     inner.run(body.nodes)
-    region = h.close([inner.cotangents.slots[value] for value in inputs.values()])
+    ends = {at: inner.cotangents.slots[value] for at, value in inputs.items()}
+    entries: dict[int, Value] = {}
+    for at in opened:
+        entry = as_yield(h, op.extents, indices, written[at], ends[at])
+        if entry is not None:
+            entries[at] = entry
+    buffers = [at for at in opened if at not in entries]
+    order = [*lent, *buffers, *entries]
+    region = h.close([*(ends[at] for at in (*lent, *buffers)), *entries.values()])
     if order:
-        buffers = tuple(_accumulator(node.operands[at]) for at in opened)
-        reverse = Space(op.extents, len(lent), buffers)
+        reverse = Space(op.extents, len(lent), tuple(_accumulator(node.operands[at]) for at in buffers))
         results = g.apply(reverse, *lent.values(), *h.captures, regions=[region])
         for at, result in zip(order, results, strict=True):
             held.add(node.operands[at], result)

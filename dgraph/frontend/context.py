@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.modules import Entry, Module, unknown
-from dgraph.frontend.ranges import Read
+from dgraph.frontend.ranges import Read, Unknown
 from dgraph.frontend.values import (
     AliasValue,
     Binding,
@@ -127,6 +127,10 @@ class Context:
         self.lifted: dict[t.Node, Callable[[], Bound]] = {}
         self.ranges: dict[Value, tuple[Size, Size]] = {}
         self.reads: list[Read] | None = None
+        self.unknowns: list[tuple[Unknown, t.Over]] = []
+        self.probe: Builder | None = None
+        self.solved: dict[t.Over, Size] = {}
+        self.elementwise: frozenset[str] = frozenset()
         self.loop: Loop | None = None
         self.ambient_key: Callable[[], Bound] | None = None
         self.constants: list[t.Constant] = []
@@ -234,12 +238,12 @@ class Context:
     @contextmanager
     def within(self, module: Module, names: dict[str, Binding]) -> Iterator[None]:
         """The body of another function or module: other names, no loop around it."""
-        before = self.module, self.names, self.loop, self.lifted, self.reads
-        self.module, self.names, self.loop, self.lifted, self.reads = module, names, None, {}, None
+        before = self.module, self.names, self.loop, self.lifted, self.reads, self.solved
+        self.module, self.names, self.loop, self.lifted, self.reads, self.solved = module, names, None, {}, None, {}
         try:
             yield
         finally:
-            self.module, self.names, self.loop, self.lifted, self.reads = before
+            self.module, self.names, self.loop, self.lifted, self.reads, self.solved = before
 
     @contextmanager
     def region(self, builder: Builder) -> Iterator[Builder]:

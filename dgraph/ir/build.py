@@ -69,6 +69,7 @@ class Builder:
                 raise InvalidGraph(f"{value!r} is used outside the region that defines it")
             self.parent.resolve(value)
             captured = self.captures[value] = Value(value.type, value.name)
+            self._own.add(captured)
         return captured
 
     # ---- nodes --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dgraph.ir.graph import Node, Region, Value
-from dgraph.types import Accumulator
+from dgraph.types import Array
 
 LOOPS = ("for", "while")
 
@@ -31,8 +31,11 @@ def is_free(node: Node) -> bool:
 
 
 def is_movable(node: Node) -> bool:
-    """Whether a node that reads only captures may be done in front of a loop, seen from the node."""
-    touches = any(isinstance(value.type, Accumulator) for value in (*node.operands, *node.results))
+    """Whether a node that reads only captures may be done in front of a loop, seen from the node.
+
+    Accumulators are written where they are; a tape stays in the region of the loops that walk it.
+    """
+    touches = any(not isinstance(value.type, Array) for value in (*node.operands, *node.results))
     return not (is_free(node) or touches or can_fault(node))
 
 
@@ -67,7 +70,7 @@ def split_invariant(
             moved.update((result, outside[result]) for result in node.results)
         else:
             stay.append(node)
-            if is_free(node) and not any(isinstance(result.type, Accumulator) for result in node.results):
+            if is_free(node) and all(isinstance(result.type, Array) for result in node.results):
                 free.update((result, node) for result in node.results)
     return front, stay, moved
 

@@ -13,12 +13,24 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.kernels import lower_arrays, lower_control, lower_index, lower_space
 from dgraph.kernels.lowering import Lowering
-from dgraph.kernels.nests import Apply, Buffer, Check, Expression, Extent, Local, Program, Store, machine_type, number
+from dgraph.kernels.nests import (
+    Apply,
+    Buffer,
+    Check,
+    Expression,
+    Extent,
+    Local,
+    Program,
+    Statement,
+    Store,
+    machine_type,
+    number,
+)
 from dgraph.kernels.scalars import is_scalar_op, scalar_facts
 from dgraph.kernels.scope import Binding, Scope
 from dgraph.kernels.views import View, minus, plus, times, whole
 from dgraph.sizes import product
-from dgraph.types import Accumulator, Array
+from dgraph.types import Array, Shape
 
 Rule = Callable[["GraphLowering", Scope, Node], None]
 
@@ -85,9 +97,10 @@ class GraphLowering(Lowering):
         bindings = [scope.bindings[value] for value in node.operands]
         targets = [scope.targets.get(value) for value in node.results]
         found = self.region(_named(region, node), bindings, targets, owned)
+        shared = {binding.buffer for binding in bindings if isinstance(binding, View)} - owned
         for value, binding in zip(node.results, found, strict=True):
             scope.bindings[value] = binding
-            if isinstance(binding, View) and binding.buffer.kind != "input":
+            if isinstance(binding, View) and binding.buffer not in shared:
                 scope.owned.add(binding.buffer)
 
 
@@ -126,18 +139,32 @@ def lower_graph(graph: Graph, checks_on: bool = True) -> Program:
             lowering.emit(Store(buffer, number(0), result))
     body = [*_extent_checks(lowering, graph), *lowering.out]
     return Program(
-        graph.name, graph.sizes, tuple(inputs), tuple(outputs), tuple(body), tuple(lowering.checks), lowering.rows
+        graph.name,
+        graph.sizes,
+        tuple(inputs),
+        tuple(outputs),
+        tuple(body),
+        tuple(_shape(value) for value in graph.region.inputs),
+        tuple(_shape(value) for value in graph.region.outputs),
+        graph.size_formals,
+        tuple(lowering.checks),
+        lowering.rows,
     )
 
 
-def _extent_checks(lowering: Lowering, graph: Graph) -> list[object]:
+def _shape(value: Value) -> Shape:
+    assert isinstance(value.type, Array)
+    return value.type.shape
+
+
+def _extent_checks(lowering: Lowering, graph: Graph) -> list[Statement]:
     """No array may have a negative extent."""
     with lowering.block() as checks:
         for extent in lowering.extents:
             if not extent.is_nonnegative():
                 holds = Apply("greater_equal", "bool", (Extent(extent), number(0)))
-                title = f"the size {extent} would be negative"
-                lowering.fail_unless(holds, title, graph.span, [(str(extent), Extent(extent))])
+                check = Check(f"the size {extent} would be negative", (str(extent),), ("i64",), graph.span)
+                lowering.fail_unless(holds, check, [Extent(extent)])
     return checks
 
 
@@ -180,6 +207,3 @@ def _named(region: Region, node: Node) -> Region:
         nodes.append(Node(inner.op, operands, results, inner.regions, inner.span, inner.scope, inner.derived))
     inputs = tuple(renamed.get(value, value) for value in region.inputs)
     return Region(inputs, tuple(nodes), tuple(renamed.get(value, value) for value in region.outputs))
-
-
-__all__ = ["Accumulator", "Check", "GraphLowering", "lower_graph"]

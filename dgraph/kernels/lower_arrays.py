@@ -12,9 +12,8 @@ from dgraph.kernels.lowering import compare, conjunction
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
+    Check,
     Extent,
-    Fill,
-    Let,
     Literal,
     Load,
     Local,
@@ -66,10 +65,7 @@ def _broadcast(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     value = scope.expression(given)
     if node.result in scope.targets:
         view = lowering.allocate(scope, node.result)
-        if isinstance(value, Literal) and view.is_compact:
-            lowering.emit(Fill(view.buffer, view.offset, Extent(view.entries), value))
-        else:
-            lowering.fill(view, value)
+        lowering.fill(view, value)
         scope.bindings[node.result] = view
         return
     for extent in result.shape:
@@ -119,9 +115,7 @@ def _slice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = view.sliced(op.starts, op.steps, op.shape)
 
 
-def _check_places(
-    lowering: GraphLowering, node: Node, shape: tuple[Size, ...], count: tuple[Size, ...]
-) -> None:
+def _check_places(lowering: GraphLowering, node: Node, shape: tuple[Size, ...], count: tuple[Size, ...]) -> None:
     """The places that a slice means must lie in the array, unless there are none."""
     op: Any = node.op
     if not lowering.checks_on:
@@ -142,7 +136,8 @@ def _check_places(
             ]
         )
         title = f"{many} entries from {start} in steps of {step} leave an axis of length {extent}"
-        lowering.fail_unless(Apply("logical_or", "bool", (empty, inside)), title, node.span)
+        check = Check(title, (), (), node.span, "while this was computed")
+        lowering.fail_unless(Apply("logical_or", "bool", (empty, inside)), check)
 
 
 def _unslice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
@@ -151,10 +146,7 @@ def _unslice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     _check_places(lowering, node, op.shape, source.shape)
     view = lowering.allocate(scope, node.result)
     zero = lowering.constant(0, _array(node.result).dtype)
-    if view.is_compact:
-        lowering.emit(Fill(view.buffer, view.offset, Extent(view.entries), zero))
-    else:
-        lowering.fill(view, zero)
+    lowering.fill(view, zero)
     lowering.copy(view.sliced(op.starts, op.steps, source.shape), source)
     scope.bindings[node.result] = view
 
@@ -253,8 +245,10 @@ def _check(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     if not lowering.checks_on:
         return
     predicate, *values = node.operands
-    shown = [(value.name, scope.expression(value)) for value in values if isinstance(value.type, Array) and not value.type.shape]
-    lowering.fail_unless(scope.expression(predicate), op.message, node.span, shown)
+    shown = [scope.expression(value) for value in values if isinstance(value.type, Array) and not value.type.shape]
+    names = tuple(op.names) if len(op.names) == len(shown) else ("",) * len(shown)
+    check = Check(op.message or "a check failed", names, tuple(value.type for value in shown), node.span)
+    lowering.fail_unless(scope.expression(predicate), check, shown)
 
 
 def _iota(lowering: GraphLowering, scope: Scope, node: Node) -> None:
@@ -277,5 +271,3 @@ RULES = {
     "check": _check,
     "iota": _iota,
 }
-
-__all__ = ["RULES", "Let"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
 from dgraph.kernels.lowering import COMBINE, compare, conjunction
-from dgraph.kernels.nests import Apply, Expression, Extent, If, Let, Literal, Load, Local, machine_type, number
+from dgraph.kernels.nests import Apply, Check, Expression, Extent, If, Let, Literal, Load, Local, machine_type, number
 from dgraph.kernels.scope import NO_TAPE, Scope
 from dgraph.kernels.views import View, as_static
 from dgraph.ops.index import neutral
@@ -88,10 +88,17 @@ def guard(
         return clipped, None
     if policy == "drop":
         return indices, inside(doubtful)
-    values: list[tuple[str, Expression]] = [(f"index {axis}", index) for axis, index in enumerate(indices)]
-    values += [(f"extent {axis}", Extent(extent)) for axis, extent in enumerate(view.shape[: len(indices)])]
-    lowering.fail_unless(inside(doubtful), "an index is out of range", node.span, values)
+    extents = view.shape[: len(indices)]
+    places = [f"{{{position}}}" for position in range(2 * len(indices))]
+    title = f"index {_tuple(places[: len(indices)])} is out of range for the shape {_tuple(places[len(indices) :])}"
+    check = Check(title, ("",) * len(places), ("i64",) * len(places), node.span, "while this was computed", True)
+    lowering.fail_unless(inside(doubtful), check, [*indices, *map(Extent, extents)])
     return indices, None
+
+
+def _tuple(texts: Sequence[str]) -> str:
+    """How Python shows a tuple."""
+    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
 
 
 def _index(lowering: GraphLowering, scope: Scope, node: Node) -> None:
@@ -135,8 +142,11 @@ def _set_at(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         apart = lowering.temporary("entry", Array(_dtype(node), value.shape))
         lowering.copy(apart, value)
         value = apart
-    is_dense = all(stride.terms or extent.is_literal_one for stride, extent in zip(view.strides, view.shape, strict=True))
-    if not (scope.is_free(view.buffer) and is_dense):
+    is_dense = all(
+        stride.terms or extent.is_literal_one for stride, extent in zip(view.strides, view.shape, strict=True)
+    )
+    is_constant = view.buffer in lowering.literals
+    if is_constant or not is_dense or not scope.is_free(view.buffer):
         fresh = lowering.allocate(scope, node.result)
         lowering.copy(fresh, view)
         view = fresh
@@ -162,7 +172,7 @@ def open_accumulator(lowering: GraphLowering, type_: Accumulator, target: View |
     if not type_.shape:
         return lowering.let(name or "total", start)
     view = target if target is not None else lowering.temporary(name or "total", type_)
-    lowering.fill_all(view, start)
+    lowering.fill(view, start)
     return view
 
 
@@ -178,9 +188,7 @@ def _plain(value: Any) -> float | int | bool:
 def _fresh(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     type_ = node.result.type
     assert isinstance(type_, Accumulator)
-    scope.bindings[node.result] = open_accumulator(
-        lowering, type_, scope.targets.get(node.result), node.result.name
-    )
+    scope.bindings[node.result] = open_accumulator(lowering, type_, scope.targets.get(node.result), node.result.name)
 
 
 def _freeze(lowering: GraphLowering, scope: Scope, node: Node) -> None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dgraph.errors import Span
 from dgraph.ir.graph import Node, Value
 from dgraph.kernels.nests import (
     Apply,
-    Block,
     Buffer,
     Check,
     Copy,
     Expression,
     Extent,
     Fail,
+    Fill,
     If,
     Let,
     Literal,
@@ -89,11 +88,6 @@ class Lowering:
         self.bounds[local] = (size(0), extent - 1)
         return local
 
-    def loop(self, index: Local, stop: Expression, body: Sequence[Statement], kind: str, node: Node | None) -> None:
-        """Append a loop."""
-        span, note = (node.span, describe(node)) if node else (Loop.span, "")  # type: ignore[attr-defined]
-        self.emit(Loop(index, stop, tuple(body), kind, number(0), note, span))
-
     # ---- memory -------------------------------------------------------------------------------------------------
 
     def buffer(self, name: str, type_: Array | Accumulator, kind: str = "arena") -> Buffer:
@@ -159,6 +153,9 @@ class Lowering:
 
     def fill(self, view: View, value: Expression) -> None:
         """Write one value everywhere."""
+        if isinstance(value, Literal) and view.is_compact:
+            self.emit(Fill(view.buffer, view.offset, Extent(view.entries), value))
+            return
         self.each(view, lambda at: self.emit(Store(view.buffer, view.index(at), value)))
 
     def put(self, target: View, value: Binding) -> None:
@@ -209,14 +206,12 @@ class Lowering:
     # ---- checks -------------------------------------------------------------------------------------------------
 
     def fail_unless(
-        self, holds: Expression, title: str, span: Span, values: Sequence[tuple[str, Expression]] = ()
+        self, holds: Expression, check: Check, values: Sequence[Expression] = ()
     ) -> None:
         """Stop the program unless a condition holds."""
-        names = tuple(name for name, _ in values)
-        check = Check(title, names, tuple(value.type for _, value in values), span)
         if check not in self.checks:
             self.checks.append(check)
-        fail = Fail(self.checks.index(check) + 1, tuple(value for _, value in values))
+        fail = Fail(self.checks.index(check) + 1, tuple(values))
         self.emit(If(negated(holds), (fail,)))
 
 
@@ -256,8 +251,3 @@ def entry_bytes(type_: ValueType) -> Size:
     for extent in type_.shape:
         entries = entries * extent
     return entries * type_.dtype.bytes
-
-
-def as_block(statements: Sequence[Statement]) -> Block:
-    """A finished block."""
-    return tuple(statements)

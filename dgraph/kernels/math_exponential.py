@@ -262,5 +262,3 @@ def power(x: Value, y: Value) -> Value:
     signed = select(has_no_value, NAN, signed)
     signed = select(x.differs(x) | y.differs(y), NAN, signed)
     return select(y.equals(0.0) | x.equals(1.0), 1.0, signed)
-
-

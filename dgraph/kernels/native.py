@@ -12,18 +12,25 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from dgraph.kernels.cache import Cache, make_key
+
 ENTRY = "entry"
 _BLAS_PREFIX = "dgraph_blas_"
 
 
-@functools.cache
-def _target_machine() -> Any:
+def _new_machine() -> Any:
+    """A description of this machine for LLVM. An engine owns the one that it is given and destroys it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="pic", jit=True
     )
+
+
+@functools.cache
+def _machine() -> Any:
+    return _new_machine()
 
 
 @functools.cache
@@ -35,8 +42,20 @@ def machine_name() -> str:
 
 def compile_source(source: str, entry: str = ENTRY) -> bytes:
     """Object code of a program whose entry is `int64 entry(int64 *table)`."""
-    object_code: bytes = _target_machine().emit_object(optimised_module(source, entry))
+    object_code: bytes = _machine().emit_object(optimised_module(source, entry))
     return object_code
+
+
+def build(source: str, cache: Cache | None = None, entry: str = ENTRY) -> NativeEntry:
+    """A callable program, from the cache if it has been compiled on such a machine before."""
+    if cache is None:
+        return load_object(compile_source(source, entry), entry)
+    key = make_key("object", source, entry=entry, machine=machine_name())
+    object_code = cache.get(key)
+    if object_code is None:
+        object_code = compile_source(source, entry)
+        cache.put(key, object_code)
+    return load_object(object_code, entry)
 
 
 def llvm_text(source: str, entry: str = ENTRY) -> str:
@@ -46,7 +65,7 @@ def llvm_text(source: str, entry: str = ENTRY) -> str:
 
 def assembly_text(source: str, entry: str = ENTRY) -> str:
     """The assembly of a program, for a reader."""
-    text: str = _target_machine().emit_assembly(optimised_module(source, entry))
+    text: str = _machine().emit_assembly(optimised_module(source, entry))
     return text
 
 
@@ -63,7 +82,7 @@ def optimised_module(source: str, entry: str) -> Any:
 
 def optimise(module: Any, entry: str) -> Any:
     """Run LLVM's optimiser and drop everything that the entry does not need."""
-    machine = _target_machine()
+    machine = _machine()
     vector_forms = []
     for function in module.functions:
         if function.is_declaration or function.name == entry:
@@ -92,7 +111,7 @@ def optimise(module: Any, entry: str) -> Any:
 
 @dataclass(frozen=True)
 class NativeEntry:
-    """A loaded program. It stays loaded for as long as this object lives."""
+    """A loaded program. It stays loaded for as long as this object or its `call` lives."""
 
     address: int
     engine: Any = field(repr=False)
@@ -100,14 +119,15 @@ class NativeEntry:
     @functools.cached_property
     def call(self) -> Any:
         """Call with the address of a table; other Python threads run meanwhile."""
-        return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(self.address)
+        function: Any = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(self.address)
+        function.engine = self.engine
+        return function
 
 
 def load_object(object_code: bytes, entry: str = ENTRY) -> NativeEntry:
     """Load object code that `compile_source` returned, in this process or another."""
-    machine = _target_machine()
     _resolve_blas(object_code)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
     return NativeEntry(engine.get_function_address(entry), engine)
@@ -121,3 +141,10 @@ def _resolve_blas(object_code: bytes) -> None:
     for routine in blas.ROUTINES:
         if (_BLAS_PREFIX + routine).encode() in object_code:
             llvm.add_symbol(_BLAS_PREFIX + routine, blas.address(routine))
+
+
+def load_text(text: str, name: str) -> NativeEntry:
+    """Load a function given as LLVM text, as it is: without the optimiser, in about a millisecond."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(text), _new_machine())
+    engine.finalize_object()
+    return NativeEntry(engine.get_function_address(name), engine)

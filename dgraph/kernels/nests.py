@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from dgraph.errors import NOWHERE, Span
 from dgraph.sizes import Size, size
-from dgraph.types import DType
+from dgraph.types import DType, Shape
 
 MACHINE_TYPES = {"f32": "f32", "f64": "f64", "i32": "i32", "i64": "i64", "u8": "u8", "bool": "bool", "key": "i64"}
 """How each dtype is held: a key is 64 bits whose sign means nothing."""
@@ -349,12 +349,17 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Check:
-    """A check that can fail at run time: the message, and the names and dtypes of the values shown with it."""
+    """A check that can fail at run time: the message, and the names and machine types of the values shown with it.
+
+    A template is a title with places `{0}` for the values. `words` stand at the place in the source.
+    """
 
     title: str
     names: tuple[str, ...]
     types: tuple[str, ...]
     span: Span = NOWHERE
+    words: str = "checked here"
+    is_template: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,6 +371,9 @@ class Program:
     inputs: tuple[Buffer | Local, ...]
     outputs: tuple[Buffer, ...]
     body: Block
+    input_shapes: tuple[Shape, ...] = ()
+    output_shapes: tuple[Shape, ...] = ()
+    size_formals: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     rows: int = 0
     kernels: tuple[Kernel, ...] = ()

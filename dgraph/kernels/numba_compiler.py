@@ -4,21 +4,24 @@ Numba types and lowers each function; its own linking, optimisation and loading 
 kernels is optimised once. Each function gets a C entry of its own name, which later functions call.
 """
 
-from __future__ import annotations
+# mypy: disable-error-code="no-untyped-call"
 
+from __future__ import annotations
 import __future__
+
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, compiler, errors, typing
+from numba.core import cgutils, compiler, errors
 from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from dgraph.kernels.helpers import PRIMITIVES
@@ -61,7 +64,7 @@ def numba_type(name: str) -> Any:
 def as_intrinsic(primitive: Primitive) -> Callable[..., Any]:
     """The Numba intrinsic that emits a primitive; it refuses operands of other types instead of converting them."""
     operands = [numba_type(name) for name in primitive.operands]
-    signature = typing.signature(numba_type(primitive.result), *operands)
+    typed = signature(numba_type(primitive.result), *operands)
 
     def typer(_context: Any, *given: Any) -> Any:
         plain = [types.unliteral(operand) for operand in given]
@@ -76,7 +79,7 @@ def as_intrinsic(primitive: Primitive) -> Callable[..., Any]:
             result = primitive.emit(builder, values)
             return context.get_dummy_value() if result is None else result
 
-        return signature, generate
+        return typed, generate
 
     names = [f"operand{position}" for position in range(len(operands))]
     # Numba counts a typer's parameters, so each primitive needs one of its own arity.
@@ -114,21 +117,19 @@ class TextLibrary(CPUCodeLibrary):
 
 
 def _flags() -> Any:
-    flags = compiler.Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
+    flags: Any = compiler.Flags()
+    for name in ("no_compile", "no_cpython_wrapper", "no_cfunc_wrapper"):
+        setattr(flags, name, True)
     flags.error_model = "numpy"
     return flags
 
 
-def _functions(source: str) -> tuple[dict[str, Any], Iterator[Any]]:
+def _functions(source: str) -> tuple[dict[str, Any], list[Any]]:
     scope = namespace(source)
     code = compile(source, "<dgraph program>", "exec", flags=__future__.annotations.compiler_flag)
     before = set(scope)
     exec(code, scope)
-    defined = (value for name, value in scope.items() if name not in before and inspect.isfunction(value))
-    return scope, iter(list(defined))
+    return scope, [value for name, value in scope.items() if name not in before and inspect.isfunction(value)]
 
 
 def lower(source: str, entry: str) -> list[str]:
@@ -148,7 +149,7 @@ def lower(source: str, entry: str) -> list[str]:
             )
             name = function.__name__
             library.texts.append(_c_entry(target_context, compiled.fndesc, name, name != entry))
-            scope[name] = types.ExternalFunction(name, typing.signature(result, *operands))
+            scope[name] = types.ExternalFunction(name, signature(result, *operands))
         return library.texts
 
 
@@ -161,8 +162,7 @@ def _c_entry(target_context: Any, description: Any, name: str, is_inner: bool) -
     kinds = [target_context.get_value_type(operand) for operand in operands]
     function = ir.Function(module, ir.FunctionType(returned, kinds), name)
     convention = target_context.call_conv
-    signature = convention.get_function_type(result, operands)
-    callee = ir.Function(module, signature, description.llvm_func_name)
+    callee = ir.Function(module, convention.get_function_type(result, operands), description.llvm_func_name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     _, value = convention.call_function(builder, callee, result, operands, function.args)
     if is_void:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from llvmlite import ir
 
 from dgraph.kernels.values import FLOATS, SCALARS, Value, llvm_type
 
 Body = Callable[..., Value | None]
+SomeBody = TypeVar("SomeBody", bound=Body)
 PREFIX = "dgraph."
 
 
@@ -21,9 +22,9 @@ PREFIX = "dgraph."
 class Primitive:
     """A helper of generated source: name, types of operands and result, and the function that emits its code.
 
-    `once` puts the code into a function of the module, emitted on first use and inlined by LLVM. `vector_lanes` does the
-    same for code with branches, which LLVM cannot vectorise: versions of so many lanes are emitted next to it, and the
-    loop vectoriser replaces calls by them.
+    `once` puts the code into a function of the module, emitted on first use and inlined by LLVM. `vector_lanes` does
+    the same for code with branches, which LLVM cannot vectorise: versions of so many lanes are emitted next to it, and
+    the loop vectoriser replaces calls by them.
     """
 
     name: str
@@ -89,10 +90,10 @@ def register(primitive: Primitive) -> None:
 
 def elementwise(
     *names: str, types: tuple[str, ...] = FLOATS, arity: int = 1, result: str | None = None, once: bool = False
-) -> Callable[[Body], Body]:
+) -> Callable[[SomeBody], SomeBody]:
     """Register a body as `name_type` for each name and type, all operands of that type and the result too."""
 
-    def add(body: Body) -> Body:
+    def add(body: SomeBody) -> SomeBody:
         for name in names:
             for type_name in types:
                 register(Primitive(f"{name}_{type_name}", (type_name,) * arity, result or type_name, body, once))

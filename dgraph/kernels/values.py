@@ -266,4 +266,3 @@ def call_library(name: str, *operands: Value) -> Value:
         entries = [builder.extract_element(operand.llvm, index) for operand in operands]
         result = builder.insert_element(result, builder.call(function, entries), index)
     return first.make(result)
-

@@ -167,7 +167,9 @@ class View:
         wanted = [extent for extent in shape if not extent.is_literal_one]
         if [extent for extent, _ in kept] == wanted:
             strides = iter([stride for _, stride in kept])
-            return replace(self, shape=shape, strides=tuple(size(1) if e.is_literal_one else next(strides) for e in shape))
+            return replace(
+                self, shape=shape, strides=tuple(size(1) if e.is_literal_one else next(strides) for e in shape)
+            )
         return replace(self, shape=shape, strides=row_major(shape)) if self.is_compact else None
 
 

@@ -235,6 +235,7 @@ class Relu(Elementwise):
 
     name = "relu"
     arity = 1
+    kinds = NUMBERS
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """The larger of x and 0."""
@@ -289,9 +290,9 @@ class Fma(Elementwise):
     arity = 3
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
-        """Exact rational arithmetic, rounded once; the plain formula where a number is not finite or all is zero."""
+        """Exact rational arithmetic, rounded once; the plain formula where a factor is not finite or all is zero."""
         x, y, z = operands
-        plain = np.asarray(x * y + z)
+        plain = np.where(np.isfinite(x) & np.isfinite(y) & ~np.isfinite(z), z, x * y + z)
         exact = np.array(plain)
         for at in np.ndindex(plain.shape):
             entries = [np.asarray(operand)[at] for operand in (x, y, z)]
@@ -330,8 +331,12 @@ class Pow(Elementwise):
 
     name = "pow"
     arity = 2
-    numpy = np.power
     weight = 20
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """IEEE 754 pow. With a rank-0 exponent NumPy would take a root for 0.5, which is wrong at -0 and -inf."""
+        x, y = operands
+        return np.power(np.atleast_1d(x), np.atleast_1d(y)).reshape(np.shape(x))[()]
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """y x**(y - 1) dx + x**y log(x) dy; at x = 0 the first is 0 if y = 0, the second if y >= 0."""

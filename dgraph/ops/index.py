@@ -40,7 +40,7 @@ COMBINE: dict[str, Any] = {
 def neutral(type_: Accumulator) -> Any:
     """The starting value of an accumulator as a number."""
     if type_.dtype.kind == "int" and type_.kind in ("max", "min"):
-        limits = np.iinfo(type_.dtype.numpy)
+        limits = np.iinfo(type_.dtype.numpy_name)
         return limits.min if type_.kind == "max" else limits.max
     return NEUTRAL[type_.kind]
 
@@ -77,7 +77,7 @@ class Index(Op):
         """A read."""
         array, *indices = operands
         at = resolve_index(self.policy, indices, np.shape(array))
-        return np.zeros_like(array[(0,) * len(indices)]) if at is None else array[at]
+        return np.zeros(np.shape(array)[len(indices) :], array.dtype)[()] if at is None else array[at]
 
     def jvp(
         self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Sequence[Value | None]
@@ -137,7 +137,7 @@ class Fresh(Op):
     """A new accumulator at its neutral element."""
 
     name: ClassVar[str] = "fresh"
-    type: Accumulator = Accumulator(I64)
+    type: Accumulator
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """The accumulator asked for."""
@@ -166,6 +166,12 @@ class Freeze(Op):
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """The buffer itself: an accumulator is used once."""
         return operands[0] if operands[0].shape else operands[0][()]
+
+    def transpose(
+        self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value
+    ) -> Sequence[Value | None]:
+        """The cotangent of an accumulator is an array: passed through."""
+        return (cotangent,)
 
 
 @dataclass(frozen=True)
@@ -197,12 +203,24 @@ class Accumulate(Op):
                 buffer[at] = COMBINE[type_.kind](buffer[at], entry)
         return (buffer,)
 
+    def jvp(
+        self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Sequence[Value | None]
+    ) -> Sequence[Value | None]:
+        """The same accumulation of tangents; a missing accumulator is a fresh one."""
+        accumulator, *indices, _entry = primals
+        if tangents[-1] is None:
+            return (tangents[0],)
+        into = tangents[0] if tangents[0] is not None else g.zeros(accumulator.type)
+        return (g.emit(self, into, *indices, tangents[-1]),)
+
     def transpose(
         self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value
     ) -> Sequence[Value | None]:
         """The cotangent of an accumulator is an array: passed through, and read at the place for the entry."""
         _accumulator, *indices, _entry = operands
-        read = g.emit(Index(self.policy), cotangent, *indices) if linear[-1] else None
+        read = None
+        if linear[-1]:
+            read = g.emit(Index(self.policy), cotangent, *indices) if indices else cotangent
         return (cotangent if linear[0] else None, *(None for _ in indices), read)
 
 
@@ -211,7 +229,7 @@ class ZeroTape(Op):
     """A tape of zeros: stands where no tape was written."""
 
     name: ClassVar[str] = "zero_tape"
-    type: Tape = Tape(Array(I64))
+    type: Tape
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """The tape asked for."""
@@ -227,7 +245,7 @@ class Undefined(Op):
     """A residual of the side of a choice that was not taken: never read."""
 
     name: ClassVar[str] = "undefined"
-    type: ValueType = Array(I64)
+    type: ValueType
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """The type asked for."""

@@ -83,7 +83,8 @@ class Bits(_Draw, Elementwise):
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """A lane of a block."""
-        return block(*operands, DRAW, self.lane).view(np.int64)
+        key, position = operands
+        return block(key, position, DRAW, self.lane).view(np.int64)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Fold(_Draw, Elementwise):
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """Lane 0 of a block."""
-        return block(*operands, self.stream)
+        key, number = operands
+        return block(key, number, self.stream)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Op, SizeOf, require
 from dgraph.ops.elementwise import NUMBERS, array_type, arrays, entry
-from dgraph.types import Array, ValueType
+from dgraph.types import ValueType
 
 if TYPE_CHECKING:
     from dgraph.ir.build import Builder

@@ -27,7 +27,7 @@ class Constant(Op):
 
     name = "constant"
     arity = 0
-    value: float | int | bool = 0
+    value: float | int | bool
     dtype: DType = F64
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:

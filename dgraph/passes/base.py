@@ -68,7 +68,9 @@ def change_regions(region: Region, change: Change, done: dict[Region, Region]) -
     """A region and all inside it changed, inner regions first; `done` remembers regions met before."""
     found = done.get(region)
     if found is None:
-        nodes = tuple(with_regions(node, [change_regions(r, change, done) for r in node.regions]) for node in region.nodes)
+        nodes = tuple(
+            with_regions(node, [change_regions(r, change, done) for r in node.regions]) for node in region.nodes
+        )
         same = all(one is other for one, other in zip(nodes, region.nodes, strict=True))
         found = done[region] = change(region if same else Region(region.inputs, nodes, region.outputs))
     return found
@@ -96,7 +98,6 @@ def outputs_of(region: Region, known: Mapping[Value, Value]) -> tuple[Value, ...
 def same_nodes(region: Region, nodes: Iterable[Node], outputs: tuple[Value, ...]) -> Region:
     """A region with other nodes and outputs; the region itself if they are its own."""
     given = tuple(nodes)
-    if len(given) == len(region.nodes) and outputs == region.outputs:
-        if all(one is other for one, other in zip(given, region.nodes, strict=True)):
-            return region
+    if outputs == region.outputs and given == region.nodes:
+        return region
     return Region(region.inputs, given, outputs)

@@ -19,11 +19,11 @@ from dgraph.types import Accumulator
 @graph_pass("equal computations are done once")
 def common_subexpressions(graph: Graph) -> Graph:
     """Share equal nodes within every region, and equal regions."""
-    return graph.with_region(_Sharing().region(graph.region))
+    return graph.with_region(Sharing().region(graph.region))
 
 
-class _Sharing:
-    """The pass over one graph: regions met before, and regions by their content."""
+class Sharing:
+    """Shares within regions, remembering regions met before, and regions by their content."""
 
     def __init__(self) -> None:
         self.done: dict[Region, Region] = {}

@@ -1,30 +1,39 @@
 """How often the arrays of a region are read, and what it costs to compute an entry again instead.
 
-The demand for an array says whether something needs it whole (a product, a loop that walks it, the caller) and, for
-each place that reads single entries, how often that place runs for one run of the region: a size, or None where only
-the run decides.
+The demand for an array says whether something needs it whole (a product, a loop that walks it, the caller) and lists
+the places that read single entries: how often each runs for one run of the region (a size, or None where only the run
+decides), and in which node of the region it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ir.op import RegionOp
 from dgraph.ops.control import For, Space, While
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Index
+from dgraph.ops.transform import Transform
 from dgraph.ops.values import Constant, SizeValue
 from dgraph.sizes import Size, product, size
 from dgraph.types import I64, Array
 
-Times = Size | None
-ONCE: Times = size(1)
 PLACES = 4
 """An entry is computed again in at most so many places."""
 CHEAP = 8
 """What an entry may cost (in additions and reads) if it is to be computed more than once."""
+
+Times = Size | None
+
+
+class Read(NamedTuple):
+    """A place that reads entries of an array: how often, and inside which node of the region."""
+
+    times: Times
+    root: Node
 
 
 @dataclass
@@ -32,14 +41,14 @@ class Demand:
     """What is asked of one array."""
 
     whole: bool = False
-    times: list[Times] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
 
-    def add(self, times: Iterable[Times]) -> None:
+    def add(self, reads: Sequence[Read]) -> None:
         """More places that read entries; beyond a limit they count as one that needs the whole array."""
-        self.times.extend(times)
-        if len(self.times) > 2 * PLACES:
+        self.reads += reads
+        if len(self.reads) > 2 * PLACES:
             self.whole = True
-            del self.times[2 * PLACES :]
+            del self.reads[2 * PLACES :]
 
 
 def scaled(times: Times, factor: Times) -> Times:
@@ -68,46 +77,47 @@ class Demands:
         if found is None:
             found = self.known[region] = {}
             for node in region.nodes:
-                self.add_node(found, node, [ONCE])
+                self.add_node(found, node)
             for output in region.outputs:
                 found.setdefault(output, Demand()).whole = True
         return found
 
-    def add_node(self, demands: dict[Value, Demand], node: Node, runs: list[Times]) -> None:
-        """Add what a node asks of its operands, if it runs so often at each of several places."""
+    def add_node(self, demands: dict[Value, Demand], node: Node) -> None:
+        """Add what a node asks of its operands."""
         array = read_array(node)
         if array is not None:
-            demands.setdefault(array, Demand()).add(runs)
+            demands.setdefault(array, Demand()).add([Read(size(1), node)])
             return
-        lead = node.op.leading_operands() if isinstance(node.op, RegionOp) and node.regions else len(node.operands)
+        op = node.op
+        lead = op.leading_operands() if isinstance(op, RegionOp) and not isinstance(op, Transform) else None
         for operand in node.operands[:lead]:
             if isinstance(operand.type, Array) and operand.type.shape:
                 demands.setdefault(operand, Demand()).whole = True
-        if lead == len(node.operands):
-            return
+        if lead is not None:
+            for position in range(len(node.regions)):
+                self.add_region(demands, node, position, [Read(region_runs(node), node)])
+
+    def add_region(self, demands: dict[Value, Demand], node: Node, position: int, runs: Sequence[Read]) -> None:
+        """Add what a region of a node asks of the captures, if it runs so often at each of several places."""
         assert isinstance(node.op, RegionOp)
-        for position, region in enumerate(node.regions):
-            inner = self.inside(region)
-            factor = region_runs(node, position)
-            for operand, value in zip(
-                node.operands[lead:], region.inputs[node.op.leading_inputs(position) :], strict=True
-            ):
-                asked = inner.get(value)
-                if asked is not None:
-                    demand = demands.setdefault(operand, Demand())
-                    demand.whole = demand.whole or asked.whole
-                    demand.add(scaled(scaled(times, factor), run) for times in asked.times for run in runs)
+        region = node.regions[position]
+        captures = node.operands[node.op.leading_operands() :]
+        inner = self.inside(region)
+        for operand, value in zip(captures, region.inputs[node.op.leading_inputs(position) :], strict=True):
+            asked = inner.get(value)
+            if asked is not None:
+                demand = demands.setdefault(operand, Demand())
+                demand.whole = demand.whole or asked.whole
+                demand.add([Read(scaled(read.times, run.times), run.root) for read in asked.reads for run in runs])
 
 
-def region_runs(node: Node, position: int) -> Times:
-    """How often a region runs when its node runs once."""
+def region_runs(node: Node) -> Times:
+    """How often each region of a node runs when the node runs once."""
     if isinstance(node.op, Space):
         return product(node.op.extents)
     if isinstance(node.op, For):
         return node.op.length
-    if isinstance(node.op, While):
-        return None
-    return ONCE
+    return None if isinstance(node.op, While) else size(1)
 
 
 def is_pointwise(node: Node) -> bool:
@@ -116,12 +126,7 @@ def is_pointwise(node: Node) -> bool:
         return False
     body = node.regions[0]
     scalars = all(isinstance(value.type, Array) and not value.type.shape for value in body.outputs)
-    return scalars and all(is_pure(region_node) for region_node in body.nodes)
-
-
-def is_pure(node: Node) -> bool:
-    """Whether running a node again, or less often, cannot be seen: it and all inside it have no effect."""
-    return node.op.effect == "pure" and all(is_pure(inner) for region in node.regions for inner in region.nodes)
+    return scalars and all(inner.op.effect == "pure" for inner in walk(body))
 
 
 def is_trivial(node: Node) -> bool:
@@ -159,5 +164,3 @@ def is_cheap(node: Node) -> bool:
 def is_at_most(times: Times, limit: Size) -> bool:
     """Whether something certainly happens at most so often."""
     return times is not None and (limit - times).is_nonnegative()
-
-

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import Op
+from dgraph.ops.index import Accumulate
 from dgraph.ops.linalg import Dot
 from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
 from dgraph.passes.base import graph_pass, with_regions
@@ -52,12 +54,25 @@ class _Expansion:
                 return None
             g.append(inner)
             return list(inner.results)
+        if isinstance(node.op, Accumulate) and node.operands[-1].type.shape:  # type: ignore[union-attr]
+            return accumulated_entries(g, node)
         return node.op.expand(g, node.operands) if is_expanded(node) else None
+
+
+def accumulated_entries(g: Builder, node: Node) -> Sequence[Value]:
+    """The accumulation of an array, entry by entry."""
+    accumulator, *indices, array = node.operands
+    assert isinstance(array.type, Array)
+
+    def point(h: Builder, at: list[Value], threaded: list[Value], _own: list[Value]) -> list[Value]:
+        return [h.emit(node.op, threaded[0], *indices, *at, h.index(array, *at, policy="proven"))]
+
+    return g.space(array.type.shape, point, accumulators=[accumulator])
 
 
 def is_expanded(node: Node) -> bool:
     """Whether a node is an array op that becomes an index space."""
-    if type(node.op).expand is Op.expand or isinstance(node.op, VIEWS):
+    if type(node.op).expand is Op.expand or isinstance(node.op, VIEWS) or node.op.effect != "pure":
         return False
     if isinstance(node.op, Dot):
         return is_tiny(node)

@@ -1,4 +1,4 @@
-"""Promotion of all floats of a graph to one precision, at the caller's wish."""
+"""Another float width for a whole program: f32 for speed, f64 to check."""
 
 from __future__ import annotations
 
@@ -6,53 +6,63 @@ from dataclasses import fields, replace
 from typing import Any
 
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value
-from dgraph.types import F32, F64, Accumulator, Array, DType, Tape, map_leaves
+from dgraph.types import DTYPES, Accumulator, Array, DType, Tape, Type, ValueType, map_leaves
 
 
-def change_precision(graph: Graph, name: str) -> Graph:
-    """The graph with every float of the dtype called `name`: inputs, outputs, constants and all between."""
-    change = _Change({"f32": F32, "f64": F64}[name])
-    formals = tuple(Formal(formal.name, map_leaves(formal.type, change.array)) for formal in graph.formals)
-    result = map_leaves(graph.result, change.array)
-    return Graph(graph.name, graph.sizes, formals, result, change.region(graph.region), graph.span)
+def change_precision(graph: Graph, precision: str) -> Graph:
+    """The graph with every float of the given dtype (`f32` or `f64`): arguments, constants, casts, results."""
+    return _Change(DTYPES[precision]).graph(graph)
 
 
 class _Change:
-    """Replaces float dtypes; a region shared by several nodes is changed once."""
+    """One change; regions that several nodes share are changed once."""
 
     def __init__(self, dtype: DType) -> None:
         self.dtype = dtype
-        self.regions: dict[Region, Region] = {}
+        self.done: dict[Region, Region] = {}
 
-    def array(self, type_: Array) -> Array:
-        return replace(type_, dtype=self.dtype) if type_.dtype.is_float else type_
+    def graph(self, graph: Graph) -> Graph:
+        """The graph with other floats."""
+        formals = tuple(Formal(formal.name, self.tree(formal.type)) for formal in graph.formals)
+        return replace(graph, formals=formals, result=self.tree(graph.result), region=self.region(graph.region))
 
-    def fact(self, fact: Any) -> Any:
-        """A type, dtype, value of such, or anything else unchanged."""
-        if isinstance(fact, DType):
-            return self.dtype if fact.is_float else fact
-        if isinstance(fact, Array | Accumulator):
-            return replace(fact, dtype=self.fact(fact.dtype))
-        if isinstance(fact, Tape):
-            return Tape(self.fact(fact.entry))
-        if isinstance(fact, tuple):
-            return tuple(map(self.fact, fact))
-        return fact
+    def tree(self, type_: Type) -> Type:
+        """A type of the language with other floats."""
+        return map_leaves(type_, lambda leaf: Array(self.fact(leaf.dtype), leaf.shape))
 
     def region(self, region: Region) -> Region:
-        if region in self.regions:
-            return self.regions[region]
-        known = {value: Value(self.fact(value.type), value.name) for value in region.inputs}
-        nodes: list[Node] = []
-        for node in region.nodes:
-            results = tuple(Value(self.fact(value.type), value.name) for value in node.results)
-            known.update(zip(node.results, results, strict=True))
-            facts = {field.name: self.fact(getattr(node.op, field.name)) for field in fields(node.op)}
-            operands = tuple(known[value] for value in node.operands)
-            regions = tuple(map(self.region, node.regions))
-            nodes.append(replace(node, op=replace(node.op, **facts), operands=operands, results=results, regions=regions))
-        changed = Region(
-            tuple(known[value] for value in region.inputs), tuple(nodes), tuple(known[value] for value in region.outputs)
-        )
-        self.regions[region] = changed
-        return changed
+        """A region with other floats."""
+        found = self.done.get(region)
+        if found is None:
+            known: dict[Value, Value] = {}
+            inputs = self.values(region.inputs, known)
+            nodes = tuple(self.node(node, known) for node in region.nodes)
+            found = self.done[region] = Region(inputs, nodes, tuple(known[output] for output in region.outputs))
+        return found
+
+    def node(self, node: Node, known: dict[Value, Value]) -> Node:
+        """A node with other floats."""
+        changed = {f.name: self.fact(getattr(node.op, f.name)) for f in fields(node.op)}
+        operands = tuple(known[operand] for operand in node.operands)
+        regions = tuple(map(self.region, node.regions))
+        op: Any = type(node.op)(**changed)
+        return replace(node, op=op, operands=operands, results=self.values(node.results, known), regions=regions)
+
+    def values(self, values: tuple[Value, ...], known: dict[Value, Value]) -> tuple[Value, ...]:
+        """New values of the changed types."""
+        known.update((value, Value(self.type(value.type), value.name)) for value in values)
+        return tuple(known[value] for value in values)
+
+    def type(self, type_: ValueType) -> ValueType:
+        """A value type with another float."""
+        if isinstance(type_, Tape):
+            return Tape(self.type(type_.entry))
+        return replace(type_, dtype=self.fact(type_.dtype))
+
+    def fact(self, fact: Any) -> Any:
+        """A fact of an op with another float."""
+        if isinstance(fact, DType):
+            return self.dtype if fact.is_float else fact
+        if isinstance(fact, Array | Accumulator | Tape):
+            return self.type(fact)
+        return tuple(map(self.fact, fact)) if isinstance(fact, tuple) else fact

@@ -10,11 +10,11 @@ import numpy as np
 
 from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import Interpreter, bind_sizes
-from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.ir.graph import Graph, Region, Value
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent
 from dgraph.program.pipeline import stage as stage_of
 from dgraph.types import Array
-from dgraph.view import draw, scene_of, svg
+from dgraph.view import Scene, draw, record, scene_of, svg
 
 if TYPE_CHECKING:
     from dgraph.program.functions import Function
@@ -44,7 +44,7 @@ def svg_of(function: Function) -> str:
 
 def scene_of_function(
     function: Function, stage: str, arguments: Mapping[str, Any] | None, wrt: Sequence[str] | None
-) -> Any:
+) -> Scene:
     """The scene that a picture shows."""
     title = f"{function.recipe} ({stage})"
     if stage == "reverse" and arguments is None:
@@ -58,9 +58,9 @@ def scene_of_function(
     leaves, extents = leaves_for(function, graph, arguments)
     if stage == "reverse":
         graph = stage_of(graph, "expand")
-        values = forward_values(graph, leaves, extents)
+        values = record(graph, leaves, extents)
         return scene_of(graph, values=values, adjoints=adjoint_values(graph, leaves, extents), title=title)
-    return scene_of(graph, values=forward_values(graph, leaves, extents), title=title)
+    return scene_of(graph, values=record(graph, leaves, extents), title=title)
 
 
 def leaves_for(function: Function, graph: Graph, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
@@ -76,21 +76,6 @@ def leaves_for(function: Function, graph: Graph, arguments: Mapping[str, Any]) -
         else:
             leaves += flatten(formal.name, formal.type, value)
     return leaves, extents
-
-
-def forward_values(graph: Graph, leaves: Sequence[Any], extents: Mapping[str, int]) -> Values:
-    """What every value of the graph was when it was last computed; a value that never was is not in the result."""
-    sizes = bind_sizes(graph, [np.shape(leaf) for leaf in leaves], extents)
-    found: Values = dict(zip(graph.region.inputs, leaves, strict=True))
-
-    def observe(node: Node, results: Sequence[Any]) -> None:
-        for value, result in zip(node.results, results, strict=True):
-            if isinstance(value.type, Array):
-                found[value] = np.array(result)
-
-    arguments = [leaf if np.ndim(leaf) else leaf[()] for leaf in leaves]
-    Interpreter(sizes, observe).run(graph.region, arguments)
-    return found
 
 
 def adjoint_values(graph: Graph, leaves: Sequence[Any], extents: Mapping[str, int]) -> Values:

@@ -100,11 +100,11 @@ def table(reader: Lark) -> Table:
     """The table for one parser: every sample is parsed once, and filed where it fails."""
     filed: dict[tuple[int, str], set[int]] = {}
     for number, mistake in enumerate(mistakes()):
-        if mistake.anywhere or mistake.character:
+        if mistake.anywhere or mistake.character or "module" not in reader.options.start:
             continue
         for program in mistake.programs:
             try:
-                reader.parse(program)
+                reader.parse(program, "module")
             except UnexpectedToken as fault:
                 filed.setdefault(key(fault), set()).add(number)
     return Table(mistakes(), {place: frozenset(numbers) for place, numbers in filed.items()})

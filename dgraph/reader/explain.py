@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lark import Lark, Token
@@ -78,14 +78,18 @@ def explain_layout(source: Source, fault: LayoutError) -> Diagnostic:
     return Diagnostic(fault.title, tuple(labels), fault.note)
 
 
-def explain(reader: Lark, source: Source, text: str, fault: UnexpectedInput) -> tuple[Diagnostic, int]:
-    """The diagnostic of any other failure, and the offset at which the parser stopped."""
+def explain(reader: Lark, start: str, source: Source, text: str, fault: UnexpectedInput) -> tuple[Diagnostic, int]:
+    """The diagnostic of any other failure, and the offset from which on the text is not to blame."""
     if isinstance(fault, UnexpectedCharacters):
         at = fault.pos_in_stream or 0
         return explain_character(reader, source, at), at
     if not isinstance(fault, UnexpectedToken):
         raise fault
-    stop = stopped(reader, source, text, fault.token)
+    stop = stopped(reader, start, source, text, fault.token)
+    opener = stop.opener
+    if opener is not None and left_open(stop, opener):
+        place = marked(stop, "word", {"before": ""})
+        return explain_layout(source, layout.never_closed(opener, *place, "still open here")), place[0]
     return explain_token(reader, stop, fault), stop.start
 
 
@@ -93,20 +97,16 @@ def explain_token(reader: Lark, stop: Stop, fault: UnexpectedToken) -> Diagnosti
     """The diagnostic of a token that does not fit where it stands."""
     token, accepts = fault.token, set(fault.accepts or fault.expected)
     word = quoted(token)
-    opener = stop.opener
-    if opener is not None and left_open(stop, opener):
-        place = marked(stop, "word", {"before": ""})
-        return explain_layout(stop.source, layout.never_closed(opener, *place, "still open here"))
     if accepts == {"_INDENT"}:
         return missing_block(stop)
-    advice = table(reader).find(stop.source, stop.start, key(fault), inside=opener is not None)
+    advice = table(reader).find(stop.source, stop.start, key(fault), inside=stop.opener is not None)
     if advice is not None:
         return advised(stop, word, *advice)
     if token.type == "_INDENT":
         return Diagnostic(
             "this line is indented, but opens no block",
             (stop.label("further to the right than the line above"),),
-            "only a line that ends in `:` is followed by an indented block",
+            "only a line that ends in `:` is followed by an indented block; a long expression goes on inside ( )",
         )
     fitting = readable(reader.terminals, accepts)
     note = ""
@@ -183,19 +183,20 @@ def margin(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def stopped(reader: Lark, source: Source, text: str, token: Token) -> Stop:
+def stopped(reader: Lark, rule: str, source: Source, text: str, token: Token) -> Stop:
     """The place of a token that failed. What has no place of its own is marked after the last word before it."""
     limit = begin(token) if token.type != "$END" else len(text)
     before: list[Token] = []
     try:
         # Lark.lex would build a second lexer.
-        again = reader.parse_interactive(text)
-        for earlier in again.lexer_thread.lex(again.parser_state):
+        again = reader.parse_interactive(text, rule)
+        tokens: Iterator[Token] = again.lexer_thread.lex(again.parser_state)  # type: ignore[no-untyped-call]
+        for earlier in tokens:
             if begin(earlier) >= limit:
                 break
             if earlier.type not in LAYOUT:
                 before.append(earlier)
-    except (LarkError, LayoutError):
+    except LarkError:
         # The lexer may stop before the parser's place is reached only where the parser itself stopped.
         pass
     size = len(source.text)

@@ -18,6 +18,9 @@ from dgraph.reader.layout import Layout, LayoutError
 MOST = 10
 """How many diagnostics one text may earn."""
 
+STARTS = {"dg.lark": ("module", "signature"), "rules.lark": ("rules",)}
+"""The rules from which a text may be read, for each grammar."""
+
 # Where reading may start again after a mistake. Docstrings are matched first, so that no line of one is taken for code.
 RESTART = re.compile(
     r'"""[\s\S]*?"""|^(?P<item>(?:def|import|from|(?:record|param|state|type)[ \t]+\w)\b|@)', re.MULTILINE
@@ -34,19 +37,19 @@ FLAT = frozenset(
 
 
 @cache
-def parser(grammar: str, start: str) -> Lark:
-    """The parser of a grammar file from one of its rules."""
-    return build(grammar, start)
+def parser(grammar: str) -> Lark:
+    """The parser of a grammar file."""
+    return build(grammar)
 
 
-def build(grammar: str, start: str, *, strict: bool = False) -> Lark:
+def build(grammar: str, *, strict: bool = False) -> Lark:
     """A new parser; a strict one refuses a grammar with any conflict, and needs the package interegular."""
     return Lark(
         grammar_text(grammar),
         parser="lalr",
         lexer="basic",
         postlex=Layout(),
-        start=start,
+        start=list(STARTS[grammar]),
         propagate_positions=True,
         maybe_placeholders=True,
         import_paths=[import_grammar],
@@ -56,7 +59,7 @@ def build(grammar: str, start: str, *, strict: bool = False) -> Lark:
 
 def import_grammar(_base: object, name: str) -> tuple[str, str]:
     """The text of a grammar that another one imports parts of."""
-    if name not in {"dg.lark", "graph.lark", "rules.lark"}:
+    if name != "dg.lark":
         raise OSError(f"no grammar is called {name}")
     return name, grammar_text(name)
 
@@ -64,19 +67,21 @@ def import_grammar(_base: object, name: str) -> tuple[str, str]:
 def parse(grammar: str, start: str, text: str, path: str) -> tuple[Source, Tree[Token]]:
     """The source and its tree, or a `ParseError`."""
     source = prepare(text, path)
-    reader = parser(grammar, start)
+    reader = parser(grammar)
     found: list[Diagnostic] = []
     restart: int | None = 0
     while restart is not None and len(found) < MOST:
         # What was read before is blanked, which keeps every offset.
-        rest = "\n" * restart + source.text[restart:] + "\n"
+        rest = "\n" * restart + source.text[restart:]
+        # Lines end in a line feed, the last one too; a signature is not a line.
+        rest = rest.rstrip() if start == "signature" else rest + "\n"
         try:
-            tree = reader.parse(rest)
+            tree = reader.parse(rest, start)
         except LayoutError as fault:
             found.append(explain_layout(source, fault))
-            reached = max(stop for _, stop, _ in fault.labels) - 1
+            reached = max(begin for begin, _, _ in fault.labels)
         except UnexpectedInput as fault:
-            diagnostic, reached = explain(reader, source, rest, fault)
+            diagnostic, reached = explain(reader, start, source, rest, fault)
             found.append(diagnostic)
         else:
             if found:

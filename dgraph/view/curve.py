@@ -47,14 +47,16 @@ def learning_curve(rows: Sequence[Mapping[str, float]], path: str | os.PathLike[
         _pane(pane, rows, group)
     panes[-1].set_xlabel("epoch")
     page = BytesIO()
-    metadata: dict[str, str | None] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(target.suffix, {})
-    figure.savefig(page, format=target.suffix[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+    figure.savefig(page, format=target.suffix[1:], dpi=_DOTS_PER_INCH, metadata=undated[target.suffix])
     write_whole(target, page.getvalue())
     return target
 
 
 def _pane(pane: Axes, rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> None:
     """The lines of some quantities, each with its last value in the legend."""
+    from matplotlib.ticker import MaxNLocator
+
     positive = bool(names)
     for at, name in enumerate(names):
         points = [
@@ -64,18 +66,18 @@ def _pane(pane: Axes, rows: Sequence[Mapping[str, float]], names: Sequence[str])
         ]
         positive = positive and bool(points) and all(value > 0 for _, value in points)
         last = f"{points[-1][1]:.4g}" if points else "no finite value"
-        style = {"color": _COLOURS[at % len(_COLOURS)], "linestyle": _DASHES[at % len(_DASHES)]}
         pane.plot(
             [epoch for epoch, _ in points],
             [value for _, value in points],
             label=f"{name} ({last})".replace("$", r"\$"),
             marker="o" if len(points) < 40 else "",
             markersize=3,
-            **style,
+            color=_COLOURS[at % len(_COLOURS)],
+            linestyle=_DASHES[at % len(_DASHES)],
         )
     if names:
         pane.legend(frameon=False)
     if positive and any("loss" in name for name in names):
         pane.set_yscale("log")
     pane.grid(visible=True, alpha=0.3)
-    pane.xaxis.get_major_locator().set_params(integer=True)
+    pane.xaxis.set_major_locator(MaxNLocator(integer=True))

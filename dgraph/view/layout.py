@@ -119,16 +119,9 @@ class _Work:
         top = self.plans[TOP].box
         return Layout(top.width, top.height, frames, curves, "+".join(dict.fromkeys(self.names)))
 
-    def _flipped(self, edge: Edge) -> bool:
-        """Whether the edge is laid out against its direction: back edges, and the adjoint half, which runs upwards."""
-        if edge.kind == "carry":
-            return True
-        faces = self.scene.direction
-        return edge.kind != "saved" and faces[edge.tail] == faces[edge.head] == "adjoint"
-
     def _route(self, edge: Edge) -> list[_Piece]:
         """The pieces of an edge from the upper to the lower end, through a port on each border between them."""
-        upper, lower = (edge.head, edge.tail) if self._flipped(edge) else (edge.tail, edge.head)
+        upper, lower = (edge.head, edge.tail) if self.scene.runs_upwards(edge) else (edge.tail, edge.head)
         up, down = self.scene.path(upper), self.scene.path(lower)
         shared = sum(1 for a, b in zip(up, down, strict=False) if a == b)
         while up[:shared] != down[:shared]:
@@ -238,7 +231,12 @@ class _Work:
         return self.scene.region_by_id[region].header
 
     def _straight(self, problem: Problem, solution: Solution, at: int) -> tuple[Point, ...]:
-        return smooth(list(end_points(problem, solution.centres, problem.links[at])))
+        """The line of a link that the engine lost."""
+        link = problem.links[at]
+        if link.level:
+            tail, head = problem.boxes[link.tail], problem.boxes[link.head]
+            return across(solution.centres[link.tail], tail.width, solution.centres[link.head], head.width)
+        return smooth(list(end_points(problem, solution.centres, link)))
 
     def _take_slots(self, plan: _Plan, places: dict[Port, Point]) -> None:
         """Each port takes the free slot nearest to where the engine put it, in the same order."""
@@ -279,7 +277,7 @@ class _Work:
             home = frames[piece.region]
             points = [_moved(point, (home.x, home.y)) for point in self.plans[piece.region].curves[piece]]
             whole = _joined(whole, self._snapped(piece, points, frames))
-        return tuple(reversed(whole)) if self._flipped(edge) else tuple(whole)
+        return tuple(reversed(whole)) if self.scene.runs_upwards(edge) else tuple(whole)
 
     def _level_curve(self, edge: Edge, piece: _Piece, frames: dict[str, Frame]) -> tuple[Point, ...]:
         """The engine's line between two items of one region, drawn on sideways to nodes that lie deeper in them."""

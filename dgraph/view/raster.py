@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dgraph.view.paint import FONT, Curve, Picture, Polygon, Rectangle, Text
 from dgraph.view.style import PAPER, Stroke
-from dgraph.view.svg import svg_text
+from dgraph.view.svg_writer import svg_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

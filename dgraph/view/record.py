@@ -37,9 +37,9 @@ class Recording:
         )
 
     def forget(self, path: Path) -> None:
-        """Drop what is known below a path."""
+        """Drop what is known at a path and below it."""
+        self._values.pop(path, None)
         for inner in self._below.pop(path, ()):
-            self._values.pop(inner, None)
             self.forget(inner)
 
     def get(self, path: Path, value: Value) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dgraph.ir.graph import Node, Value
 from dgraph.ops.control import For, Space, While
-from dgraph.types import Array
+from dgraph.types import Array, Tape
 from dgraph.view.scene import Edge
 from dgraph.view.walk import Known, Origin, Rule, Walk, facing_of
 
@@ -32,9 +32,7 @@ def draw_for(walk: Walk, node: Node, known: Known) -> None:
         for value, operand in zip(
             body.inputs[1 + op.carries : op.leading_inputs(0)], node.operands[1 + op.carries :], strict=False
         ):
-            label = f"{operand.name or '·'}[{_name(index)}]"
-            entries.append(walk.add([value], label, "walk", "index", direction=facing_of(node), inside=node))
-            walk.join(known[operand], entries[-1], operand)
+            entries.append(_entry(walk, node, known, value, operand))
         outputs = walk.read_inside(node, body, [first, *start, *entries], known)
         for origin, carry, value in zip(outputs, start, body.outputs, strict=False):
             walk.join(origin, carry, value, "carry")
@@ -141,6 +139,17 @@ def _index(walk: Walk, node: Node, value: Value, drawn: bool) -> Origin:
     if not drawn:
         return Origin(words=_name(value))
     return walk.add([value], _name(value), "index", "input", direction=facing_of(node), inside=node)
+
+
+def _entry(walk: Walk, node: Node, known: Known, value: Value, operand: Value) -> Origin:
+    """The node of the slice or tape entry that a step sees; a forward value stays one in the reverse pass."""
+    origin = known[operand]
+    whole = operand.name or origin.words or ("tape" if isinstance(operand.type, Tape) else "·")
+    label = f"{whole}[{_name(node.regions[0].inputs[0])}]"
+    cotangent = bool(origin.node) and walk.faces[origin.node] == "adjoint"
+    made = walk.add([value], label, "walk", "index", direction=facing_of(node), inside=node, cotangent=cotangent)
+    walk.join(origin, made, operand)
+    return made
 
 
 def _carry(walk: Walk, node: Node, known: Known, value: Value, operand: Value) -> Origin:

@@ -125,6 +125,11 @@ class Scene:
         faces: dict[str, Direction] = {node.id: node.direction for node in self.nodes}
         return faces | {region.id: region.direction for region in self.regions}
 
+    def runs_upwards(self, edge: Edge) -> bool:
+        """Whether the head of the edge stands above its tail: back edges, and the values of the reverse pass."""
+        adjoint = self.direction[edge.tail] == self.direction[edge.head] == "adjoint"
+        return edge.kind != "saved" and adjoint != (edge.kind == "carry")
+
     def path(self, item: str) -> tuple[str, ...]:
         """The regions around an item, outermost first, the top included."""
         return tuple(reversed(list(self._around(item))))

@@ -73,14 +73,18 @@ class Walk:
         diamond: bool = False,
         named: bool = False,
         inside: Node | None = None,
+        cotangent: bool | None = None,
     ) -> Origin:
         """A node for the values that an op makes (none, one or several), or for a value `inside` a region op's region.
 
-        With `named` the names of the values stand before their types.
+        With `named` the names of the values stand before their types. What the node computed is shown as an adjoint
+        if `cotangent` says so, by default for the floats of the reverse pass.
         """
         path = self.path if inside is None else (*self.path, inside)
-        found, adjoint = (self._digest(known, path, values) for known in (self.values, self.adjoints))
-        if direction == "adjoint":
+        floats = all(isinstance(value.type, Array) and value.type.dtype.is_float for value in values)
+        found = self._digest(self.values, path, values)
+        adjoint = self._digest(self.adjoints, path, values) if floats else None
+        if cotangent or (cotangent is None and direction == "adjoint" and floats):
             found, adjoint = adjoint, found
         words = (f"{value.name}: {value.type}" if named and value.name else str(value.type) for value in values)
         node = SceneNode(

@@ -1,0 +1,8 @@
+"""Derivatives and batching, graph to graph: jvp, unzip, transpose, vmap."""
+
+from dgraph.ad.expand import expand
+from dgraph.ad.jvp import jvp
+from dgraph.ad.vjp import linearize, vjp
+from dgraph.ad.vmap import vmap
+
+__all__ = ["expand", "jvp", "linearize", "vjp", "vmap"]

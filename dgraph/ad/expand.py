@@ -1,0 +1,83 @@
+"""Expansion: every `jvp`, `vjp` and `vmap` node is replaced by ordinary nodes, innermost first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dgraph.ad.jvp import jvp
+from dgraph.ad.vjp import vjp
+from dgraph.ad.vmap import vmap
+from dgraph.ir.build import Builder
+from dgraph.ir.dead_code import remove_dead_code
+from dgraph.ir.graph import Graph, Region
+from dgraph.ir.op import Op
+
+
+def expand(graph: Graph) -> Graph:
+    """The graph without transforms. It computes the same, and its derivatives are ordinary nodes."""
+    return graph.with_region(remove_dead_code(_Expansion().region(graph.region)))
+
+
+class _Expansion:
+    """One run: a region met before, or transformed before in the same way, is remembered."""
+
+    def __init__(self) -> None:
+        self.done: dict[Region, Region] = {}
+        self.derived: dict[tuple[Op, Region], Region] = {}
+
+    def region(self, region: Region) -> Region:
+        """A region without transforms; the region itself if it has none."""
+        found = self.done.get(region)
+        if found is None:
+            found = self.done[region] = self._expanded(region)
+        return found
+
+    def _expanded(self, region: Region) -> Region:
+        inner = [tuple(map(self.region, node.regions)) for node in region.nodes]
+        plain = all(node.op.name not in TRANSFORMS for node in region.nodes)
+        if plain and all(regions == node.regions for node, regions in zip(region.nodes, inner, strict=True)):
+            return region
+        g = Builder()
+        known = {value: g.input(value.type, value.name) for value in region.inputs}
+        for node, regions in zip(region.nodes, inner, strict=True):
+            operands = [known[operand] for operand in node.operands]
+            if node.op.name in TRANSFORMS:
+                op: Any = node.op
+                scope = (*node.scope, op.function) if op.function else node.scope
+                with g.at(derived=node.derived):
+                    results = g.inline(self.transformed(op, regions[0]), operands, scope)
+            else:
+                with g.at(span=node.span, scope=node.scope, derived=node.derived):
+                    names = [value.name for value in node.results]
+                    results = list(g.apply(node.op, *operands, regions=regions, names=names))
+            known.update(zip(node.results, results, strict=True))
+        return g.close([known[output] for output in region.outputs])
+
+    def transformed(self, op: Op, region: Region) -> Region:
+        """The region that computes what a transform of a region without transforms stands for."""
+        key = op, region
+        found = self.derived.get(key)
+        if found is None:
+            found = self.derived[key] = TRANSFORMS[op.name](op, region)
+        return found
+
+
+def _expand_jvp(op: Any, region: Region) -> Region:
+    return remove_dead_code(jvp(region, op.active))
+
+
+def _expand_vjp(op: Any, region: Region) -> Region:
+    return vjp(region, op.wrt, op.seeded)
+
+
+def _expand_vmap(op: Any, region: Region) -> Region:
+    return vmap(region, op.mapped, op.extent)
+
+
+TRANSFORMS: dict[str, Callable[[Any, Region], Region]] = {
+    "jvp": _expand_jvp,
+    "vjp": _expand_vjp,
+    "vmap": _expand_vmap,
+}
+"""How each transform of a region is written with ordinary nodes."""

@@ -1,0 +1,440 @@
+"""Applying functions: arguments to formals, generics from arguments, a `call` node for every function of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.frontend import tree as t
+from dgraph.frontend.annotated_types import Solver, coerce, resolve, value_of_type
+from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
+from dgraph.frontend.modules import Module, unknown
+from dgraph.frontend.values import (
+    Binding,
+    Bound,
+    Builtin,
+    Closure,
+    Extent,
+    FunctionValue,
+    Leaf,
+    Pending,
+    Transformed,
+    describe,
+    leaves_of,
+    map_bound,
+    type_of,
+)
+from dgraph.ir.graph import Value
+from dgraph.types import Type
+
+
+@dataclass(frozen=True)
+class FormalOf:
+    """One formal of a function value."""
+
+    name: str
+    span: Span
+    written: t.TypeExpression | None = None
+    default: t.Expression | None = None
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Arguments by the names of formals; `defaults` names those that the caller left out; `overrides` are params and
+    states given by keyword."""
+
+    values: Mapping[str, Binding]
+    defaults: frozenset[str]
+    overrides: Mapping[t.Stored, Binding]
+
+
+# ---- formals --------------------------------------------------------------------------------------------------------
+
+
+def own_formals(closure: Closure) -> list[FormalOf]:
+    """The formals of a `def` or `lambda`."""
+    function = closure.function
+    if isinstance(function, t.Lambda):
+        return [FormalOf(word.name, word.span) for word in function.formals]
+    return [FormalOf(formal.name, formal.span, formal.type, formal.default) for formal in function.formals]
+
+
+def formals_of(function: FunctionValue) -> list[FormalOf]:
+    """The formals of any function value; transforms keep those of their function and append their own."""
+    if isinstance(function, Closure):
+        return own_formals(function)
+    inner = formals_of(function.function)
+    taken = {formal.name for formal in inner}
+    extra: list[str] = []
+    if function.kind == "jvp":
+        extra = [f"d{name}" for name in function.wrt]
+    elif function.kind == "hvp":
+        extra = ["v"] if len(function.wrt) == 1 else [f"v_{name}" for name in function.wrt]
+    elif function.kind == "vjp":
+        extra = ["ct"]
+    names = [name if name not in taken else f"{name}_" for name in extra]
+    return [*inner, *(FormalOf(name, function.span) for name in names)]
+
+
+def extra_names(function: Transformed) -> list[str]:
+    """The names of the formals that a transform appends."""
+    return [formal.name for formal in formals_of(function)[len(formals_of(function.function)) :]]
+
+
+def root(function: FunctionValue) -> Closure:
+    """The function below all transforms."""
+    while isinstance(function, Transformed):
+        function = function.function
+    return function
+
+
+def as_function(ctx: Context, value: Bound, span: Span) -> FunctionValue:
+    """A value as a function that can be transformed; one of the language is wrapped into a lambda."""
+    if isinstance(value, Closure | Transformed):
+        return value
+    if isinstance(value, Builtin):
+        word = t.Word(span, "x")
+        body = t.Call(span, t.Name(span, value.name), (t.Name(span, "x"),), ())
+        return Closure(t.Lambda(span, (word,), body), ctx.module, {})
+    raise TypeMismatch.at(span, "a function is wanted here", f"this is {describe(value)}")
+
+
+# ---- arguments to formals -------------------------------------------------------------------------------------------
+
+
+def assign(ctx: Context, function: FunctionValue, arguments: Arguments) -> Assigned:
+    """Arguments by formal names."""
+    formals = formals_of(function)
+    names = [formal.name for formal in formals]
+    if len(arguments.positional) > len(formals):
+        surplus = arguments.positional[len(formals)]
+        raise TypeMismatch.at(
+            surplus.span,
+            f"{function.words} takes {len(formals)} arguments, not {len(arguments.positional)}",
+            "one too many",
+            also=[(_place(function), f"takes {', '.join(names) or 'nothing'}")],
+        )
+    values = dict(zip(names, arguments.positional, strict=False))
+    overrides: dict[t.Stored, Binding] = {}
+    for name, binding in arguments.keywords.items():
+        if name in values:
+            raise TypeMismatch.at(binding.span, f"`{name}` is given twice", also=[(values[name].span, "also here")])
+        if name in names:
+            values[name] = binding
+            continue
+        stored = stored_by_name(root(function).module, name)
+        if stored is None:
+            raise unknown(binding.span, f"{function.words} has no formal `{name}`", name, names)
+        overrides[stored] = binding
+    defaults = set()
+    for formal in formals:
+        if formal.name in values:
+            continue
+        if formal.default is not None:
+            values[formal.name] = Binding(_default(ctx, function, formal), formal.default.span)
+            defaults.add(formal.name)
+        elif ctx.ambient_key is not None and _is_key(formal):
+            values[formal.name] = Binding(ctx.ambient_key(), formal.span)
+        else:
+            raise TypeMismatch.at(
+                arguments.span,
+                f"{function.words} needs an argument `{formal.name}`",
+                also=[(formal.span, "the formal")],
+            )
+    return Assigned({name: values[name] for name in names}, frozenset(defaults), overrides)
+
+
+def _place(function: FunctionValue) -> Span:
+    held = root(function).function
+    return held.name_span if isinstance(held, t.Function) else held.span
+
+
+def _is_key(formal: FormalOf) -> bool:
+    return isinstance(formal.written, t.TypeName) and formal.written.path == ("key",) and formal.written.dims is None
+
+
+def _default(ctx: Context, function: FunctionValue, formal: FormalOf) -> Bound:
+    closure = root(function)
+    assert formal.default is not None
+    with ctx.within(closure.module, dict(closure.names or {})):
+        return ctx.evaluate(formal.default)
+
+
+def stored_by_name(module: Module, name: str) -> t.Stored | None:
+    """The param or state that a name means in a module."""
+    entry = module.lookup(name)
+    return entry.item if entry is not None and isinstance(entry.item, t.Stored) else None
+
+
+@contextmanager
+def overridden(ctx: Context, overrides: Mapping[t.Stored, Binding]) -> Iterator[None]:
+    """Params and states take other values inside."""
+    before = ctx.stored
+    changed = dict(before)
+    for stored, binding in overrides.items():
+        held = before.get(stored)
+        if held is None:
+            raise ScopeError.at(binding.span, f"the {stored.kind} `{stored.name}` cannot be given here")
+        changed[stored] = like(ctx, held, binding)
+    ctx.stored = changed
+    try:
+        yield
+    finally:
+        ctx.stored = before
+
+
+def like(ctx: Context, held: Bound, binding: Binding) -> Bound:
+    """A value brought to the type of another one."""
+    wanted = type_of(held)
+    return binding.value if wanted is None else coerce(ctx, binding.value, wanted, binding.span)
+
+
+# ---- applying -------------------------------------------------------------------------------------------------------
+
+
+@evaluates(t.Call)
+def call(ctx: Context, node: t.Call) -> Bound:
+    """`f(x, axis=1)`."""
+    function = ctx.evaluate(node.function)
+    if isinstance(function, Builtin) and function.name in SYNTACTIC:
+        return SYNTACTIC[function.name](ctx, node)
+    positional = [Binding(ctx.evaluate(argument), argument.span) for argument in node.arguments]
+    keywords = {word.name: Binding(ctx.evaluate(word.value), word.value.span) for word in node.keywords}
+    with ctx.step(node):
+        return ctx.invoke(function, Arguments(positional, keywords, node.span))
+
+
+SYNTACTIC: dict[str, Callable[[Context, t.Call], Bound]] = {}
+"""Functions of the language that look at how their arguments are written: transforms take names of formals."""
+
+
+@invokes(Closure)
+def invoke_closure(ctx: Context, closure: Closure, arguments: Arguments) -> Bound:
+    """A `def` or `lambda` applied."""
+    assigned = assign(ctx, closure, arguments)
+    with overridden(ctx, assigned.overrides):
+        return apply(ctx, closure, assigned.values, arguments.span, assigned.defaults)
+
+
+def apply(
+    ctx: Context,
+    closure: Closure,
+    values: Mapping[str, Binding],
+    span: Span,
+    defaults: frozenset[str] = frozenset(),
+) -> Bound:
+    """A function applied to arguments by name."""
+    function = closure.function
+    if isinstance(function, t.Lambda):
+        with ctx.within(closure.module, {**(closure.names or {}), **values}):
+            return ctx.evaluate(function.body)
+    solver = solve_generics(ctx, closure, values)
+    missing = solver.unsolved
+    if missing:
+        written = function.result
+        used = {node.name for node in t.walk(written) if isinstance(node, t.Name | t.Splice)} if written else set()
+        used |= {node.path[0] for node in t.walk(written) if isinstance(node, t.TypeName)} if written else set()
+        if written is None or any(name not in used for name in missing):
+            raise _unsolved(closure, missing[0], span)
+        wanted = written
+
+        def make(type_: Type, place: Span) -> Bound:
+            solver.match(wanted, type_)
+            if solver.unsolved:
+                raise _unsolved(closure, solver.unsolved[0], place)
+            return _apply_solved(ctx, closure, function, values, solver, span, defaults)
+
+        return Pending(function.name, span, make)
+    return _apply_solved(ctx, closure, function, values, solver, span, defaults)
+
+
+def _unsolved(closure: Closure, name: str, span: Span) -> TypeMismatch:
+    return TypeMismatch.at(
+        span,
+        f"the size `{name}` of {closure.words} cannot be found",
+        "from these arguments",
+        also=[(_place(closure), "declared here")],
+        note="each size must follow from the argument types, or from the type that the result meets",
+    )
+
+
+def solve_generics(ctx: Context, closure: Closure, values: Mapping[str, Binding]) -> Solver:
+    """The generics of a function from its arguments."""
+    function = closure.function
+    assert isinstance(function, t.Function)
+    solver = Solver(ctx, closure.module, function.generics, closure.names or {})
+    for formal in function.formals:
+        if is_size(formal.type) and isinstance(values[formal.name].value, Extent):
+            solver.names[formal.name] = values[formal.name]
+        elif is_size(formal.type):
+            held = values[formal.name]
+            with ctx.within(closure.module, solver.names):
+                wanted = resolve(ctx, formal.type)
+            made = coerce(ctx, held.value, wanted, held.span, declared=formal.span)
+            solver.names[formal.name] = Binding(made, held.span)
+    solver.run([(formal.type, values[formal.name].value) for formal in function.formals])
+    return solver
+
+
+def is_size(written: t.TypeExpression) -> bool:
+    """Whether a formal is of type `size`."""
+    return isinstance(written, t.TypeName) and written.path == ("size",)
+
+
+def brought(
+    ctx: Context,
+    closure: Closure,
+    values: Mapping[str, Binding],
+    solver: Solver,
+    defaults: frozenset[str] = frozenset(),
+) -> dict[str, Binding]:
+    """Arguments brought to the types of their formals."""
+    function = closure.function
+    assert isinstance(function, t.Function)
+    out: dict[str, Binding] = {}
+    for formal in function.formals:
+        held = values[formal.name]
+        with ctx.within(closure.module, solver.names):
+            wanted = resolve(ctx, formal.type)
+        made = coerce(
+            ctx, held.value, wanted, held.span, declared=formal.type.span, widen=formal.name in defaults
+        )
+        out[formal.name] = Binding(made, formal.span)
+    return out
+
+
+def _apply_solved(
+    ctx: Context,
+    closure: Closure,
+    function: t.Function,
+    values: Mapping[str, Binding],
+    solver: Solver,
+    span: Span,
+    defaults: frozenset[str],
+) -> Bound:
+    given = brought(ctx, closure, values, solver, defaults)
+    if ctx.reads is not None and function.result is not None and not _returns_function(function.result):
+        with ctx.within(closure.module, solver.names):
+            wanted = resolve(ctx, function.result)
+        probe = ctx.probe
+        assert probe is not None
+        return value_of_type(ctx, wanted, lambda name, type_: Leaf(probe.input(type_, name)))
+    identity = (function, *(part for formal in function.formals for part in identities(given[formal.name].value)))
+    frame = Frame(closure.words, identity)
+    is_inline = function.result is not None and _returns_function(function.result)
+
+    def lower() -> Bound:
+        if is_inline:
+            return body_value(ctx, closure, function, {**solver.names, **given})
+        return _call_node(ctx, closure, function, given, solver.names)
+
+    ctx.g.span = span
+    return frame_loop(ctx, frame, lower)
+
+
+def _returns_function(written: t.TypeExpression) -> bool:
+    return any(isinstance(node, t.TypeFunction) for node in t.walk(written))
+
+
+def identities(value: Bound) -> Iterator[object]:
+    """What tells function arguments apart: their syntax, and that of the functions they capture."""
+    if isinstance(value, Transformed):
+        yield value.kind
+        yield from identities(value.function)
+    elif isinstance(value, Closure):
+        yield value.function
+        if value.names:
+            used = {node.name for node in t.walk(value.function) if isinstance(node, t.Name)}
+            for name in sorted(used & set(value.names)):
+                yield from identities(value.names[name].value)
+
+
+def _call_node(
+    ctx: Context, closure: Closure, function: t.Function, given: Mapping[str, Binding], names: Mapping[str, Binding]
+) -> Bound:
+    """The body as the region of a `call` node."""
+    outer = ctx.g
+    child = outer.child()
+    operands: list[Value] = []
+
+    def enter(held: Bound, name: str) -> Bound:
+        if not isinstance(held, Leaf):
+            return held
+        operands.append(held.value)
+        return replace(held, value=child.input(held.type, name))
+
+    inner = {name: Binding(entered(binding.value, name, enter), binding.span) for name, binding in given.items()}
+    with ctx.region(child):
+        result = body_value(ctx, closure, function, {**names, **inner})
+    if any(isinstance(part, Closure | Transformed) for _, part in leaves_of(result)):
+        return body_value(ctx, closure, function, {**names, **given})
+    outputs = [leaf for _, leaf in leaves_of(result) if isinstance(leaf, Leaf)]
+    region = child.close([leaf.value for leaf in outputs])
+    found = iter(outer.call(function.name, [*operands, *child.captures], region))
+
+    def leave(held: Bound) -> Bound:
+        return Leaf(next(found), soft=held.soft) if isinstance(held, Leaf) else held
+
+    return map_bound(result, leave)
+
+
+def entered(value: Bound, name: str, enter: Callable[[Bound, str], Bound]) -> Bound:
+    """The same tree with every leaf passed, with its qualified name, to `enter`."""
+    names = iter([found for found, _ in leaves_of(value, name)])
+    return map_bound(value, lambda held: enter(held, next(names)))
+
+
+def body_value(ctx: Context, closure: Closure, function: t.Function, names: Mapping[str, Binding]) -> Bound:
+    """What the body of a function returns, brought to the declared type."""
+    with ctx.within(closure.module, dict(names)):
+        for formal in function.formals:
+            stored = stored_by_name(closure.module, formal.name)
+            if stored is not None:
+                raise ScopeError.at(
+                    formal.span,
+                    f"the formal `{formal.name}` hides a {stored.kind}",
+                    also=[(stored.span, "declared here")],
+                    note="a param is passed by its own name: rename the formal",
+                )
+        value = ctx.evaluate(function.body)
+        if function.result is None:
+            if isinstance(value, Pending):
+                raise TypeMismatch.at(value.span, f"`{value.words}` has no shape here", note="declare the result type")
+            return value
+        place = _returned(function.body)
+        wanted = resolve(ctx, function.result)
+        return coerce(ctx, value, wanted, place, declared=function.result.span)
+
+
+def _returned(body: t.Suite | t.Expression) -> Span:
+    """The place that a fault of the result points at."""
+    while isinstance(body, t.Suite) and body.statements:
+        last = body.statements[-1]
+        if isinstance(last, t.Return):
+            return last.value.span
+        if isinstance(last, t.If) and last.otherwise is not None:
+            body = last.arms[0].body
+        elif isinstance(last, t.Scope):
+            body = last.body
+        else:
+            return last.span
+    return body.span
+
+
+@evaluates(t.Lambda)
+def anonymous(ctx: Context, node: t.Lambda) -> Bound:
+    """A `lambda` captures the values of the names around it."""
+    seen: dict[str, Span] = {}
+    for word in node.formals:
+        if word.name in seen:
+            raise ScopeError.at(word.span, f"`{word.name}` is a formal twice", also=[(seen[word.name], "first here")])
+        seen[word.name] = word.span
+    return Closure(node, ctx.module, dict(ctx.names))
+
+
+def unsupported(span: Span, what: str, note: str = "") -> NotSupported:
+    """A located refusal of something legal."""
+    return NotSupported.at(span, f"{what} is not supported yet", note=note)
+

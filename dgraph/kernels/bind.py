@@ -1,0 +1,124 @@
+"""The table between Python and the entry, and how size variables are found from the extents in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dgraph.sizes import Size
+from dgraph.types import Shape
+
+FAULT_VALUES = 16
+"""How many values of a failed check the state has room for."""
+
+SCRATCH_VALUES = 64
+"""How many scalars a kernel may leave behind."""
+
+OUT_OF_MEMORY, MISFIT = -1, -2
+"""Statuses of the entry: no memory, and arguments whose shapes do not fit together."""
+
+
+def state_words(rows: int) -> int:
+    """Length of the state in i64: rows of tape memory, values of a failed check, scalars that kernels leave."""
+    return 4 * rows + FAULT_VALUES + SCRATCH_VALUES
+
+
+@dataclass(frozen=True)
+class Step:
+    """One extent in the table: it solves a size variable (`factor * solves + rest`), or must equal `extent`."""
+
+    slot: int
+    extent: Size
+    solves: str | None = None
+    factor: int = 1
+    rest: Size = Size(())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of a table: each input (address and extents, or the bits of a scalar), the size formals, each output
+    (address and extents, a scalar being an array of one entry), the state."""
+
+    ranks: tuple[int, ...]
+    size_formals: tuple[str, ...]
+    output_ranks: tuple[int, ...]
+
+    @property
+    def input_slots(self) -> tuple[int, ...]:
+        """The first slot of each input."""
+        return tuple(sum(1 + rank for rank in self.ranks[:position]) for position in range(len(self.ranks)))
+
+    @property
+    def size_slots(self) -> tuple[int, ...]:
+        """The slot of each size formal."""
+        start = sum(1 + rank for rank in self.ranks)
+        return tuple(start + position for position in range(len(self.size_formals)))
+
+    @property
+    def output_slots(self) -> tuple[int, ...]:
+        """The first slot of each output."""
+        start = self.first_output_slot
+        widths = [1 + max(rank, 1) for rank in self.output_ranks]
+        return tuple(start + sum(widths[:position]) for position in range(len(widths)))
+
+    @property
+    def first_output_slot(self) -> int:
+        """Where the outputs start."""
+        return sum(1 + rank for rank in self.ranks) + len(self.size_formals)
+
+    @property
+    def state_slot(self) -> int:
+        """The slot of the state."""
+        return self.first_output_slot + sum(1 + max(rank, 1) for rank in self.output_ranks)
+
+    @property
+    def length(self) -> int:
+        """Number of slots."""
+        return self.state_slot + 1
+
+
+def binding_steps(layout: Layout, shapes: Sequence[Shape]) -> list[Step]:
+    """How every size variable is solved, and which extents are left to be compared, in order.
+
+    A variable is solved from an extent that is linear in it, all other variables in it being known.
+    """
+    known = set(layout.size_formals)
+    pending = [
+        (slot + 1 + axis, extent)
+        for slot, shape in zip(layout.input_slots, shapes, strict=True)
+        for axis, extent in enumerate(shape)
+    ]
+    steps: list[Step] = []
+    progress = True
+    while pending and progress:
+        progress = False
+        for item in list(pending):
+            slot, extent = item
+            unknown = [atom for atom in extent.atoms() if isinstance(atom, str) and atom not in known]
+            if len(unknown) > 1:
+                continue
+            if not unknown:
+                steps.append(Step(slot, extent))
+            else:
+                step = _solved(slot, extent, unknown[0])
+                if step is None:
+                    continue
+                steps.append(step)
+                known.add(unknown[0])
+            pending.remove(item)
+            progress = True
+    return steps
+
+
+def _solved(slot: int, extent: Size, name: str) -> Step | None:
+    """The step that solves an extent for a variable, if it is linear in it."""
+    factor, rest = 0, Size(())
+    for monomial, coefficient in extent.terms:
+        term = Size(((monomial, coefficient),))
+        if monomial == (name,):
+            factor = coefficient
+        elif name in term.atoms():
+            return None
+        else:
+            rest = rest + term
+    return Step(slot, extent, name, factor, rest) if factor else None

@@ -1,0 +1,133 @@
+"""An on-disk cache of bytes: object code, and whatever the front end keeps, under keys that are hashes.
+
+Safe with several processes: an entry is written aside and renamed into place, and checked against its own hash when it
+is read, so that a damaged one counts as missing. A directory that cannot be read or written is no cache, not an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from dgraph import __version__
+
+DIRECTORY_VARIABLE = "DGRAPH_CACHE_DIR"
+_MAGIC = b"dgraph01"
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_HEADER_SIZE = len(_MAGIC) + _DIGEST_SIZE
+_SUFFIX = ".bin"
+_EVICT_TO = 0.75
+# A file that is still being written after an hour was left behind by a process that died.
+_ABANDONED = 3600.0
+
+
+def default_directory() -> Path:
+    """`DGRAPH_CACHE_DIR`, else the platform's place for caches."""
+    chosen = os.environ.get(DIRECTORY_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "dgraph"
+
+
+def make_key(kind: str, content: str | bytes, **facts: object) -> str:
+    """The key of an entry: a hash of what it was made from, of the options, and of the versions of its makers."""
+    digest = hashlib.sha256()
+    versions = {name: metadata.version(name) for name in ("numba", "llvmlite")}
+    text = json.dumps([kind, facts, __version__, versions], sort_keys=True, default=str)
+    digest.update(text.encode())
+    digest.update(b"\0")
+    digest.update(content.encode() if isinstance(content, str) else content)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Entries in one directory, bounded in total size; those unused for longest go first."""
+
+    directory: Path
+    byte_limit: int = 512 * 1024 * 1024
+
+    @classmethod
+    def default(cls) -> Cache:
+        """The cache in the default directory."""
+        return cls(default_directory())
+
+    def get(self, key: str) -> bytes | None:
+        """The entry of a key, or None if there is none, or none that is whole."""
+        path = self._path(key)
+        try:
+            stored = path.read_bytes()
+        except OSError:
+            return None
+        header, content = stored[:_HEADER_SIZE], stored[_HEADER_SIZE:]
+        if header != _MAGIC + hashlib.sha256(content).digest():
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        # The time of last use decides what is evicted; many systems do not record reads themselves.
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return content
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep an entry, replacing one of that key; does nothing where the directory cannot be written."""
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        except OSError:
+            return
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + hashlib.sha256(content).digest() + content)
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            return
+        self._evict(path)
+
+    def _path(self, key: str) -> Path:
+        return self.directory / key[:2] / (key[2:] + _SUFFIX)
+
+    def _evict(self, keep: Path) -> None:
+        """Remove entries, oldest use first, once the bound is passed; others may be removing the same ones."""
+        entries = []
+        for path in self.directory.glob("??/*"):
+            with contextlib.suppress(OSError):
+                facts = path.stat()
+                if path.suffix == _SUFFIX:
+                    entries.append((facts.st_mtime_ns, facts.st_size, path))
+                elif facts.st_mtime < time.time() - _ABANDONED:
+                    path.unlink()
+        total = sum(size for _, size, _ in entries)
+        if total <= self.byte_limit:
+            return
+        for _, size, path in sorted(entries):
+            if total <= self.byte_limit * _EVICT_TO:
+                return
+            if path != keep:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                total -= size
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        for path in self.directory.glob(f"??/*{_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,267 @@
+"""From a graph to something callable: lowering, source, object code from the cache or the compiler, and the call.
+
+A compiled graph is bytes: an interface, the source and object code. Reading them back needs neither the graph nor Numba.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgraph.errors import ArgumentError, Diagnostic
+from dgraph.kernels.bind import MISFIT, state_words
+from dgraph.kernels.cache import Cache, make_key
+from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
+from dgraph.kernels.interface import Interface, Port
+from dgraph.kernels.native import load_object, machine_name
+
+if TYPE_CHECKING:
+    from dgraph.ir.graph import Graph
+    from dgraph.kernels.nests import Program
+
+_LARGEST_PLAN_CACHE = 256
+
+
+def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
+    """The loop program of a graph: kernels taken out, memory planned."""
+    from dgraph.kernels.lower import lower_graph
+    from dgraph.kernels.outline import outline
+    from dgraph.kernels.plan import plan
+
+    return plan(outline(lower_graph(graph, checks == "on")))
+
+
+def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) -> CompiledGraph:
+    """Compile a graph without `call jvp vjp vmap` nodes. `checks="off"` clips reads and drops writes out of range.
+
+    Raises `NotSupported` for an op that has no kernels.
+    """
+    from dgraph.kernels.numba_source import print_program
+    from dgraph.kernels.report import report_of
+
+    program = plan_graph(graph, checks=checks)
+    source = print_program(program)
+    key = make_key("object", source, machine=machine_name())
+    cache = Cache.default()
+    code = cache.get(key)
+    if code is None:
+        from dgraph.kernels.native import compile_source
+
+        code = compile_source(source)
+        cache.put(key, code)
+    interface = Interface(
+        graph.name,
+        graph.sizes,
+        graph.size_formals,
+        tuple(_port(name, value) for name, value in zip(graph.input_names, graph.region.inputs, strict=True)),
+        tuple(_port(name, value) for name, value in zip(graph.output_names, graph.region.outputs, strict=True)),
+        program.checks,
+        program.rows,
+        graph.span,
+    )
+    return CompiledGraph(interface, source, report_of(program), code)
+
+
+def _port(name: str, value: Any) -> Port:
+    return Port(name, value.type)
+
+
+class CompiledGraph:
+    """Machine code for a graph, for all sizes. Calls are safe from several threads."""
+
+    def __init__(self, interface: Interface, source: str, report: Mapping[str, Any], code: bytes) -> None:
+        self.interface = interface
+        self.source = source
+        self.report = report
+        self.code = code
+        self._native = load_object(code)
+        self._entry = self._native.call
+        layout = interface.layout
+        self._checker = Checker([ArraySpec(port.type.dtype.name, port.type.rank) for port in interface.inputs])
+        results = [ArraySpec(port.type.dtype.name, max(port.type.rank, 1)) for port in interface.outputs]
+        self._result_filler = Checker(results, layout.first_output_slot)
+        self._pool = Pool(self._new_workspace)
+        self._extents_of = _getter([slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)])
+        self._plans: dict[Any, list[tuple[tuple[int, ...], Any]]] = {}
+        self._is_scalar = [not port.type.rank for port in interface.outputs]
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The arrays that go in."""
+        return self.interface.inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The arrays that come out."""
+        return self.interface.outputs
+
+    # ---- calls --------------------------------------------------------------------------------------------------
+
+    def call(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> list[Any]:
+        """Run on the leaves of the arguments. Raises `ArgumentError` if they do not fit and `CheckFailed` if a check
+        fails. Scalars come out as NumPy scalars."""
+        found = self._run(self._adapted(arrays), tuple((extents or {}).items()))
+        assert found is not None
+        return found
+
+    __call__ = call
+
+    def call_exact(self, arrays: Sequence[Any]) -> list[Any] | None:
+        """Run if every argument is what `Checker` can place as it is (arrays of the declared dtype and rank without
+        gaps, numbers); else None."""
+        if len(arrays) != len(self.interface.inputs) or self.interface.size_formals:
+            return None
+        return self._run(tuple(arrays), ())
+
+    def bind(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> BoundCall:
+        """A call on fixed arrays that writes to fixed outputs, without checks of its arguments."""
+        held = self._adapted(arrays)
+        sizes = tuple((extents or {}).items())
+        workspace = self._pool.take()
+        results = self._prepare(workspace, held, sizes)
+        assert results is not None
+        return BoundCall(self, workspace, held, sizes, results)
+
+    def _run(self, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]) -> list[Any] | None:
+        workspace = self._pool.take()
+        try:
+            results = self._prepare(workspace, arrays, sizes)
+            if results is None:
+                return None
+            status = self._entry(workspace.address)
+            if status:
+                self.refuse(status, workspace, sizes)
+        finally:
+            self._pool.give(workspace)
+        return [result[0] if scalar else result for result, scalar in zip(results, self._is_scalar, strict=True)]
+
+    def _prepare(
+        self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]
+    ) -> list[Any] | None:
+        """Fill the table; new memory for the results, or None if an argument cannot be placed as it is."""
+        if self._checker.fill(workspace, arrays) != FITS:
+            return None
+        words = workspace.words
+        if sizes:
+            known = dict(sizes)
+            for name, slot in zip(self.interface.size_formals, self.interface.layout.size_slots, strict=True):
+                words[slot] = known[name]
+        key = self._extents_of(words), sizes
+        plan = self._plans.get(key) or self._plan_results(workspace, sizes, key)
+        results = [np.empty(shape, dtype) for shape, dtype in plan]
+        self._result_filler.fill(workspace, tuple(results))
+        return results
+
+    def _plan_results(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> list[Any]:
+        """Shapes and dtypes of the results for arguments of these extents."""
+        known = self.interface.solve(self._shapes(workspace), dict(sizes))
+        plan = []
+        for port in self.outputs:
+            shape = tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
+            plan.append((shape or (1,), port.type.dtype.numpy))
+        if len(self._plans) >= _LARGEST_PLAN_CACHE:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+    def _adapted(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """Arguments as arrays without gaps of the declared dtypes."""
+        if len(arrays) != len(self.inputs):
+            title = f"{self.interface.name} takes {len(self.inputs)} arrays, not {len(arrays)}"
+            raise ArgumentError(Diagnostic(title))
+        held = []
+        for array, port in zip(arrays, self.inputs, strict=True):
+            fitting = np.require(array, port.type.dtype.numpy, ["C", "A"])
+            if fitting.ndim != port.type.rank:
+                title = f"`{port.name}` has {fitting.ndim} axes where {port.type} has {port.type.rank}"
+                raise ArgumentError(Diagnostic(title))
+            held.append(fitting)
+        return tuple(held)
+
+    def _input_places(self) -> list[tuple[int, int]]:
+        """First slot and rank of every input."""
+        ranks = [port.type.rank for port in self.inputs]
+        return list(zip(self.interface.layout.input_slots, ranks, strict=True))
+
+    def _shapes(self, workspace: Workspace) -> list[tuple[int, ...]]:
+        """The shapes of the arguments in the table."""
+        return [tuple(workspace.words[slot + 1 : slot + 1 + rank]) for slot, rank in self._input_places()]
+
+    def _new_workspace(self) -> Workspace:
+        layout, rows = self.interface.layout, self.interface.rows
+        workspace = Workspace(layout.length, state_words(rows), rows)
+        workspace.words[layout.state_slot] = workspace.state_address
+        return workspace
+
+    def refuse(self, status: int, workspace: Workspace, sizes: tuple[tuple[str, int], ...]) -> None:
+        """Raise the error that a status of the entry means."""
+        if status == MISFIT:
+            self.interface.solve(self._shapes(workspace), dict(sizes))
+        words = np.array(workspace.state[4 * self.interface.rows :], np.int64)
+        raise self.interface.failure(status, words)
+
+    def refill(self, workspace: Workspace, arrays: tuple[Any, ...]) -> None:
+        """Write the arguments to the table again: numbers may have changed."""
+        self._checker.fill(workspace, arrays)
+
+    def run_entry(self, workspace: Workspace) -> int:
+        """Run on a filled table; the status."""
+        status: int = self._entry(workspace.address)
+        return status
+
+    # ---- bytes --------------------------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """All that is needed to call it in another process on this machine."""
+        head = {"interface": self.interface.to_json(), "source": self.source, "report": self.report}
+        text = json.dumps(head).encode()
+        return len(text).to_bytes(8, "little") + text + self.code
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CompiledGraph:
+        """What `to_bytes` wrote."""
+        length = int.from_bytes(data[:8], "little")
+        head = json.loads(data[8 : 8 + length])
+        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], data[8 + length :])
+
+
+class BoundCall:
+    """A call on fixed arrays. It reads them as they are at each call and writes the same `outputs`; one thread at a time
+    may call it."""
+
+    def __init__(
+        self,
+        compiled: CompiledGraph,
+        workspace: Workspace,
+        arrays: tuple[Any, ...],
+        sizes: tuple[tuple[str, int], ...],
+        results: list[Any],
+    ) -> None:
+        self.compiled = compiled
+        self.workspace = workspace
+        self.arrays = arrays
+        self.sizes = sizes
+        pairs = zip(results, compiled.outputs, strict=True)
+        self.outputs = [result if port.type.rank else result.reshape(()) for result, port in pairs]
+        self._has_numbers = any(not port.type.rank for port in compiled.inputs)
+
+    def __call__(self) -> list[Any]:
+        """Run. Raises `CheckFailed` if a check fails."""
+        if self._has_numbers:
+            self.compiled.refill(self.workspace, self.arrays)
+        status = self.compiled.run_entry(self.workspace)
+        if status:
+            self.compiled.refuse(status, self.workspace, self.sizes)
+        return self.outputs
+
+
+def _getter(slots: list[int]) -> Callable[[Any], Any]:
+    """Reads some words of a table."""
+    return itemgetter(*slots) if slots else lambda words: ()
+
+
+__all__ = ["BoundCall", "CompiledGraph", "compile_graph", "plan_graph"]

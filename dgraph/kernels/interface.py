@@ -1,0 +1,151 @@
+"""What a caller must know of compiled code, as plain data that is stored beside it: arguments, results, checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, Diagnostic, DgraphError, Label, Source, Span
+from dgraph.ir.evaluate import bind_sizes
+from dgraph.ir.graph import Formal, Graph, Region, Value
+from dgraph.kernels.bind import Layout
+from dgraph.kernels.nests import Check
+from dgraph.sizes import Quotient, Size
+from dgraph.types import DTYPES, Array, Extent, Tuple
+
+
+@dataclass(frozen=True)
+class Port:
+    """One array that goes in or out."""
+
+    name: str
+    type: Array
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Arguments, results and checks of a compiled graph."""
+
+    name: str
+    sizes: tuple[str, ...]
+    size_formals: tuple[str, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    checks: tuple[Check, ...]
+    rows: int
+    span: Span = NOWHERE
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The table."""
+        ranks = (tuple(port.type.rank for port in ports) for ports in (self.inputs, self.outputs))
+        taken, made = ranks
+        return Layout(taken, self.size_formals, made)
+
+    def solve(self, shapes: list[tuple[int, ...]], extents: dict[str, int]) -> dict[Any, int]:
+        """The number of every size variable. Raises `ArgumentError` if the shapes do not fit together."""
+        return bind_sizes(self._graph, shapes, extents)
+
+    @cached_property
+    def _graph(self) -> Graph:
+        """A graph that has only arguments."""
+        formals = [Formal(name, Extent()) for name in self.size_formals]
+        formals += [Formal(port.name, port.type) for port in self.inputs]
+        values = tuple(Value(port.type, port.name) for port in self.inputs)
+        return Graph(self.name, self.sizes, tuple(formals), Tuple(()), Region(values, (), ()), self.span)
+
+    def failure(self, status: int, words: Any) -> DgraphError:
+        """The error for a status of the entry, with the values that the failed check left."""
+        if status < 0 or status > len(self.checks):
+            return ArgumentError(Diagnostic(f"not enough memory for {self.name}"))
+        check = self.checks[status - 1]
+        values = [_number(words, position, type_) for position, type_ in enumerate(check.types)]
+        title = check.title.format(*values) if check.is_template else check.title
+        names = [f"{name} = " if name else "" for name in check.names]
+        shown = "" if check.is_template else ", ".join(f"{n}{v}" for n, v in zip(names, values, strict=True))
+        labels = (Label(check.span, check.words),) if check.span.source.text else ()
+        return CheckFailed(Diagnostic(title, labels, shown))
+
+    # ---- plain data -----------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The interface as JSON."""
+        sources: dict[Source, int] = {}
+        return {
+            "name": self.name,
+            "sizes": self.sizes,
+            "size_formals": self.size_formals,
+            "inputs": [_port_to_json(port) for port in self.inputs],
+            "outputs": [_port_to_json(port) for port in self.outputs],
+            "rows": self.rows,
+            "span": _span_to_json(self.span, sources),
+            "checks": [
+                [check.title, check.names, check.types, _span_to_json(check.span, sources), check.words, check.is_template]
+                for check in self.checks
+            ],
+            "sources": [[source.path, source.text] for source in sources],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Interface:
+        """What `to_json` wrote."""
+        sources = [Source(path, text) for path, text in data["sources"]]
+
+        def span(place: list[int]) -> Span:
+            return Span(sources[place[0]], place[1], place[2])
+
+        return cls(
+            data["name"],
+            tuple(data["sizes"]),
+            tuple(data["size_formals"]),
+            tuple(_port_from_json(port) for port in data["inputs"]),
+            tuple(_port_from_json(port) for port in data["outputs"]),
+            tuple(
+                Check(title, tuple(names), tuple(types), span(place), words, template)
+                for title, names, types, place, words, template in data["checks"]
+            ),
+            data["rows"],
+            span(data["span"]),
+        )
+
+
+def _number(words: Any, position: int, type_: str) -> Any:
+    """The value that a word of the state holds."""
+    import numpy
+
+    kinds = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool"}
+    return words[position : position + 1].view(numpy.dtype(kinds[type_]))[0]
+
+
+def _span_to_json(span: Span, sources: dict[Source, int]) -> list[int]:
+    return [sources.setdefault(span.source, len(sources)), span.start, span.end]
+
+
+def _port_to_json(port: Port) -> list[Any]:
+    return [port.name, port.type.dtype.name, [size_to_json(extent) for extent in port.type.shape]]
+
+
+def _port_from_json(data: list[Any]) -> Port:
+    name, dtype, shape = data
+    return Port(name, Array(DTYPES[dtype], tuple(size_from_json(extent) for extent in shape)))
+
+
+def size_to_json(value: Size) -> list[Any]:
+    """A size as JSON: terms of a coefficient and atoms, a quotient being a pair of sizes."""
+    return [[coefficient, [_atom_to_json(atom) for atom in monomial]] for monomial, coefficient in value.terms]
+
+
+def _atom_to_json(atom: object) -> Any:
+    if isinstance(atom, Quotient):
+        return [size_to_json(atom.numerator), size_to_json(atom.denominator)]
+    return str(atom)
+
+
+def size_from_json(data: list[Any]) -> Size:
+    """What `size_to_json` wrote."""
+    return Size(tuple((tuple(map(_atom_from_json, atoms)), coefficient) for coefficient, atoms in data))
+
+
+def _atom_from_json(data: Any) -> Any:
+    return data if isinstance(data, str) else Quotient(size_from_json(data[0]), size_from_json(data[1]))

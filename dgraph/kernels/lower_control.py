@@ -1,0 +1,466 @@
+"""Lowering of loops and choices.
+
+Carried scalars are locals that each turn gives new values. A carried array has two blocks of memory, one being read and
+one being written, exchanged after each turn; where a turn only changes entries in place there is one. A loop that writes
+tapes reserves their memory beforehand (`for`) or turn by turn (`while`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dgraph.ir.graph import Node, Value
+from dgraph.kernels.lowering import describe, entry_bytes
+from dgraph.kernels.nests import (
+    Apply,
+    Buffer,
+    Expression,
+    Extent,
+    If,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Point,
+    PointTape,
+    Statement,
+    Store,
+    Swap,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
+    While,
+    machine_type,
+    number,
+    parts,
+    walk,
+    written_buffers,
+)
+from dgraph.kernels.scope import Binding, Scope, TapeValue
+from dgraph.kernels.views import View, plus, row_major, times, whole
+from dgraph.sizes import product, size
+from dgraph.types import Accumulator, Array, Tape, ValueType
+
+if TYPE_CHECKING:
+    from dgraph.kernels.lower import GraphLowering
+
+
+# ---- carries ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Carry:
+    """One carried value: what the body reads, and where it should put the next one."""
+
+    binding: Binding
+    current: Buffer | None = None
+    coming: Buffer | None = None
+    first: View | None = None
+
+    @property
+    def target(self) -> View | None:
+        """Where the body should make the next array."""
+        if self.coming is None:
+            return None
+        assert isinstance(self.binding, View)
+        return whole(self.coming, self.binding.shape)
+
+
+def _open_carries(
+    lowering: GraphLowering, scope: Scope, node: Node, starts: Sequence[Value], results: Sequence[Value]
+) -> list[Carry]:
+    carries = []
+    for start, result in zip(starts, results, strict=True):
+        binding = scope.bindings[start]
+        name = result.name or start.name
+        if isinstance(start.type, Accumulator):
+            carries.append(Carry(binding))
+        elif isinstance(binding, TapeValue):
+            row, at = lowering.let(name, binding.row), lowering.let(name, binding.start)
+            carries.append(Carry(TapeValue(row, at, binding.rows)))
+        elif isinstance(binding, View):
+            carries.append(_open_array(lowering, scope, node, binding, result, name))
+        else:
+            carries.append(Carry(lowering.let(name, binding)))
+    return carries
+
+
+def _open_array(lowering: GraphLowering, scope: Scope, node: Node, binding: View, result: Value, name: str) -> Carry:
+    """A carried array starts in its own memory: that of its first value, if nothing else reads it."""
+    type_ = result.type
+    assert isinstance(type_, Array)
+    readers = [scope.bindings[operand] for operand in node.operands]
+    is_alone = sum(isinstance(reader, View) and reader.buffer is binding.buffer for reader in readers) == 1
+    if is_alone and binding.is_compact and scope.is_free(binding.buffer) and binding.buffer not in lowering.literals:
+        first = binding
+    else:
+        target = scope.targets.get(result)
+        first = target if target is not None and target.is_compact else lowering.temporary(name, type_)
+        lowering.copy(first, binding)
+    current = lowering.buffer(name, type_, "pointer")
+    coming = lowering.buffer(f"next_{name}" if name else "next", type_, "pointer")
+    lowering.emit(Point(current, first.buffer, first.offset))
+    return Carry(whole(current, type_.shape), current, coming, first)
+
+
+def _close_turn(lowering: GraphLowering, carries: Sequence[Carry], outputs: Sequence[Binding]) -> list[Statement]:
+    """Give the carries their next values. Returns the exchanges of memory, to be done last."""
+    exchanges: list[Statement] = []
+    for carry, output in zip(carries, outputs, strict=True):
+        if carry.coming is None or output == carry.binding:
+            continue
+        assert isinstance(output, View)
+        target = carry.target
+        assert target is not None and carry.current is not None
+        lowering.copy(target, output)
+        exchanges.append(Swap(carry.current, carry.coming))
+    _assign(lowering, *_scalar_pairs(carries, outputs))
+    return exchanges
+
+
+def _scalar_pairs(carries: Sequence[Carry], outputs: Sequence[Binding]) -> tuple[list[Local], list[Expression]]:
+    """The locals of carried scalars and tapes with their next values."""
+    locals_: list[Local] = []
+    values: list[Expression] = []
+    for carry, output in zip(carries, outputs, strict=True):
+        if isinstance(carry.binding, TapeValue) and isinstance(output, TapeValue):
+            assert isinstance(carry.binding.row, Local) and isinstance(carry.binding.start, Local)
+            locals_ += [carry.binding.row, carry.binding.start]
+            values += [output.row, output.start]
+        elif isinstance(carry.binding, Local) and not isinstance(output, View | TapeValue):
+            locals_.append(carry.binding)
+            values.append(output)
+    return locals_, values
+
+
+def _assign(lowering: GraphLowering, locals_: list[Local], values: list[Expression]) -> None:
+    """All at once: values that mention another local of the list are taken before any changes."""
+    changing = {local for local, value in zip(locals_, values, strict=True) if local is not value}
+    ready = []
+    for local, value in zip(locals_, values, strict=True):
+        mentioned = {part for part in parts(value) if isinstance(part, Local)}
+        ready.append(lowering.let(local.name, value) if mentioned & (changing - {local}) else value)
+    for local, value in zip(locals_, ready, strict=True):
+        if local is not value:
+            lowering.emit(Let(local, value))
+
+
+def _finish_carries(
+    lowering: GraphLowering,
+    scope: Scope,
+    results: Sequence[Value],
+    carries: Sequence[Carry],
+    body: Sequence[Statement],
+    before: list[Statement],
+) -> None:
+    """Bind the results; give memory to the second blocks that the body writes."""
+    written = {buffer for statement in body for buffer in _written(statement)}
+    for result, carry in zip(results, carries, strict=True):
+        if carry.current is not None and carry.coming in written:
+            assert isinstance(carry.binding, View) and carry.coming is not None
+            second = Buffer(carry.coming.name, carry.coming.type, carry.coming.entries)
+            before.append(Point(carry.coming, second))
+        if isinstance(carry.binding, View):
+            scope.owned.add(carry.binding.buffer)
+            if carry.current is not None and carry.first is not None:
+                scope.owned.add(carry.current)
+        scope.bindings[result] = carry.binding
+
+
+def _written(statement: Statement) -> list[Buffer]:
+    return [buffer for inner in walk((statement,)) for buffer in written_buffers(inner)]
+
+
+# ---- tapes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TapeWriter:
+    """A tape being written: its row, the byte where it starts, and a pointer to it."""
+
+    row: int
+    start: Local
+    buffer: Buffer
+    entry: ValueType
+
+    def at(self, step: Expression) -> View:
+        """The place of an entry."""
+        return entry_view(self.buffer, self.entry, step)
+
+
+def tape_buffer(name: str, entry: ValueType) -> Buffer:
+    """A pointer to entries of a tape."""
+    if isinstance(entry, Tape):
+        return Buffer(name or "tape", "i64", size(0), "pointer")
+    return Buffer(name or "tape", machine_type(entry.dtype), size(0), "pointer")
+
+
+def entry_view(buffer: Buffer, entry: ValueType, step: Expression) -> View:
+    """Entry `step` of a tape as an array; the entry of a tape of tapes is its row and start."""
+    shape = (size(2),) if isinstance(entry, Tape) else entry.shape
+    return View(buffer, times(step, Extent(product(shape))), shape, row_major(shape))
+
+
+def _open_tapes(lowering: GraphLowering, results: Sequence[Value]) -> list[TapeWriter]:
+    writers = []
+    for result in results:
+        assert isinstance(result.type, Tape)
+        row = lowering.new_row()
+        start = lowering.let("start", TapeTop(number(row)))
+        writers.append(TapeWriter(row, start, tape_buffer(result.name, result.type.entry), result.type.entry))
+    return writers
+
+
+def _bytes(writer: TapeWriter, steps: Expression) -> Expression:
+    """Bytes in use on the row of a tape of so many entries."""
+    return plus(writer.start, times(steps, Extent(entry_bytes(writer.entry))))
+
+
+def _reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> None:
+    lowering.emit(TapeReserve(number(writer.row), _bytes(writer, steps)))
+    lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
+
+
+def _write_entries(
+    lowering: GraphLowering, writers: Sequence[TapeWriter], step: Expression, entries: Sequence[Binding]
+) -> None:
+    for writer, value in zip(writers, entries, strict=True):
+        place = writer.at(step)
+        if isinstance(value, TapeValue):
+            for position, part in enumerate((value.row, value.start)):
+                lowering.emit(Store(place.buffer, place.index([number(position)]), part))
+        else:
+            lowering.put(place, value)
+
+
+def _close_tapes(
+    lowering: GraphLowering,
+    scope: Scope,
+    results: Sequence[Value],
+    writers: Sequence[TapeWriter],
+    steps: Expression,
+    entries: Sequence[Binding],
+) -> None:
+    for result, writer, value in zip(results, writers, entries, strict=True):
+        lowering.emit(TapeSetTop(number(writer.row), _bytes(writer, steps)))
+        inner = value.rows if isinstance(value, TapeValue) else frozenset()
+        scope.bindings[result] = TapeValue(number(writer.row), writer.start, inner | {writer.row})
+
+
+def _tape_targets(writers: Sequence[TapeWriter], step: Expression) -> list[View | None]:
+    return [writer.at(step) if isinstance(writer.entry, Array) and writer.entry.rank else None for writer in writers]
+
+
+def _walked(lowering: GraphLowering, source: Binding, buffer: Buffer | None, type_: ValueType, step: Local) -> Binding:
+    """What a loop sees of a walked value at a step."""
+    if isinstance(source, View):
+        place = source.at([step])
+    else:
+        assert isinstance(source, TapeValue) and buffer is not None and isinstance(type_, Tape)
+        place = entry_view(buffer, type_.entry, step)
+        if isinstance(type_.entry, Tape):
+            row, start = (
+                lowering.let(name, Load(place.buffer, place.index([number(position)])))
+                for position, name in enumerate(("row", "start"))
+            )
+            return TapeValue(row, start, source.rows)
+    if place.shape:
+        return place
+    return lowering.literals.get(place.buffer) or lowering.let(place.buffer.name, Load(place.buffer, place.offset))
+
+
+# ---- for -------------------------------------------------------------------------------------------------------------
+
+
+def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    (body,) = node.regions
+    carried, walked = node.operands[1 : 1 + op.carries], node.operands[1 + op.carries : op.leading_operands()]
+    captured = [scope.bindings[value] for value in node.operands[op.leading_operands() :]]
+    final = node.results[: op.carries]
+    stacked = node.results[op.carries : op.carries + op.stacks]
+    taped = node.results[op.carries + op.stacks :]
+    count = scope.expression(node.operands[0])
+    if not (isinstance(count, Extent) and count.size.is_nonnegative()):
+        count = lowering.let("count", Apply("maximum", "i64", (count, number(0))))
+    carries = _open_carries(lowering, scope, node, carried, final)
+    stacks = [lowering.allocate(scope, value) for value in stacked]
+    writers = _open_tapes(lowering, taped)
+    for writer in writers:
+        _reserve(lowering, writer, count)
+    readers = [_read_tape(lowering, scope.bindings[value], value.type, value.name) for value in walked]
+    step = Local(body.inputs[0].name or "i", "i64")
+    extent = op.length if op.length is not None else count.size if isinstance(count, Extent) else None
+    if extent is not None:
+        lowering.bounds[step] = (size(0), extent - 1)
+    places = [view.at([step]) for view in stacks]
+    targets = [
+        *(carry.target for carry in carries),
+        *(place if place.shape else None for place in places),
+        *_tape_targets(writers, step),
+    ]
+    inside = frozenset(carry.current for carry in carries if carry.current is not None)
+    with lowering.block() as statements, lowering.turn() as leaving:
+        slices = [
+            _walked(lowering, scope.bindings[value], reader, value.type, step)
+            for value, reader in zip(walked, readers, strict=True)
+        ]
+        inputs = [step, *(carry.binding for carry in carries), *slices, *captured]
+        outputs = lowering.region(body, inputs, targets, inside)
+        leaving.extend(outputs)
+        for place, value in zip(places, outputs[op.carries :], strict=False):
+            lowering.put(place, value)
+        entries = outputs[op.carries + op.stacks :]
+        _write_entries(lowering, writers, step, entries)
+        exchanges = _close_turn(lowering, carries, outputs[: op.carries])
+    statements.extend(exchanges)
+    _finish_carries(lowering, scope, final, carries, statements, lowering.out)
+    kind = "reverse" if op.reverse else "sequential"
+    lowering.emit(Loop(step, count, tuple(statements), kind, number(0), describe(node), node.span))
+    scope.bindings.update(zip(stacked, stacks, strict=True))
+    _close_tapes(lowering, scope, taped, writers, count, entries)
+
+
+def _read_tape(lowering: GraphLowering, source: Binding, type_: ValueType, name: str) -> Buffer | None:
+    """A pointer to a tape that is to be walked."""
+    if not isinstance(source, TapeValue):
+        return None
+    assert isinstance(type_, Tape)
+    buffer = tape_buffer(name, type_.entry)
+    lowering.emit(PointTape(buffer, source.row, source.start))
+    return buffer
+
+
+# ---- while -----------------------------------------------------------------------------------------------------------
+
+
+def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    condition, body = node.regions
+    captured = [scope.bindings[value] for value in node.operands[op.carries :]]
+    final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
+    carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
+    writers = _open_tapes(lowering, taped)
+    trips = lowering.let(node.results[-1].name or "trips", number(0))
+    inputs = [*(carry.binding for carry in carries), *captured]
+    inside = frozenset(carry.current for carry in carries if carry.current is not None)
+    with lowering.block() as test, lowering.turn():
+        (holds,) = lowering.region(condition, inputs)
+    assert not isinstance(holds, View | TapeValue)
+    with lowering.block() as statements, lowering.turn() as leaving:
+        for writer in writers:
+            _reserve(lowering, writer, plus(trips, number(1)))
+        targets = [*(carry.target for carry in carries), *_tape_targets(writers, trips)]
+        outputs = lowering.region(body, inputs, targets, inside)
+        leaving.extend(outputs)
+        _write_entries(lowering, writers, trips, outputs[op.carries :])
+        exchanges = _close_turn(lowering, carries, outputs[: op.carries])
+        lowering.emit(Let(trips, plus(trips, number(1))))
+    statements.extend(exchanges)
+    _finish_carries(lowering, scope, final, carries, statements, lowering.out)
+    lowering.emit(While(tuple(test), holds, tuple(statements)))
+    scope.bindings[node.results[-1]] = trips
+    _close_tapes(lowering, scope, taped, writers, trips, outputs[op.carries :])
+
+
+# ---- if --------------------------------------------------------------------------------------------------------------
+
+
+def _if(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    """A real branch. An array result lies in new memory, except where a side passes on an array that nothing else
+    reads any more: then both sides leave it there."""
+    captured = [scope.bindings[value] for value in node.operands[1:]]
+    owned = scope.free_buffers(node)
+    results = node.results
+    homes = [_home(lowering, scope, node, position, owned) for position in range(len(results))]
+    blocks: list[list[Statement]] = []
+    found: list[list[Binding]] = []
+    for region in node.regions:
+        with lowering.block() as statements:
+            targets = [home if is_new else None for home, is_new in homes]
+            found.append(lowering.region(region, captured, targets, owned))
+        blocks.append(statements)
+    joined: list[Binding] = []
+    for position, result in enumerate(results):
+        sides = [outputs[position] for outputs in found]
+        joined.append(_join(lowering, result, sides, homes[position][0]))
+    for statements, outputs in zip(blocks, found, strict=True):
+        with lowering.block() as closing:
+            _settle(lowering, [home for home, _ in homes], outputs, joined)
+        statements.extend(closing)
+    condition = scope.expression(node.operands[0])
+    lowering.emit(If(condition, tuple(blocks[0]), tuple(blocks[1])))
+    for result, binding in zip(results, joined, strict=True):
+        scope.bindings[result] = binding
+        if isinstance(binding, View):
+            scope.owned.add(binding.buffer)
+
+
+def _home(
+    lowering: GraphLowering, scope: Scope, node: Node, position: int, owned: frozenset[Buffer]
+) -> tuple[View | None, bool]:
+    """Where an array result lies, and whether that is new memory."""
+    result = node.results[position]
+    if not isinstance(result.type, Array) or not result.type.rank:
+        return None, False
+    for region in node.regions:
+        output = region.outputs[position]
+        if output in region.inputs:
+            binding = scope.bindings[node.operands[1 + region.inputs.index(output)]]
+            if isinstance(binding, View) and binding.buffer in owned and binding.is_compact:
+                return binding, False
+    return lowering.allocate(scope, result), True
+
+
+def _join(lowering: GraphLowering, result: Value, sides: Sequence[Binding], home: View | None) -> Binding:
+    """What the result is after the branch."""
+    if home is not None:
+        return home
+    first, second = sides
+    if isinstance(result.type, Accumulator):
+        return first
+    if isinstance(first, TapeValue) and isinstance(second, TapeValue):
+        if first == second:
+            return first
+        return TapeValue(Local("row", "i64"), Local("start", "i64"), first.rows | second.rows)
+    if first == second and not isinstance(first, Local):
+        return first
+    assert isinstance(result.type, Array)
+    return Local(result.name or "chosen", machine_type(result.type.dtype))
+
+
+def _settle(
+    lowering: GraphLowering, homes: Sequence[View | None], outputs: Sequence[Binding], joined: Sequence[Binding]
+) -> None:
+    """End of a side: its outputs go where the results are."""
+    taken = [home.buffer for home in homes if home is not None]
+    arrays: list[tuple[View, View]] = []
+    for home, output in zip(homes, outputs, strict=True):
+        if home is not None and isinstance(output, View) and output != home:
+            arrays.append((home, output))
+    if any(output.buffer in taken for _, output in arrays):
+        # Arrays that change places, or parts of them: all are read before one is written.
+        apart = []
+        for home, output in arrays:
+            between = whole(Buffer("between", output.buffer.type, output.entries), output.shape)
+            lowering.copy(between, output)
+            apart.append((home, between))
+        arrays = apart
+    for home, output in arrays:
+        lowering.copy(home, output)
+    locals_: list[Local] = []
+    values: list[Expression] = []
+    for binding, output in zip(joined, outputs, strict=True):
+        if isinstance(binding, TapeValue) and isinstance(output, TapeValue) and binding != output:
+            assert isinstance(binding.row, Local) and isinstance(binding.start, Local)
+            locals_ += [binding.row, binding.start]
+            values += [output.row, output.start]
+        elif isinstance(binding, Local) and not isinstance(output, View | TapeValue):
+            locals_.append(binding)
+            values.append(output)
+    _assign(lowering, locals_, values)
+
+
+RULES = {"for": _for, "while": _while, "if": _if}

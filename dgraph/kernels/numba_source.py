@@ -1,0 +1,479 @@
+"""The loop program as Numba source: the text that is compiled and shown to the user.
+
+The entry reads the table that the caller fills: for each input its address and extents (a scalar input: its bits), the
+formals of type `size`, the address of each output, and the address of the state (rows of tape memory, the first being
+the arena; then the values of a failed check; then scalars that kernels leave behind).
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dgraph.errors import NOWHERE
+from dgraph.kernels.bind import FAULT_VALUES, MISFIT, OUT_OF_MEMORY, Layout, binding_steps
+from dgraph.kernels.helpers import PRIMITIVES
+from dgraph.kernels.nests import (
+    WIDTHS,
+    Apply,
+    Block,
+    Buffer,
+    Call,
+    Copy,
+    Expression,
+    Extent,
+    Fail,
+    Fill,
+    If,
+    Kernel,
+    Let,
+    Literal,
+    Load,
+    Local,
+    Loop,
+    Matrix,
+    MatrixProduct,
+    Note,
+    Point,
+    PointTape,
+    Program,
+    Statement,
+    Store,
+    Swap,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
+    Update,
+    While,
+)
+from dgraph.kernels.scalars import TIGHT, scalar_text
+from dgraph.sizes import Quotient, Size
+
+_RESERVED = {
+    *keyword.kwlist,
+    *PRIMITIVES,
+    *("f32", "f64", "i32", "i64", "u8", "bool", "range", "inf_f32", "nan_f32", "inf_f64", "nan_f64", "None"),
+    *("entry", "table", "state", "arena", "status"),
+}
+
+
+class Names:
+    """Unique, legal names in one function."""
+
+    def __init__(self) -> None:
+        self.known: dict[object, str] = {}
+        self.taken = set(_RESERVED)
+
+    def of(self, thing: object, wish: str) -> str:
+        """The name of a thing, made from a wish on first use."""
+        found = self.known.get(thing)
+        if found is None:
+            found = self.known[thing] = self.fresh(wish)
+        return found
+
+    def fresh(self, wish: str) -> str:
+        """A name that nothing has yet."""
+        stem = re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_") or "t"
+        stem = stem if stem[0].isalpha() else f"t{stem}"
+        name, count = stem, 1
+        while name in self.taken or name.startswith(("kernel_", "slot_")):
+            count += 1
+            name = f"{stem}_{count}" if not name.startswith(("kernel_", "slot_")) else f"a_{stem}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def print_program(program: Program) -> str:
+    """The source of a program: kernels first, the entry last."""
+    parts = [_KernelPrinter(program, kernel).function() for kernel in program.kernels]
+    parts.append(_EntryPrinter(program).function())
+    return "\n\n".join(parts)
+
+
+@dataclass
+class _Printer:
+    program: Program
+    names: Names = field(default_factory=Names)
+    lines: list[str] = field(default_factory=list)
+    depth: int = 1
+
+    @property
+    def fault_place(self) -> int:
+        return 4 * self.program.rows
+
+    @property
+    def scratch_place(self) -> int:
+        return self.fault_place + FAULT_VALUES
+
+    # ---- text ---------------------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def comment(self, words: str) -> None:
+        text = " ".join(words.split())
+        if text:
+            self.line(f"# {''.join(c if c.isprintable() else '?' for c in text)}")
+
+    def local(self, local: Local) -> str:
+        return self.names.of(local, local.name)
+
+    def buffer(self, buffer: Buffer) -> str:
+        return self.names.of(buffer, buffer.name)
+
+    def size(self, value: Size) -> tuple[str, int]:
+        """A size as text with its precedence."""
+        if value.constant is not None:
+            return str(value.constant), TIGHT if value.constant >= 0 else 4
+        text = ""
+        for monomial, coefficient in value.terms:
+            factors = [self.atom(atom) for atom in monomial]
+            if abs(coefficient) != 1 or not factors:
+                factors.insert(0, str(abs(coefficient)))
+            sign = "-" if coefficient < 0 else "+"
+            text += (f" {sign} " if text else "-" if coefficient < 0 else "") + " * ".join(factors)
+        ((monomial, coefficient), *rest) = value.terms
+        is_atom = not rest and len(monomial) == 1 and coefficient == 1
+        return text, TIGHT if is_atom else 5 if not rest and coefficient > 0 else 4
+
+    def atom(self, atom: object) -> str:
+        if isinstance(atom, Quotient):
+            return f"floor_div_i64({self.size(atom.numerator)[0]}, {self.size(atom.denominator)[0]})"
+        assert isinstance(atom, str)
+        return self.names.of(("size", atom), atom)
+
+    def text(self, expression: Expression) -> str:
+        return self.expression(expression)[0]
+
+    def expression(self, expression: Expression) -> tuple[str, int]:
+        match expression:
+            case Local():
+                return self.local(expression), TIGHT
+            case Literal(value=value, type=type_):
+                return literal(value, type_)
+            case Extent(size=value):
+                return self.size(value)
+            case Load(buffer=buffer, index=index):
+                return f"load_{buffer.type}({self.buffer(buffer)}, {self.text(index)})", TIGHT
+            case TapeTop(row=row):
+                return f"load_i64(state, {self.row_index(row)} + 2)", TIGHT
+            case Apply(op=op, type=type_, operands=operands, facts=facts):
+                types = [operand.type for operand in operands]
+                return scalar_text(op, type_, types, [self.expression(operand) for operand in operands], facts)
+        raise TypeError(expression)
+
+    def row_index(self, row: Expression) -> str:
+        text, precedence = self.expression(row)
+        return f"4 * {text}" if precedence >= 6 else f"4 * ({text})"
+
+    def pointer_at(self, buffer: Buffer, index: Expression) -> str:
+        if isinstance(index, Extent) and not index.size.terms:
+            return self.buffer(buffer)
+        return f"offset_{buffer.type}({self.buffer(buffer)}, {self.text(index)})"
+
+    def address_at(self, buffer: Buffer, index: Expression) -> str:
+        return f"address_{buffer.type}({self.pointer_at(buffer, index)})"
+
+    # ---- statements ---------------------------------------------------------------------------------------------
+
+    def block(self, block: Block) -> None:
+        self.depth += 1
+        before = len(self.lines)
+        for statement in block:
+            self.statement(statement)
+        if all(line.lstrip().startswith("#") for line in self.lines[before:]):
+            self.line("pass")
+        self.depth -= 1
+
+    def statement(self, statement: Statement) -> None:
+        match statement:
+            case Let(local=local, value=value):
+                self.line(f"{self.local(local)} = {self.text(value)}")
+            case Store(buffer=buffer, index=index, value=value):
+                self.line(f"store_{buffer.type}({self.buffer(buffer)}, {self.text(index)}, {self.text(value)})")
+            case Update(buffer=buffer, index=index, value=value, op=op):
+                combined = Apply(op, buffer.type, (Load(buffer, index), value))
+                self.line(f"store_{buffer.type}({self.buffer(buffer)}, {self.text(index)}, {self.text(combined)})")
+            case Loop():
+                self.loop(statement)
+            case While(test=test, condition=condition, body=body):
+                self.line("while True:")
+                self.block((*test, If(condition, (), (_BREAK,)), *body))
+            case If():
+                self.choice(statement)
+            case Fill():
+                self.fill(statement)
+            case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
+                places = f"{self.address_at(target, to)}, {self.address_at(source, at)}"
+                self.line(f"copy_bytes({places}, {self.bytes(count, target.type)})")
+            case MatrixProduct():
+                self.product(statement)
+            case Point(buffer=buffer, to=to, index=index):
+                self.line(f"{self.buffer(buffer)} = {self.pointer_at(to, index)}")
+            case Swap(one=one, other=other):
+                first, second, between = self.buffer(one), self.buffer(other), self.names.fresh("between")
+                self.line(f"{between} = {first}")
+                self.line(f"{first} = {second}")
+                self.line(f"{second} = {between}")
+            case PointTape(buffer=buffer, row=row, start=start):
+                base = Apply("add", "i64", (start, start))
+                address = f"load_i64(state, {self.row_index(row)})"
+                offset = self.expression(base.operands[0])
+                text = address if offset[0] == "0" else f"{address} + {offset[0]}"
+                self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}({text})")
+            case TapeReserve(row=row, bytes=count):
+                self.line(f"if tape_reserve(offset_i64(state, {self.row_index(row)}), {self.text(count)}) == 0:")
+                self.line(f"    return {OUT_OF_MEMORY}")
+            case TapeSetTop(row=row, bytes=count):
+                self.line(f"store_i64(state, {self.row_index(row)} + 2, {self.text(count)})")
+            case Fail(check=check, values=values):
+                self.values_to_state(self.fault_place, values[:FAULT_VALUES])
+                self.line(f"return {check}")
+            case Note(words=words):
+                if statement is _BREAK:
+                    self.line("break")
+                else:
+                    self.comment(words)
+            case Call():
+                self.call(statement)
+
+    def values_to_state(self, place: int, values: Iterable[Expression]) -> None:
+        for position, value in enumerate(values):
+            per_word = 8 // WIDTHS[value.type]
+            pointer = "state" if value.type == "i64" else f"pointer_{value.type}(address_i64(state))"
+            self.line(f"store_{value.type}({pointer}, {(place + position) * per_word}, {self.text(value)})")
+
+    def word(self, place: int, type_: str) -> str:
+        """The value of a machine type in a word of the state."""
+        pointer = "state" if type_ == "i64" else f"pointer_{type_}(address_i64(state))"
+        return f"load_{type_}({pointer}, {place * (8 // WIDTHS[type_])})"
+
+    def loop(self, loop: Loop) -> None:
+        place = f"{loop.span}" if loop.span is not NOWHERE else ""
+        if loop.note:
+            self.comment(f"{loop.note}  {place}")
+        start, stop = self.text(loop.start), self.text(loop.stop)
+        index = self.local(loop.index)
+        if loop.kind == "reverse":
+            self.line(
+                f"for {index} in range({stop} - 1, {start} - 1, -1):"
+                if start != "0"
+                else f"for {index} in range({stop} - 1, -1, -1):"
+            )
+        else:
+            self.line(f"for {index} in range({stop}):" if start == "0" else f"for {index} in range({start}, {stop}):")
+        self.block(loop.body)
+
+    def choice(self, choice: If) -> None:
+        if choice.then or not choice.otherwise:
+            self.line(f"if {self.text(choice.condition)}:")
+            self.block(choice.then)
+            if choice.otherwise:
+                self.line("else:")
+                self.block(choice.otherwise)
+        else:
+            self.line(f"if not_bool({self.text(choice.condition)}):")
+            self.block(choice.otherwise)
+
+    def bytes(self, count: Expression, type_: str) -> str:
+        width = WIDTHS[type_]
+        if isinstance(count, Extent):
+            return self.size(count.size * width)[0]
+        return self.text(Apply("mul", "i64", (count, Literal(width, "i64"))))
+
+    def fill(self, fill: Fill) -> None:
+        value = fill.value.value
+        if value == 0 and math.copysign(1.0, float(value)) > 0:
+            self.line(
+                f"fill_zero({self.address_at(fill.buffer, fill.index)}, {self.bytes(fill.count, fill.buffer.type)})"
+            )
+            return
+        index = self.names.fresh("k")
+        self.line(f"for {index} in range({self.text(fill.count)}):")
+        pointer = self.pointer_at(fill.buffer, fill.index)
+        self.line(f"    store_{fill.buffer.type}({pointer}, {index}, {self.text(fill.value)})")
+
+    # ---- products -----------------------------------------------------------------------------------------------
+
+    def product(self, product: MatrixProduct) -> None:
+        type_ = product.target.buffer.type
+        one, zero = literal(1.0, type_)[0], literal(0.0, type_)[0]
+        rows, columns, inner = (self.size(extent)[0] for extent in (product.rows, product.columns, product.inner))
+        left, right, target = (self.matrix(matrix) for matrix in (product.left, product.right, product.target))
+        flags = f"{int(product.left.transposed)}, {int(product.right.transposed)}"
+        sizes = f"{rows}, {columns}, {inner}"
+        self.line(f"gemm_{type_}({flags}, {sizes}, {one}, {left}, {right}, {zero}, {target})")
+
+    def matrix(self, matrix: Matrix) -> str:
+        return f"{self.pointer_at(matrix.buffer, matrix.index)}, {self.size(matrix.leading)[0]}"
+
+    # ---- calls --------------------------------------------------------------------------------------------------
+
+    def call(self, call: Call) -> None:
+        kernel = call.kernel
+        arguments = [self.buffer(buffer) for buffer in call.buffers]
+        arguments += [self.text(scalar) for scalar in call.scalars]
+        arguments += [self.atom(name) for name in kernel.sizes]
+        if needs_state(kernel):
+            arguments.append("state")
+        text = f"{kernel.name}({', '.join(arguments)})"
+        if kernel.can_fail:
+            self.line(f"status = {text}")
+            self.line("if status != 0:")
+            self.line("    return status")
+        elif returns_value(kernel):
+            self.line(f"{self.local(call.results[0])} = {text}")
+            return
+        else:
+            self.line(text)
+        for position, local in enumerate(call.results):
+            self.line(f"{self.local(local)} = {self.word(self.scratch_place + position, local.type)}")
+
+
+_BREAK = Note("break")
+
+
+def returns_value(kernel: Kernel) -> bool:
+    """Whether a kernel returns the scalar that it leaves behind."""
+    return len(kernel.results) == 1 and not kernel.can_fail
+
+
+def needs_state(kernel: Kernel) -> bool:
+    """Whether a kernel takes the state."""
+    return kernel.uses_tapes or kernel.can_fail or len(kernel.results) > 1
+
+
+def literal(value: float | int | bool, type_: str) -> tuple[str, int]:
+    """A constant as text with its precedence."""
+    if type_ == "bool":
+        return str(bool(value)), TIGHT
+    if type_ in ("f32", "f64"):
+        number = float(value)
+        if math.isnan(number):
+            return f"nan_{type_}", TIGHT
+        if math.isinf(number):
+            return (f"inf_{type_}", TIGHT) if number > 0 else (f"-inf_{type_}", 6)
+        if type_ == "f32":
+            return f"f32({number!r})", TIGHT
+        return repr(number), TIGHT if math.copysign(1.0, number) > 0 else 6
+    if type_ == "i64":
+        wrapped = (int(value) + 2**63) % 2**64 - 2**63
+        return str(wrapped), TIGHT if wrapped >= 0 else 6
+    return f"{type_}({int(value)})", TIGHT
+
+
+def layout_of(program: Program) -> Layout:
+    """The table of a program."""
+    return Layout(tuple(map(len, program.input_shapes)), program.size_formals, tuple(map(len, program.output_shapes)))
+
+
+class _KernelPrinter(_Printer):
+    def __init__(self, program: Program, kernel: Kernel) -> None:
+        super().__init__(program)
+        self.kernel = kernel
+
+    def function(self) -> str:
+        """The kernel as a function."""
+        kernel = self.kernel
+        for name in kernel.sizes:
+            self.atom(name)
+        parameters = [f"{self.buffer(buffer)}: pointer_{buffer.type}" for buffer in kernel.buffers]
+        parameters += [f"{self.local(local)}: {local.type}" for local in kernel.scalars]
+        parameters += [f"{self.atom(name)}: i64" for name in kernel.sizes]
+        if needs_state(kernel):
+            parameters.append("state: pointer_i64")
+        result = ""
+        if kernel.can_fail:
+            result = " -> i64"
+        elif returns_value(kernel):
+            result = f" -> {kernel.results[0].type}"
+        head = f"def {kernel.name}({', '.join(parameters)}){result}:"
+        self.depth = 0
+        self.block(kernel.body)
+        self.depth = 1
+        if returns_value(kernel):
+            self.line(f"return {self.local(kernel.results[0])}")
+        else:
+            self.values_to_state(self.scratch_place, kernel.results)
+            if kernel.can_fail:
+                self.line("return 0")
+        return "\n".join([head, *self.lines]) + "\n"
+
+
+class _EntryPrinter(_Printer):
+    def function(self) -> str:
+        """The entry: sizes from the table, memory, the driver."""
+        program = self.program
+        self.comment(f"{program.name}")
+        for name in program.sizes:
+            self.atom(name)
+        layout = layout_of(program)
+        self.sizes(layout)
+        self.memory(layout)
+        self.depth = 0
+        self.block(program.body)
+        self.depth = 1
+        self.line("return 0")
+        return "\n".join(["def entry(table: pointer_i64) -> i64:", *self.lines]) + "\n"
+
+    def sizes(self, layout: Layout) -> None:
+        """Every size variable from the extents in the table, and whether the other extents agree."""
+        for formal, slot in zip(layout.size_formals, layout.size_slots, strict=True):
+            self.line(f"{self.atom(formal)} = load_i64(table, {slot})")
+        for step in binding_steps(layout, self.program.input_shapes):
+            actual = f"load_i64(table, {step.slot})"
+            if step.solves is None:
+                self.line(f"if {actual} != {self.size(step.extent)[0]}:")
+                self.line(f"    return {MISFIT}")
+                continue
+            name = self.atom(step.solves)
+            rest, factor = self.size(step.rest), step.factor
+            if factor == 1:
+                self.line(
+                    f"{name} = {actual}"
+                    + (f" - {rest[0] if rest[1] > 4 else f'({rest[0]})'}" if step.rest.terms else "")
+                )
+            else:
+                self.line(f"{name} = floor_div_i64({actual} - ({rest[0]}), {factor})")
+                self.line(f"if {factor} * {name} + ({rest[0]}) != {actual}:")
+                self.line(f"    return {MISFIT}")
+            if step.rest.terms or factor < 0 or factor > 1:
+                self.line(f"if {name} < 0:")
+                self.line(f"    return {MISFIT}")
+
+    def memory(self, layout: Layout) -> None:
+        program = self.program
+        for source, slot in zip(program.inputs, layout.input_slots, strict=True):
+            if isinstance(source, Buffer):
+                self.line(f"{self.buffer(source)} = pointer_{source.type}(load_i64(table, {slot}))")
+            else:
+                per_word = 8 // WIDTHS[source.type]
+                pointer = "table" if source.type == "i64" else f"pointer_{source.type}(address_i64(table))"
+                self.line(f"{self.local(source)} = load_{source.type}({pointer}, {slot * per_word})")
+        for output, slot in zip(program.outputs, layout.output_slots, strict=True):
+            self.line(f"{self.buffer(output)} = pointer_{output.type}(load_i64(table, {slot}))")
+        self.line(f"state = pointer_i64(load_i64(table, {layout.state_slot}))")
+        if program.slots:
+            total = " + ".join(self.rounded(slot) for slot in program.slots)
+            self.line(f"arena = tape_reserve(state, {total})")
+            self.line("if arena == 0:")
+            self.line(f"    return {OUT_OF_MEMORY}")
+            previous = "arena"
+            for place, extent in enumerate(program.slots):
+                self.line(f"slot_{place} = {previous}")
+                previous = f"slot_{place} + {self.rounded(extent)}"
+        for buffer, place in program.places.items():
+            self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}(slot_{place})")
+        if program.rows > 1:
+            row = self.names.fresh("row")
+            self.line(f"for {row} in range(1, {program.rows}):")
+            self.line(f"    store_i64(state, 4 * {row} + 2, 0)")
+
+    def rounded(self, extent: Size) -> str:
+        """Bytes rounded up to whole cache lines."""
+        if extent.constant is not None:
+            return str(max((extent.constant + 63) // 64, 1) * 64)
+        return f"and_i64({self.size(extent + 127)[0]}, -64)"

@@ -1,0 +1,156 @@
+"""Taking kernels out of a driver: every outermost parallel nest becomes a function of its own, equal nests one function.
+
+Small functions keep LLVM's vectoriser at work and the time it needs linear in the length of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from dgraph.kernels.nests import (
+    Block,
+    Buffer,
+    Call,
+    Expression,
+    Extent,
+    Fail,
+    If,
+    Kernel,
+    Let,
+    Local,
+    Loop,
+    Point,
+    PointTape,
+    Program,
+    Statement,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
+    While,
+    expressions_of,
+    parts,
+    read_buffers,
+    set_locals,
+    walk,
+    written_buffers,
+)
+from dgraph.kernels.structure import Shape, same_kernel, shape_of
+
+
+def outline(program: Program) -> Program:
+    """The program with its nests as kernels."""
+    return _Outliner(program).run()
+
+
+class _Outliner:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.kernels: dict[Shape, Kernel] = {}
+        self.readers = _reading_statements(program)
+
+    def run(self) -> Program:
+        body = self.block(self.program.body)
+        return replace(self.program, body=body, kernels=tuple(self.kernels.values()))
+
+    def block(self, block: Block) -> Block:
+        return tuple(self.statement(statement) for statement in block)
+
+    def statement(self, statement: Statement) -> Statement:
+        match statement:
+            case Loop(kind="parallel") if not _is_tiny(statement):
+                return self.kernel(statement)
+            case Loop():
+                return replace(statement, body=self.block(statement.body))
+            case While():
+                return replace(statement, test=self.block(statement.test), body=self.block(statement.body))
+            case If():
+                then, otherwise = self.block(statement.then), self.block(statement.otherwise)
+                return replace(statement, then=then, otherwise=otherwise)
+        return statement
+
+    def kernel(self, nest: Loop) -> Call:
+        """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
+        inner = list(walk((nest,)))
+        own = _distinct(
+            buffer for statement in inner if isinstance(statement, Point | PointTape) for buffer in (statement.buffer,)
+        )
+        buffers = _distinct(
+            buffer
+            for statement in inner
+            for buffer in (*read_buffers(statement), *written_buffers(statement))
+            if buffer not in own
+        )
+        given = _distinct(local for statement in inner for local in set_locals(statement))
+        read = _distinct(
+            part
+            for statement in inner
+            for expression in expressions_of(statement)
+            for part in parts(expression)
+            if isinstance(part, Local)
+        )
+        inside = set(inner)
+        results = tuple(local for local in given if self.readers.get(local, set()) - inside)
+        starts = [local for local in read if local not in given or local in results]
+        for local in results:
+            if local not in starts:
+                starts.append(local)
+        kernel = Kernel(
+            f"kernel_{len(self.kernels)}",
+            tuple(buffers),
+            tuple(starts),
+            tuple(_distinct(name for statement in inner for name in sizes_of(statement))),
+            results,
+            tuple(own),
+            (nest,),
+            any(_uses_tapes(statement) for statement in inner),
+            any(isinstance(statement, Fail | TapeReserve) for statement in inner),
+            nest.note,
+        )
+        known = self.kernels.setdefault(shape_of(kernel), kernel)
+        assert same_kernel(known, kernel)
+        return Call(known, kernel.buffers, kernel.scalars, kernel.results)
+
+
+def sizes_of(statement: Statement) -> Iterable[str]:
+    """The size variables that a statement itself reads."""
+    for expression in expressions_of(statement):
+        for part in parts(expression):
+            if isinstance(part, Extent):
+                for atom in part.size.atoms():
+                    if isinstance(atom, str):
+                        yield atom
+
+
+def _distinct(items: Iterable[object]) -> list:  # type: ignore[type-arg]
+    return list(dict.fromkeys(items))
+
+
+def _reading_statements(program: Program) -> dict[Local, set[Statement]]:
+    """The statements that read each local."""
+    found: dict[Local, set[Statement]] = {}
+    for statement in walk(program.body):
+        for expression in expressions_of(statement):
+            for part in parts(expression):
+                if isinstance(part, Local):
+                    found.setdefault(part, set()).add(statement)
+    return found
+
+
+def _uses_tapes(statement: Statement) -> bool:
+    if isinstance(statement, PointTape | TapeReserve | TapeSetTop):
+        return True
+    return any(isinstance(part, TapeTop) for expression in expressions_of(statement) for part in parts(expression))
+
+
+def _is_tiny(nest: Loop) -> bool:
+    """Whether a nest is so short that it stays where it is."""
+    stop = nest.stop
+    return isinstance(stop, Extent) and stop.size.constant is not None and stop.size.constant <= 4 and _is_flat(nest)
+
+
+def _is_flat(nest: Loop) -> bool:
+    return all(isinstance(statement, Let) or not hasattr(statement, "body") for statement in nest.body)
+
+
+__all__ = ["Expression", "outline", "sizes_of", "Buffer"]

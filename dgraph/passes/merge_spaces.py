@@ -1,0 +1,260 @@
+"""Index spaces of equal extents become one: siblings that read the same arrays, and producers whose entries are read
+only at the point that yields them, so that nothing is computed twice and every array is read once.
+
+Nothing is reordered within a point or an accumulator: each buffer is written by the point that wrote it before. Spaces
+are merged only if no other node has to run between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from dgraph.ir.build import Builder
+from dgraph.ir.graph import Graph, Node, Region, Value, walk
+from dgraph.ir.op import RegionOp
+from dgraph.ops.control import If, Space
+from dgraph.ops.index import Index
+from dgraph.passes.base import graph_pass, same_nodes, with_regions
+from dgraph.passes.common_subexpressions import Sharing
+from dgraph.passes.points import LocalArray, Names, place
+from dgraph.types import Array
+
+NODES = 150
+"""How many nodes may be gathered in one index space."""
+ARRAYS = 20
+"""How many arrays one index space may read and write."""
+CANDIDATES = 8
+"""How many earlier groups of the same extents are tried."""
+
+
+@graph_pass("index spaces of equal extents that share arrays become one")
+def merge_spaces(graph: Graph) -> Graph:
+    """Merge index spaces in every region, outer ones first: then inner ones meet."""
+    return graph.with_region(_merged(graph.region, {}, Sharing()))
+
+
+def _merged(region: Region, done: dict[Region, Region], sharing: Sharing) -> Region:
+    """A region after merging. What the points of merged spaces have in common is shared before their own spaces meet."""
+    found = done.get(region)
+    if found is None:
+        nodes = [
+            with_regions(node, [_merged(sharing.region(inner), done, sharing) for inner in node.regions])
+            for node in _grouped(region)
+        ]
+        found = done[region] = same_nodes(region, nodes, region.outputs)
+    return found
+
+
+# ---- which ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Group:
+    """Nodes that become one, and the groups that it depends on, directly and through others, as bits."""
+
+    number: int
+    nodes: list[Node]
+    below: int = 0
+    size: int = 0
+    is_flat: bool = True
+    arrays: set[Value] = field(default_factory=set)
+    yields: set[Value] = field(default_factory=set)
+    closed: set[Value] = field(default_factory=set)
+
+    def add(self, node: Node) -> None:
+        """Take in another index space."""
+        op = node.op
+        assert isinstance(op, Space)
+        self.size += sum(1 for _ in walk(node.regions[0]))
+        self.is_flat = self.is_flat and _is_flat(node)
+        self.arrays |= _arrays(node.operands[op.accumulators :])
+        self.yields.update(node.results[op.yields])
+        self.closed.update(node.results[: op.yields.start])
+
+
+def _grouped(region: Region) -> Iterable[Node]:
+    """The nodes of a region with spaces merged, in an order that respects what they read."""
+    groups: list[_Group] = []
+    group_of: dict[Value, _Group] = {}
+    by_extents: dict[object, list[_Group]] = {}
+    for node in region.nodes:
+        direct = {group_of[operand].number: group_of[operand] for operand in node.operands if operand in group_of}
+        below = 0
+        for group in direct.values():
+            below |= group.below | 1 << group.number
+        joined = None
+        if isinstance(node.op, Space) and node.op.extents:
+            similar = by_extents.setdefault(node.op.extents, [])
+            joined = _group_for(node, similar, direct)
+            if joined is None:
+                joined = _Group(len(groups), [node], below)
+                groups.append(joined)
+                similar.append(joined)
+            else:
+                _join(joined, node, below, groups)
+            joined.add(node)
+        else:
+            joined = _Group(len(groups), [node], below)
+            groups.append(joined)
+        group_of.update((result, joined) for result in node.results)
+    if all(len(group.nodes) == 1 for group in groups):
+        return region.nodes
+    return _built(region, _in_order(groups, group_of))
+
+
+def _group_for(node: Node, similar: Sequence[_Group], direct: dict[int, _Group]) -> _Group | None:
+    """The latest group that a space may and should join."""
+    assert isinstance(node.op, Space)
+    own = _arrays(node.operands[node.op.accumulators :])
+    size = sum(1 for _ in walk(node.regions[0]))
+    flat = _is_flat(node)
+    for group in reversed(similar[-CANDIDATES:]):
+        if group.size + size > NODES or len(group.arrays | own | group.yields) > ARRAYS:
+            continue
+        if any(other.below >> group.number & 1 for other in direct.values() if other is not group):
+            continue
+        if not group.closed.isdisjoint(node.operands) or not group.yields.isdisjoint(
+            node.operands[: node.op.accumulators]
+        ):
+            continue
+        read = [operand for operand in dict.fromkeys(node.operands) if operand in group.yields]
+        shares = group.is_flat == flat and not own.isdisjoint(group.arrays)
+        if (read or shares) and all(reads_only_here(node, value) for value in read):
+            return group
+    return None
+
+
+def _join(group: _Group, node: Node, below: int, groups: Sequence[_Group]) -> None:
+    """Let a node join a group: whatever depends on the group now depends on what the node reads."""
+    group.nodes.append(node)
+    group.below |= below & ~(1 << group.number)
+    for other in groups[group.number + 1 :]:
+        if other.below >> group.number & 1:
+            other.below |= group.below
+
+
+def _arrays(values: Iterable[Value]) -> set[Value]:
+    return {value for value in values if isinstance(value.type, Array) and value.type.shape}
+
+
+def _is_flat(node: Node) -> bool:
+    """Whether a point runs no loop of its own."""
+    return all(not inner.regions or isinstance(inner.op, If) for inner in walk(node.regions[0]))
+
+
+def reads_only_here(space: Node, array: Value) -> bool:
+    """Whether the points of a space read a captured array only at leading indices that are the point's own."""
+    assert isinstance(space.op, Space)
+    rank = len(space.op.extents)
+    (body,) = space.regions
+    captures = zip(space.operands[space.op.accumulators :], body.inputs[space.op.leading_inputs(0) :], strict=True)
+    indices = body.inputs[:rank]
+    return all(_reads_only_at(body, value, indices) for operand, value in captures if operand is array)
+
+
+def _reads_only_at(region: Region, array: Value, indices: Sequence[Value | None]) -> bool:
+    if array in region.outputs:
+        return False
+    for node in region.users.get(array, ()):
+        if isinstance(node.op, Index) and node.operands[0] is array:
+            if node.operands[1 : 1 + len(indices)] != tuple(indices):
+                return False
+        elif not isinstance(node.op, RegionOp) or array in node.operands[: node.op.leading_operands()]:
+            return False
+        else:
+            captured = node.operands[node.op.leading_operands() :]
+            for position, inner in enumerate(node.regions):
+                inputs = inner.inputs[node.op.leading_inputs(position) :]
+                known = dict(zip(captured, inputs, strict=True))
+                if not _reads_only_at(inner, known[array], [known.get(index) if index else None for index in indices]):
+                    return False
+    return True
+
+
+# ---- how ------------------------------------------------------------------------------------------------------------
+
+
+def _in_order(groups: Sequence[_Group], group_of: dict[Value, _Group]) -> list[_Group]:
+    """The groups so that each follows what it reads, otherwise by the place of the last node."""
+    place_of = {node: at for at, group in enumerate(groups) for node in group.nodes}
+    waiting: dict[int, int] = {}
+    readers: dict[int, list[_Group]] = {}
+    for group in groups:
+        reads = {
+            group_of[operand].number
+            for node in group.nodes
+            for operand in node.operands
+            if operand in group_of and group_of[operand] is not group
+        }
+        waiting[group.number] = len(reads)
+        for number in reads:
+            readers.setdefault(number, []).append(group)
+    ready = [(place_of[group.nodes[-1]], group.number) for group in groups if not waiting[group.number]]
+    heapify(ready)
+    found = []
+    while ready:
+        _, number = heappop(ready)
+        found.append(groups[number])
+        for reader in readers.get(number, ()):
+            waiting[reader.number] -= 1
+            if not waiting[reader.number]:
+                heappush(ready, (place_of[reader.nodes[-1]], reader.number))
+    return found
+
+
+def _built(region: Region, groups: Sequence[_Group]) -> list[Node]:
+    g = Builder()
+    g.adopt(Region(region.inputs, (), ()))
+    for group in groups:
+        g.append(group.nodes[0] if len(group.nodes) == 1 else _one_space(g, group.nodes))
+    return g.nodes
+
+
+def _one_space(g: Builder, nodes: Sequence[Node]) -> Node:
+    """One index space that does what several do; its results are theirs."""
+    ops = [node.op for node in nodes if isinstance(node.op, Space)]
+    rank = len(ops[0].extents)
+    scope = _common([node.scope for node in nodes])
+    h = g.child()
+    indices = [h.input(value.type, value.name) for value in nodes[0].regions[0].inputs[:rank]]
+    bodies = [node.regions[0] for node in nodes]
+    threads = [
+        [h.input(v.type, v.name) for v in b.inputs[rank:][: o.accumulators]] for b, o in zip(bodies, ops, strict=True)
+    ]
+    buffers = [
+        [h.input(v.type, v.name) for v in b.inputs[rank + o.accumulators :][: len(o.buffers)]]
+        for b, o in zip(bodies, ops, strict=True)
+    ]
+    local: dict[Value, LocalArray] = {}
+    outputs: list[list[Value]] = []
+    for node, op, body, mine in zip(nodes, ops, bodies, map(list.__add__, threads, buffers), strict=True):
+        names = Names()
+        names.values.update(zip(body.inputs, [*indices, *mine], strict=False))
+        for operand, value in zip(node.operands[op.accumulators :], body.inputs[op.leading_inputs(0) :], strict=True):
+            if operand in local:
+                names.arrays[value] = local[operand]
+            else:
+                names.values[value] = operand
+        for inner in body.nodes:
+            place(h, inner, names, node.scope[len(scope) :], copied=True)
+        made = [names.values[output] for output in body.outputs]
+        outputs.append(made)
+        local.update((r, LocalArray(v, rank)) for r, v in zip(node.results[op.yields], made[op.yields], strict=True))
+    order = [slice(0, op.accumulators) for op in ops], [slice(op.accumulators, op.yields.start) for op in ops]
+    parts = [*order, [op.yields for op in ops]]
+    closed = h.close(v for part in parts for made, which in zip(outputs, part, strict=True) for v in made[which])
+    results = tuple(v for part in parts for node, which in zip(nodes, part, strict=True) for v in node.results[which])
+    accumulators = [v for node, op in zip(nodes, ops, strict=True) for v in node.operands[: op.accumulators]]
+    merged = Space(ops[0].extents, len(accumulators), tuple(buffer for op in ops for buffer in op.buffers))
+    derived = nodes[0].derived if len({node.derived for node in nodes}) == 1 else ""
+    operands = tuple(map(g.resolve, (*accumulators, *h.captures)))
+    return Node(merged, operands, results, (closed,), nodes[-1].span, scope, derived)
+
+
+def _common(scopes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The longest common beginning."""
+    first = scopes[0]
+    length = next((at for at in range(len(first)) if any(s[: at + 1] != first[: at + 1] for s in scopes)), len(first))
+    return first[:length]

@@ -1,0 +1,77 @@
+"""`docs/ops.md` is made from the table of ops. Write it anew with: pytest tests/ops/test_docs.py --update."""
+
+import importlib
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import dgraph.ops
+from dgraph.ir.op import OPS, Op, RegionOp
+from dgraph.ops.elementwise import Unary
+
+PAGE = Path(__file__).parents[2] / "docs" / "ops.md"
+HEAD = """# The ops
+
+Every node of a graph applies one of these. Elementwise ops take operands of equal shapes and are also the scalar
+bodies of index spaces. *Facts* are fixed in the graph; `dx`, `dy`, ... are the tangents of the operands in order, and
+`y` or `z` is the result. Reverse mode is the transpose of the tangents, so no op states it.
+
+This page is generated from the table of ops: edit the docstrings in `dgraph/ops` and run
+`pytest tests/ops/test_docs.py --update`.
+"""
+
+
+def one_line(text: str | None) -> str:
+    """The text in one line; outside of code, stars and bars mean themselves."""
+    parts = re.sub(r"\s+", " ", text or "").strip().split("`")
+    return "`".join(part if at % 2 else re.sub(r"([*|])", r"\\\1", part) for at, part in enumerate(parts))
+
+
+def meaning(kind: type[Op]) -> str:
+    """The first paragraph of the docstring."""
+    return one_line((inspect.getdoc(kind) or "").split("\n\n")[0])
+
+
+def tangent(kind: type[Op]) -> str:
+    """What the docstring of its rule says."""
+    if issubclass(kind, RegionOp):
+        return "by the rules for regions"
+    if kind.name in ("fresh", "freeze", "accumulate", "undefined", "zero_tape"):
+        return "by the rules for index spaces and loops"
+    if issubclass(kind, Unary) and kind.jvp is Unary.jvp:
+        slope = (inspect.getdoc(kind.slope) or "").split(":")[0].rstrip(".")
+        return one_line(f"dx times {slope[0].lower() + slope[1:]}.")
+    if kind.jvp is not Op.jvp:
+        return one_line(inspect.getdoc(kind.jvp))
+    if kind.linear_in is not None:
+        return "The same op of the tangent, one operand at a time." if len(kind.linear_in) > 1 else "The same op of dx."
+    return "none: the result is not a float"
+
+
+def page() -> str:
+    lines = [HEAD]
+    for name in dgraph.ops.__all__:
+        module = importlib.import_module(f"dgraph.ops.{name}")
+        kinds = [kind for kind in OPS.values() if kind.__module__ == module.__name__]
+        if not kinds:
+            continue
+        lines += [f"## {name.capitalize()}", "", one_line((module.__doc__ or "").split("\n\n")[0]), ""]
+        lines += ["| op | facts | meaning | tangent |", "|---|---|---|---|"]
+        for kind in kinds:
+            facts = ", ".join(f"`{field.name}`" for field in fields(kind))
+            lines.append(f"| `{kind.name}` | {facts} | {meaning(kind)} | {tangent(kind)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_the_page_of_ops_is_fresh(request):
+    text = page()
+    if request.config.getoption("--update"):
+        PAGE.write_text(text, encoding="utf-8", newline="\n")
+    assert PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text, "rewrite docs/ops.md with: pytest --update"
+
+
+def test_the_page_names_every_op():
+    text = page()
+    assert all(f"| `{name}` |" in text for name in OPS)
