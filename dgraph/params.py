@@ -13,6 +13,7 @@ import numpy as np
 
 from dgraph.errors import DataError, Diagnostic
 from dgraph.ir.evaluate import evaluate
+from dgraph.ops.random import Fold
 from dgraph.types import Type, leaves
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def initial_leaves(module: Module, name: str, seed: int) -> tuple[Type, list[Any
     graph = lower_initialiser(module, name)
     key = np.uint64(seed)
     return graph.result, [np.asarray(leaf) for leaf in evaluate(graph, [key] * len(graph.region.inputs))]
+
+
+def fresh_key(seed: int, number: int) -> Any:
+    """The key of a numbered draw under a seed: `fold` of the language."""
+    return Fold().evaluate(lambda extent: extent.constant or 0, np.uint64(seed), np.int64(number))
 
 
 def save(path: Path, values: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> None:

@@ -15,11 +15,15 @@ from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.transform import Transform
 from dgraph.types import Array, ValueType, tangent_type
 
-FINITE = frozenset(
-    "abs accumulate add atan broadcast cast ceil concat constant cos cumsum dot erf floor fma freeze fresh index iota "
-    "logsumexp maximum minimum mul neg reduce_max reduce_min reduce_sum relu reshape round select set_at sigmoid sign "
-    "sin size slice softplus stop_gradient sub tanh transpose undefined unslice zero_tape for while if call space".split()
-)
+# fmt: off
+FINITE = frozenset((
+    "abs", "accumulate", "add", "atan", "broadcast", "call", "cast", "ceil", "concat", "constant", "cos", "cumsum",
+    "dot", "erf", "floor", "fma", "for", "freeze", "fresh", "if", "index", "iota", "logsumexp", "maximum",
+    "minimum", "mul", "neg", "reduce_max", "reduce_min", "reduce_sum", "relu", "reshape", "round", "select",
+    "set_at", "sigmoid", "sign", "sin", "size", "slice", "softplus", "space", "stop_gradient", "sub", "tanh",
+    "transpose", "undefined", "unslice", "while", "zero_tape",
+))
+# fmt: on
 """Ops with finite derivatives wherever their operands are finite. Region ops are judged by what they hold."""
 
 
@@ -130,9 +134,7 @@ class Guards:
         op: Any = user.op
         lead = op.leading_operands()
         places = [at - lead for at, operand in enumerate(user.operands) if operand is value and at >= lead]
-        return [
-            [region.inputs[op.leading_inputs(k) + at] for at in places] for k, region in enumerate(user.regions)
-        ]
+        return [[region.inputs[op.leading_inputs(k) + at] for at in places] for k, region in enumerate(user.regions)]
 
     def is_read_in_choices(self, region: Region, node: Node) -> bool:
         """Whether a node makes an array with infinite derivatives whose entries are read one by one, inside choices:
@@ -178,9 +180,10 @@ class Guards:
             if user.regions:
                 if not self._reads_entries(user, value, source, in_choice):
                     return False
-            elif op.name != "index" or op.policy not in policies or _rank(user.result.type) != 0:
+                continue
+            if op.name != "index" or op.policy not in policies or _rank(user.result.type) != 0:
                 return False
-            elif not in_choice and not self.guarded(region, user.result, True):
+            if not in_choice and not self.guarded(region, user.result, True):
                 return False
         return value not in region.outputs
 

@@ -12,7 +12,6 @@ from typing import Any
 from dgraph.errors import InvalidGraph, NotDifferentiable
 from dgraph.ir.build import Builder, close_together, element_type
 from dgraph.ir.graph import Node, Region, Value
-
 from dgraph.ops.control import Call, For, If, Space, While
 from dgraph.types import I64, Accumulator, Array, ValueType, tangent_type
 
@@ -78,7 +77,7 @@ class Jvp:
                 with g.at(derived=""):
                     results = g.copy(node, operands, scope)
                 with g.at(span=node.span, scope=path, derived="tangent"):
-                    found = _leaf(g, node, operands, results, moved)
+                    found = _tangents_of_leaf(g, node, operands, results, moved)
             primal.update(zip(node.results, results, strict=True))
             tangent.update((value, t) for value, t in zip(node.results, found, strict=True) if t is not None)
         return [primal[value] for value in region.outputs], [tangent.get(value) for value in region.outputs]
@@ -105,19 +104,21 @@ class Jvp:
             flags[first : first + count] = grown
 
 
-def _leaf(
+def _tangents_of_leaf(
     g: Builder, node: Node, operands: Sequence[Value], results: Sequence[Value], tangents: Tangents
-) -> Sequence[Value | None]:
+) -> Tangents:
     """The op's own rule."""
     if all(tangent_type(value.type) is None for value in results):
         return [None] * len(results)
     first = results[0].type
     if isinstance(first, Accumulator) and first.kind != "add":
         raise NotDifferentiable.at(node.span, f"an accumulation with `{first.kind}` has no derivative")
-    return node.op.jvp(g, operands, results, tangents)
+    return list(node.op.jvp(g, operands, results, tangents))
 
 
-def _filled(h: Builder, tangents: Sequence[Value | None], outputs: Sequence[Value], flags: Sequence[bool]) -> list[Value]:
+def _filled(
+    h: Builder, tangents: Sequence[Value | None], outputs: Sequence[Value], flags: Sequence[bool]
+) -> list[Value]:
     """The tangents of the outputs that are flagged; a missing one is a zero."""
     with h.at(derived="tangent"):
         return [
@@ -127,7 +128,9 @@ def _filled(h: Builder, tangents: Sequence[Value | None], outputs: Sequence[Valu
         ]
 
 
-def _inputs(h: Builder, types: Sequence[ValueType], values: Sequence[Value], flags: Sequence[bool]) -> list[Value | None]:
+def _inputs(
+    h: Builder, types: Sequence[ValueType], values: Sequence[Value], flags: Sequence[bool]
+) -> list[Value | None]:
     return [
         h.input(type_, f"d{value.name}" if value.name else "") if flag else None
         for type_, value, flag in zip(types, values, flags, strict=True)
@@ -163,9 +166,7 @@ def _jvp_for(
     tangent = _inputs(h, carry_types, inner[:carries], moved_carry)
     primal += [h.input(type_, value.name) for type_, value in zip(walk_types, inner[carries:], strict=False)]
     tangent += _inputs(h, walk_types, inner[carries : lead - 1], moved_walk)
-    outputs, found = run.run(
-        h, body, [index, *primal, *operands[lead:]], [None, *tangent, *tangents[lead:]]
-    )
+    outputs, found = run.run(h, body, [index, *primal, *operands[lead:]], [None, *tangent, *tangents[lead:]])
     moved = [*moved_carry, *(t is not None for t in found[carries:])]
     filled = _spread(_filled(h, found, outputs, moved), moved)
     step, taped = carries + op.stacks, carries + op.stacks + op.tapes
@@ -190,9 +191,7 @@ def _jvp_for(
 
 def _joined(groups: Sequence[tuple[int, int]], outputs: Sequence[Value], tangents: Tangents) -> list[Value]:
     """Group by group: the outputs, then their tangents."""
-    return [
-        value for start, stop in groups for value in (*outputs[start:stop], *_present(tangents[start:stop]))
-    ]
+    return [value for start, stop in groups for value in (*outputs[start:stop], *_present(tangents[start:stop]))]
 
 
 def _parted(
@@ -280,8 +279,7 @@ def _jvp_if(
     ]
     moved = [any(found[at] is not None for _, found in parts) for at in range(len(node.results))]
     everything = [
-        [*outputs, *_filled(side, found, outputs, moved)]
-        for side, (outputs, found) in zip(sides, parts, strict=True)
+        [*outputs, *_filled(side, found, outputs, moved)] for side, (outputs, found) in zip(sides, parts, strict=True)
     ]
     regions, captures = close_together(sides, everything)
     results = g.apply(If(), operands[0], *captures, regions=regions)
@@ -297,9 +295,7 @@ def _jvp_call(
     return run.run(g, node.regions[0], operands, tangents, (*g.scope, op.function) if op.function else g.scope)
 
 
-Rule = Callable[
-    [Jvp, Builder, Node, Sequence[Value], Sequence[Value | None]], tuple[list[Value], Tangents]
-]
+Rule = Callable[[Jvp, Builder, Node, Sequence[Value], Sequence[Value | None]], tuple[list[Value], Tangents]]
 
 JVP: dict[str, Rule] = {
     "for": _jvp_for,
@@ -309,4 +305,3 @@ JVP: dict[str, Rule] = {
     "call": _jvp_call,
 }
 """The rule of each region op. Transforms are expanded before; a call is inlined."""
-

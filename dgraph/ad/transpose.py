@@ -49,7 +49,9 @@ class Transpose:
                 with self.g.at(span=node.span, scope=node.scope, derived="adjoint"):
                     TRANSPOSE.get(node.op.name, _transpose_leaf)(self, node)
 
-    def inside(self, h: Builder, region: Region, pairs: Iterable[tuple[Value, Value]], linear: Iterable[Value]) -> Transpose:
+    def inside(
+        self, h: Builder, region: Region, pairs: Iterable[tuple[Value, Value]], linear: Iterable[Value]
+    ) -> Transpose:
         """The transposition of a region of a node, where `pairs` are its primal inputs and their values."""
         return Transpose(h, dict(pairs), linear_values(region.nodes, linear), self.reach)
 
@@ -75,9 +77,7 @@ def _transpose_leaf(t: Transpose, node: Node) -> None:
     cotangent = t.cotangents.get(node.result)
     assert cotangent is not None
     flags = t.flags(node.operands)
-    operands = [
-        operand if flag else t.primal[operand] for operand, flag in zip(node.operands, flags, strict=True)
-    ]
+    operands = [operand if flag else t.primal[operand] for operand, flag in zip(node.operands, flags, strict=True)]
     if node.op.name == "index":
         op: Any = node.op
         t.cotangents.add_at(node.operands[0], operands[1:], cotangent, op.policy)
@@ -105,9 +105,13 @@ def _transpose_for(t: Transpose, node: Node) -> None:
     passed = [at for at in range(1, 1 + carries) if reached[at] and isinstance(node.operands[at].type, Accumulator)]
     read = [at for at in range(1 + carries, lead) if not flags[at]]
     written = [at for at in range(1 + carries, lead) if reached[at]]
-    sums = [at for at in range(lead, len(flags)) if reached[at] and node.operands[at].type == _scalar(node.operands[at])]
+    sums = [
+        at for at in range(lead, len(flags)) if reached[at] and node.operands[at].type == _scalar(node.operands[at])
+    ]
     buffers = [at for at in range(lead, len(flags)) if reached[at] and at not in sums]
-    seeds = [(body.outputs[at], seed) for at in range(carries, len(body.outputs)) for seed in held.all(node.results[at])]
+    seeds = [
+        (body.outputs[at], seed) for at in range(carries, len(body.outputs)) for seed in held.all(node.results[at])
+    ]
 
     h = g.child()
     index = h.input(Array(I64), body.inputs[0].name)
@@ -205,7 +209,10 @@ def _transpose_space(t: Transpose, node: Node) -> None:
     indices = [h.input(Array(I64), value.name) for value in body.inputs[:rank]]
     inputs = {at: body.inputs[first + at - threads] for at in (*lent, *opened)}
     written = {at: h.input(_accumulator(value), _bar(value)) for at, value in inputs.items()}
-    linear = [*body.inputs[rank:first], *(body.inputs[first + at - threads] for at in range(threads, len(flags)) if flags[at])]
+    linear = [
+        *body.inputs[rank:first],
+        *(body.inputs[first + at - threads] for at in range(threads, len(flags)) if flags[at]),
+    ]
     primal = [*zip(body.inputs[:rank], indices, strict=True), *t.known(body.inputs[first:], node.operands[threads:])]
     inner = t.inside(h, body, primal, linear)
     for at, output in enumerate(body.outputs):

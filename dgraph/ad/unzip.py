@@ -180,7 +180,7 @@ def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node],
         for inner, outer, flag in list(zip(inputs, operands, flags, strict=True))[carries + walks :]
         if not flag
     }
-    front, stay, moved = split_invariant(halves.primal, captured)
+    front, stay, moved = split_invariant(halves.primal, captured, node.scope)
     halves = Halves(tuple(stay), halves.linear, halves.values)
     linear_outputs = _pick(body.outputs, out_flags, True)
     free = {*body.inputs[:lead], *inputs[carries:], *moved}
@@ -331,16 +331,12 @@ def _unzip_if(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], N
         absent = iter(missing)
         handed = [held[side] or next(absent).result for _, held in slots]
         outputs = (*_pick(region.outputs, out_flags, False), *handed)
-        primal_regions.append(
-            Region(tuple(_pick(region.inputs, flags, False)), (*halves.primal, *missing), outputs)
-        )
+        primal_regions.append(Region(tuple(_pick(region.inputs, flags, False)), (*halves.primal, *missing), outputs))
         received = [held[side] or Value(type_) for type_, held in slots]
         inputs = (*_pick(region.inputs, used, True), *received)
         body = read.copied + halves.linear
         linear_regions.append(Region(inputs, body, tuple(_pick(region.outputs, out_flags, True))))
-    residuals = [
-        Value(type_, next((value.name for value in held if value is not None), "")) for type_, held in slots
-    ]
+    residuals = [Value(type_, next((value.name for value in held if value is not None), "")) for type_, held in slots]
     forward = replace(
         node,
         operands=(node.operands[0], *_pick(captures, flags, False)),

@@ -40,9 +40,7 @@ def linearize(region: Region, active: Sequence[bool]) -> Linearized:
     joint = remove_dead_code(g.close([*outputs, *(value for value in moved if value is not None)]))
     given = {value for value in tangents if value is not None}
     halves = Unzip().halves(joint, [value in given for value in joint.inputs])
-    return Linearized(
-        tuple(primals), tuple(tangents), halves.nodes, halves.values, tuple(outputs), tuple(moved)
-    )
+    return Linearized(tuple(primals), tuple(tangents), halves.nodes, halves.values, tuple(outputs), tuple(moved))
 
 
 def vjp(region: Region, wrt: Sequence[bool], seeded: Sequence[bool]) -> Region:

@@ -10,7 +10,9 @@ from dgraph.sizes import Size
 from dgraph.types import Array
 
 
-def as_yield(h: Builder, extents: Sequence[Size], indices: Sequence[Value], buffer: Value, written: Value) -> Value | None:
+def as_yield(
+    h: Builder, extents: Sequence[Size], indices: Sequence[Value], buffer: Value, written: Value
+) -> Value | None:
     """The entry that the point in builder `h` adds to an own buffer at its own indices, if it does nothing else to it.
 
     The buffer is then no longer an input of the point. None if the buffer is written elsewhere too.

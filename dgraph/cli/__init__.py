@@ -82,10 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     as_json(check)
 
     run = command("run", commands.run, "call a function")
-    target(run), values(run), how(run), as_json(run)
+    for add in (target, values, how, as_json):
+        add(run)
 
     grad = command("grad", commands.grad, "value and derivatives of a function")
-    target(grad), values(grad), how(grad), as_json(grad)
+    for add in (target, values, how, as_json):
+        add(grad)
     grad.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
     grad.add_argument("--mode", choices=("forward", "reverse"))
 
@@ -99,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     as_json(train)
 
     draw = command("draw", commands.draw, "draw a stage of a function's graph")
-    target(draw), values(draw)
+    target(draw)
+    values(draw)
     draw.add_argument("--stage", choices=DRAW_STAGES, default="source")
     draw.add_argument("--wrt", metavar="NAMES", help="for --stage reverse")
     draw.add_argument("-o", "--output", required=True, metavar="FILE", help=".svg .png .pdf .dot")

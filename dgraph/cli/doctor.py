@@ -18,7 +18,7 @@ def findings() -> dict[str, Any]:
     """Facts by name, in the order in which they are shown."""
     from llvmlite import binding
 
-    from dgraph.kernels.cache import cache_folder
+    from dgraph.kernels.cache import default_directory
     from dgraph.view.engines import chosen_engine
 
     engine, reason = chosen_engine()
@@ -28,7 +28,7 @@ def findings() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {binding.get_host_cpu_name()}",
         **{name: _version(name) for name in (*PACKAGES, *OPTIONAL)},
         "picture layout": f"{engine} ({reason})",
-        "kernel cache": _cache(str(cache_folder() or "none: the folder cannot be written")),
+        "kernel cache": f"{default_directory()} (DGRAPH_CACHE_DIR moves it)",
         "blas": _blas(),
         "cuda": _cuda(),
     }
@@ -39,10 +39,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _cache(folder: str) -> str:
-    return f"{folder} (DGRAPH_CACHE_DIR moves it)"
 
 
 def _blas() -> str:

@@ -135,6 +135,7 @@ class Context:
         self.ambient_key: Callable[[], Bound] | None = None
         self.constants: list[t.Constant] = []
         self.open_records: list[t.Record] = []
+        self.hidden: dict[str, tuple[Span, str]] = {}
         self.records: dict[Record, RecordMaker] = {}
 
     # ---- rules --------------------------------------------------------------------------------------------------
@@ -188,11 +189,11 @@ class Context:
         if name in BUILTINS:
             return Binding(Builtin(name), span)
         known = [*self.names, *self.module.names, *BUILTINS, *DTYPES]
-        raise unknown(span, f"`{name}` is not defined", name, known, self.hint(name))
-
-    def hint(self, name: str) -> str:
-        """Advice for a name that is not known here."""
-        return ""
+        hidden = self.hidden.get(name)
+        if hidden is not None and hidden[0].source is span.source:
+            note = "bind it before, or in every branch with one type"
+            raise ScopeError.at(span, f"`{name}` is not visible here", also=[hidden], note=note)
+        raise unknown(span, f"`{name}` is not defined", name, known)
 
     def dtype(self, name: str) -> DType:
         """A dtype by name, promoted where the caller asked for it."""

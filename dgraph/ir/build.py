@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from dgraph.errors import NOWHERE, InvalidGraph, Span
@@ -112,6 +113,16 @@ class Builder:
             return self.emit(op(**facts), *operands)
 
         return make
+
+    def name_result(self, value: Value, name: str) -> Value:
+        """The value under a name, if it is an unnamed result of the last node (nothing has read it yet); else as it is."""
+        node = self.nodes[-1] if self.nodes else None
+        if node is None or value.name or value not in node.results:
+            return value
+        named = Value(value.type, name)
+        self.nodes.pop()
+        self.append(replace(node, results=tuple(named if result is value else result for result in node.results)))
+        return named
 
     def constant(self, value: float | int | bool, dtype: DType) -> Value:
         """A scalar constant."""

@@ -73,7 +73,11 @@ class _DeadCode:
 
 
 def _narrowed(
-    node: Node, op: Any, operands: Sequence[int], results: Sequence[int], regions: Sequence[tuple[Region, Sequence[int]]]
+    node: Node,
+    op: Any,
+    operands: Sequence[int],
+    results: Sequence[int],
+    regions: Sequence[tuple[Region, Sequence[int]]],
 ) -> Node:
     """The node with only the named operands, results and region inputs; the node itself if nothing goes."""
     whole = len(operands) == len(node.operands) and len(results) == len(node.results)

@@ -40,13 +40,16 @@ def is_movable(node: Node) -> bool:
 
 
 def split_invariant(
-    nodes: Iterable[Node], captured: Mapping[Value, Value], may_move: Callable[[Node], bool] = is_movable
+    nodes: Iterable[Node],
+    captured: Mapping[Value, Value],
+    scope: tuple[str, ...],
+    may_move: Callable[[Node], bool] = is_movable,
 ) -> tuple[list[Node], list[Node], dict[Value, Value]]:
     """Cut the nodes of a loop body in two: those to be done in front of the loop, and those that stay.
 
-    `captured` maps inputs of the body to the values outside. Nodes without operands that the first part reads are
-    copied into it. Returns the first part with its operands and results replaced by values outside, the second part
-    as it is, and for each result that moved its value outside.
+    `captured` maps inputs of the body to the values outside; `scope` is that of the loop. What the first part reads of
+    values made from constants is copied into it. Returns the first part with its operands and results replaced by
+    values outside, the second part as it is, and for each result that moved its value outside.
     """
     outside: dict[Value, Value] = dict(captured)
     moved: dict[Value, Value] = {}
@@ -55,29 +58,29 @@ def split_invariant(
     stay: list[Node] = []
 
     def copy(node: Node) -> None:
+        for operand in node.operands:
+            if operand not in outside:
+                copy(free[operand])
         fresh = tuple(Value(result.type, result.name) for result in node.results)
         operands = tuple(outside[operand] for operand in node.operands)
-        front.append(replace(node, operands=operands, results=fresh))
+        front.append(replace(node, operands=operands, results=fresh, scope=scope + node.scope))
         outside.update(zip(node.results, fresh, strict=True))
 
     for node in nodes:
-        reads = all(operand in outside or operand in free for operand in node.operands)
-        if reads and any(operand in outside for operand in node.operands) and is_movable(node) and may_move(node):
-            for operand in node.operands:
-                if operand not in outside:
-                    copy(free[operand])
+        movable = is_movable(node)
+        if all(operand in free for operand in node.operands) and all(isinstance(r.type, Array) for r in node.results):
+            if movable or is_free(node):
+                free.update((result, node) for result in node.results)
+            stay.append(node)
+        elif movable and all(operand in outside or operand in free for operand in node.operands) and may_move(node):
             copy(node)
             moved.update((result, outside[result]) for result in node.results)
         else:
             stay.append(node)
-            if is_free(node) and all(isinstance(result.type, Array) for result in node.results):
-                free.update((result, node) for result in node.results)
     return front, stay, moved
 
 
-def hoist(
-    region: Region, may_move: MayMove = lambda _loop, _node: True, loops: Collection[str] = LOOPS
-) -> Region:
+def hoist(region: Region, may_move: MayMove = lambda _loop, _node: True, loops: Collection[str] = LOOPS) -> Region:
     """The region with loop-invariant nodes in front of their loops, in nested regions too, innermost loops first.
 
     `loops` are the names of the ops whose bodies are searched: `for`, `while`, `space`.
@@ -108,7 +111,7 @@ def _from_loop(loop: Node, may_move: MayMove) -> tuple[list[Node], Node]:
     body = loop.regions[-1]
     captures = body.inputs[op.leading_inputs(len(loop.regions) - 1) :]
     captured = dict(zip(captures, loop.operands[op.leading_operands() :], strict=True))
-    front, stay, moved = split_invariant(body.nodes, captured, lambda node: may_move(loop, node))
+    front, stay, moved = split_invariant(body.nodes, captured, loop.scope, lambda node: may_move(loop, node))
     if not moved:
         return [], loop
     used = frozenset(operand for node in stay for operand in node.operands) | frozenset(body.outputs)

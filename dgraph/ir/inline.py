@@ -48,9 +48,7 @@ class _Inliner:
         same = (tuple(nodes), outputs) == (region.nodes, region.outputs)
         return region if same else Region(region.inputs, tuple(nodes), outputs)
 
-    def _paste(
-        self, nodes: list[Node], body: Region, operands: tuple[Value, ...], call: Node
-    ) -> tuple[Value, ...]:
+    def _paste(self, nodes: list[Node], body: Region, operands: tuple[Value, ...], call: Node) -> tuple[Value, ...]:
         """Append the nodes of a function with fresh results; its outputs."""
         op: Any = call.op
         scope = (*call.scope, op.function) if op.function else call.scope

@@ -158,15 +158,16 @@ def _finish_carries(
     """Bind the results; give memory to the second blocks that the body writes."""
     written = {buffer for statement in body for buffer in _written(statement)}
     for result, carry in zip(results, carries, strict=True):
-        if carry.current is not None and carry.coming in written:
-            assert isinstance(carry.binding, View) and carry.coming is not None
-            second = Buffer(carry.coming.name, carry.coming.type, carry.coming.entries)
-            before.append(Point(carry.coming, second))
-        if isinstance(carry.binding, View):
-            scope.owned.add(carry.binding.buffer)
-            if carry.current is not None and carry.first is not None:
-                scope.owned.add(carry.current)
-        scope.bindings[result] = carry.binding
+        binding = carry.binding
+        if carry.current is not None and carry.coming is not None and carry.first is not None:
+            if carry.coming in written:
+                second = Buffer(carry.coming.name, carry.coming.type, carry.coming.entries)
+                before.append(Point(carry.coming, second))
+            else:
+                binding = carry.first
+        if isinstance(binding, View):
+            scope.owned.add(binding.buffer)
+        scope.bindings[result] = binding
 
 
 def _written(statement: Statement) -> list[Buffer]:

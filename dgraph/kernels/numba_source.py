@@ -207,8 +207,13 @@ class _Printer:
             case Fill():
                 self.fill(statement)
             case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
-                places = f"{self.address_at(target, to)}, {self.address_at(source, at)}"
-                self.line(f"copy_bytes({places}, {self.bytes(count, target.type)})")
+                places = self.address_at(target, to), self.address_at(source, at)
+                text = f"copy_bytes({places[0]}, {places[1]}, {self.bytes(count, target.type)})"
+                if "pointer" in (target.kind, source.kind):
+                    # Blocks that a loop exchanged may have ended where they are wanted.
+                    self.line(f"if {places[0]} != {places[1]}:")
+                    text = f"    {text}"
+                self.line(text)
             case MatrixProduct():
                 self.product(statement)
             case Point(buffer=buffer, to=to, index=index):
@@ -225,7 +230,7 @@ class _Printer:
                 text = address if offset[0] == "0" else f"{address} + {offset[0]}"
                 self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}({text})")
             case TapeReserve(row=row, bytes=count):
-                self.line(f"if tape_reserve(offset_i64(state, {self.row_index(row)}), {self.text(count)}) == 0:")
+                self.line(f"if tape_reserve(offset_i64(state, {self.row_index(row)}), {self.text(count)} + 64) == 0:")
                 self.line(f"    return {OUT_OF_MEMORY}")
             case TapeSetTop(row=row, bytes=count):
                 self.line(f"store_i64(state, {self.row_index(row)} + 2, {self.text(count)})")

@@ -36,7 +36,7 @@ def merge_spaces(graph: Graph) -> Graph:
 
 
 def _merged(region: Region, done: dict[Region, Region], sharing: Sharing) -> Region:
-    """A region after merging. What the points of merged spaces have in common is shared before their own spaces meet."""
+    """A region after merging. What merged points have in common is shared before the spaces inside them meet."""
     found = done.get(region)
     if found is None:
         nodes = [
@@ -230,7 +230,7 @@ def _one_space(g: Builder, nodes: Sequence[Node]) -> Node:
     local: dict[Value, LocalArray] = {}
     outputs: list[list[Value]] = []
     for node, op, body, mine in zip(nodes, ops, bodies, map(list.__add__, threads, buffers), strict=True):
-        names = Names()
+        names = Names(scope)
         names.values.update(zip(body.inputs, [*indices, *mine], strict=False))
         for operand, value in zip(node.operands[op.accumulators :], body.inputs[op.leading_inputs(0) :], strict=True):
             if operand in local:

@@ -24,15 +24,16 @@ class PointArray:
     position: int
     place: Names
 
-    def read(self, g: Builder, op: Index, indices: Sequence[Value]) -> Value:
+    def read(self, g: Builder, op: Index, indices: Sequence[Value], home: tuple[str, ...]) -> Value:
         """The entry at full indices."""
         body = self.space.regions[0]
-        names = Names()
+        names = Names(home)
         names.values.update(zip(body.inputs, indices, strict=False))
         for operand, value in zip(self.space.operands, body.inputs[len(indices) :], strict=True):
             names.bind(value, operand, self.place)
+        scope = _beyond(self.place.home + self.space.scope, home)
         for node in body.nodes:
-            place(g, node, names, self.space.scope, copied=True)
+            place(g, node, names, scope, copied=True)
         return names.values[body.outputs[self.position]]
 
 
@@ -44,7 +45,7 @@ class LocalArray:
     entry: Value
     rank: int
 
-    def read(self, g: Builder, op: Index, indices: Sequence[Value]) -> Value:
+    def read(self, g: Builder, op: Index, indices: Sequence[Value], home: tuple[str, ...]) -> Value:
         """The entry, or what lies in it at the indices that follow."""
         rest = indices[self.rank :]
         return g.emit(op, self.entry, *rest) if rest else self.entry
@@ -52,9 +53,13 @@ class LocalArray:
 
 class Names:
     """What the values of an old region are called in the new one: values, and arrays that are not there. A view may
-    be both: it is read through, and there for those who need it whole."""
+    be both: it is read through, and there for those who need it whole.
 
-    def __init__(self) -> None:
+    `home` is the path of scopes that leads to the region in which they stand.
+    """
+
+    def __init__(self, home: tuple[str, ...] = ()) -> None:
+        self.home = home
         self.values: dict[Value, Value] = {}
         self.arrays: dict[Value, PointArray | LocalArray] = {}
 
@@ -71,12 +76,12 @@ def place(g: Builder, node: Node, names: Names, scope: tuple[str, ...] = (), cop
     if isinstance(node.op, Index) and node.operands[0] in names.arrays and _is_read(node, names):
         indices = [names.values[index] for index in node.operands[1:]]
         with g.at(node.span, scope + node.scope, node.derived):
-            names.values[node.result] = names.arrays[node.operands[0]].read(g, node.op, indices)
+            names.values[node.result] = names.arrays[node.operands[0]].read(g, node.op, indices, names.home)
         return
     results = tuple(Value(value.type, value.name) for value in node.results) if copied else node.results
     regions = node.regions
     if isinstance(node.op, RegionOp) and any(operand in names.arrays for operand in node.operands):
-        operands, regions = _regions(g, node, names)
+        operands, regions = _regions(g, node, names, names.home + scope + node.scope)
     else:
         operands = [names.values[operand] for operand in node.operands]
     own = tuple(map(g.resolve, operands))
@@ -93,7 +98,7 @@ def _is_read(node: Node, names: Names) -> bool:
     return node.op.policy == "proven" and len(node.operands) - 1 == len(array.type.shape)  # type: ignore[union-attr]
 
 
-def _regions(g: Builder, node: Node, names: Names) -> tuple[list[Value], tuple[Region, ...]]:
+def _regions(g: Builder, node: Node, names: Names, home: tuple[str, ...]) -> tuple[list[Value], tuple[Region, ...]]:
     """Operands and regions of a node some of whose captures are absent arrays."""
     assert isinstance(node.op, RegionOp)
     lead = node.op.leading_operands()
@@ -101,7 +106,7 @@ def _regions(g: Builder, node: Node, names: Names) -> tuple[list[Value], tuple[R
     outputs: list[list[Value]] = []
     for position, region in enumerate(node.regions):
         h = g.child()
-        inner = Names()
+        inner = Names(home)
         first = node.op.leading_inputs(position)
         inner.values.update((value, h.input(value.type, value.name)) for value in region.inputs[:first])
         for operand, value in zip(node.operands[lead:], region.inputs[first:], strict=True):
@@ -112,3 +117,9 @@ def _regions(g: Builder, node: Node, names: Names) -> tuple[list[Value], tuple[R
         outputs.append([inner.values[output] for output in region.outputs])
     regions, captures = close_together(children, outputs)
     return [*(names.values[operand] for operand in node.operands[:lead]), *captures], tuple(regions)
+
+
+def _beyond(path: tuple[str, ...], home: tuple[str, ...]) -> tuple[str, ...]:
+    """What of a path of scopes lies beyond another one."""
+    same = next((at for at, (one, other) in enumerate(zip(path, home, strict=False)) if one != other), None)
+    return path[min(len(path), len(home)) if same is None else same :]

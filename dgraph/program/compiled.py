@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgraph.errors import ArgumentError, Diagnostic, DgraphError, Label
-from dgraph.kernels.cache import cache_get, cache_put
+from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph, compile_graph
+from dgraph.kernels.native import machine_name
 from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent
 from dgraph.program.signature import Signature
 
@@ -124,8 +126,9 @@ def compile_function(function: Function, options: Options) -> Compiled:
     options.verify()
     program = function.program
     asked = json.dumps([program.digest, str(function.recipe), asdict(options)], sort_keys=True)
-    key = hashlib.sha256(asked.encode()).hexdigest()
-    entry = cache_get(key)
+    key = make_key("function", asked, machine=machine_name(), package=package_state())
+    stored = Cache.default()
+    entry = stored.get(key)
     if entry is not None:
         found = _unpack(entry)
         if found is not None:
@@ -134,8 +137,21 @@ def compile_function(function: Function, options: Options) -> Compiled:
     from dgraph.program.build import build_kernel
 
     signature, kernel, read = build_kernel(program, function.recipe, options)
-    cache_put(key, _pack(signature, kernel, read))
+    stored.put(key, _pack(signature, kernel, read))
     return Compiled(program, signature, kernel)
+
+
+@cache
+def package_state() -> str:
+    """A hash over the files of the installed dgraph: a changed compiler or standard library finds no old entries."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for folder in (root, root.parent / "grammar"):
+        for file in sorted(folder.rglob("*")):
+            if file.suffix in (".py", ".dg", ".lark", ".rules"):
+                facts = file.stat()
+                digest.update(f"{file}:{facts.st_size}:{facts.st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def compile_lowered(graph: Graph) -> CompiledGraph:

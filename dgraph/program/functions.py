@@ -183,7 +183,7 @@ def compile(
 
 
 def _transformed(kind: str, function: Function, **options: Any) -> Function:
-    if not isinstance(function, Function):
+    if not isinstance(function, Function):  # the caller may be untyped
         title = f"{kind} takes a function of a program, not a {type(function).__name__}"
         raise DgraphError(Diagnostic(title, (), f"as in dg.{kind}(program.loss)"))
     kept = tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items() if value)

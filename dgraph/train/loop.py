@@ -12,8 +12,7 @@ import numpy as np
 
 from dgraph.errors import DataError, Diagnostic, ScopeError
 from dgraph.ir.graph import Formal
-from dgraph.ops.random import fold_key
-from dgraph.params import initial_leaves
+from dgraph.params import fresh_key, initial_leaves
 from dgraph.program.arguments import flatten
 from dgraph.program.functions import Program
 from dgraph.train.data import Columns, Data, batches, pick_columns, read_columns, split
@@ -139,7 +138,7 @@ def _step(run: Run, position: int, step: Step, rows: Columns, number: int) -> fl
     inputs: Leaves = []
     for formal in step.data:
         if formal.name in step.keys:
-            inputs.append(fold_key(run.program.seed, number * len(run.steps) + position))
+            inputs.append(fresh_key(run.program.seed, number * len(run.steps) + position))
         else:
             inputs.append(rows[formal.name])
     for formal in step.stored:

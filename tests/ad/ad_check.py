@@ -101,7 +101,9 @@ def error(found: Sequence[Any], expected: Sequence[Any]) -> float:
     return worst
 
 
-def central(example: Example, region: Region, along: Sequence[Any], step: float, extra: Sequence[Any] = ()) -> list[Any]:
+def central(
+    example: Example, region: Region, along: Sequence[Any], step: float, extra: Sequence[Any] = ()
+) -> list[Any]:
     """The central difference of the outputs of a region along a direction."""
     up, down = (run(region, [*moved(example, along, s), *extra], example.sizes) for s in (step, -step))
     return [(a - b) / (2 * step) for a, b in zip(up, down, strict=True)]

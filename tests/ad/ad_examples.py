@@ -83,7 +83,7 @@ def strided_convolution(g: Builder, x: Value, w: Value) -> Value:
         return h.if_(
             inside,
             lambda b: [b.accumulate(own[0], i, b.mul(b.index(x, at), b.index(w, p)))],
-            lambda b: [own[0]],
+            lambda _b: [own[0]],
         )
 
     (y,) = g.space([size(5), size(3)], point, buffers=[Accumulator(F64, (size(5),))])
@@ -250,9 +250,7 @@ def guarded_root_per_point(g, x):
         v = h.index(x, i)
         s = h.sqrt(v)
         t = h.mul(h.log(s), s)
-        (y,) = h.if_(
-            h.less(real(h, 0.0), v), lambda b: [b.add(t, b.mul(v, s))], lambda b: [b.mul(v, real(b, 3.0))]
-        )
+        (y,) = h.if_(h.less(real(h, 0.0), v), lambda b: [b.add(t, b.mul(v, s))], lambda b: [b.mul(v, real(b, 3.0))])
         return y
 
     y = g.map([N], point)
@@ -295,7 +293,9 @@ def zero_trips(g, x):
     return g.mul(g.sin(c), d)
 
 
-@example([array(F64, N, 3), array(F64, 3, 3)], RNG.standard_normal((4, 3)), RNG.standard_normal((3, 3)), wrt=(0, 1), n=4)
+@example(
+    [array(F64, N, 3), array(F64, 3, 3)], RNG.standard_normal((4, 3)), RNG.standard_normal((3, 3)), wrt=(0, 1), n=4
+)
 def recurrent_network(g, x, w):
     """A loop over the rows of an array, walked, with array ops in the body and collected states."""
 

@@ -51,7 +51,7 @@ def two_choices(g, x):
     s = g.sqrt(x)
     p = positive(g, x)
     a = choose(g, p, lambda b: b.mul(s, x), lambda b: b.mul(x, x))
-    b = choose(g, p, lambda b: b.add(s, x), lambda b: x)
+    b = choose(g, p, lambda b: b.add(s, x), lambda _b: x)
     return g.add(a, b)
 
 
@@ -154,10 +154,6 @@ def overflow(g, x):
     return choose(g, g.less(x, real(g, 30.0)), lambda b: b.log(b.add(real(b, 1.0), e)), lambda b: b.mul(x, x))
 
 
-def sphere(x, slope, curvature):
-    return x, slope, curvature
-
-
 HARD = np.array([-1.0, -2.0, 0.0, -0.1])
 SITUATIONS = {
     scalar: (0.0,),
@@ -179,17 +175,6 @@ def example(body: Callable[..., Value]) -> Example:
     arguments = SITUATIONS[body]
     types = [array(F64, N) if np.ndim(argument) else NUMBER for argument in arguments]
     return Example(build(types, body), arguments, tuple(range(len(arguments))), (("n", 4),))
-
-
-def taken_only(body: Callable[..., Value]) -> Example:
-    """The same program where every number of the other side is harmless: entries that are 0 are moved a little, to the
-    side that is taken, and numbers that are used on the other side only are 1."""
-    found = example(body)
-    harmless = []
-    for argument in found.arguments:
-        at = np.asarray(argument, float)
-        harmless.append(np.where(at == 0, -1e-9, at) if body not in (outside_a_loop,) or at.ndim else np.float64(1.0))
-    return Example(found.region, tuple(harmless), found.wrt, found.sizes)
 
 
 def derivatives(found: Example) -> list[np.ndarray]:
@@ -285,7 +270,7 @@ def test_an_array_is_not_computed_anew_at_every_point():
 
         def point(h: Builder, i: Value) -> Value:
             v = h.index(x, i)
-            return choose(h, positive(h, v), lambda b: b.mul(s, v), lambda b: v)
+            return choose(h, positive(h, v), lambda b: b.mul(s, v), lambda _b: v)
 
         return total(g, g.map([N], point))
 

@@ -86,7 +86,7 @@ class Space(dict):
                 ctypes.memmove(block.ctypes.data, base.value, capacity.value)
                 ctypes.memset(base.value, 0xFF, capacity.value)
             base.value, capacity.value = block.ctypes.data, count
-        return base.value or 1
+        return base.value
 
     def __missing__(self, name: str) -> Any:
         stem, _, type_ = name.rpartition("_")

@@ -39,7 +39,7 @@ def test_a_key_depends_on_kind_content_and_facts() -> None:
 
 def test_a_key_depends_on_the_versions_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     before = make_key("object", "a")
-    monkeypatch.setattr("dgraph.kernels.cache.metadata.version", lambda name: "0.0")
+    monkeypatch.setattr("dgraph.kernels.cache.metadata.version", lambda _: "0.0")
     assert make_key("object", "a") != before
 
 
@@ -83,7 +83,7 @@ def test_a_directory_that_cannot_be_written_is_no_cache(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, target: Path) -> None:
+    def full(_: Path, __: Path) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
