@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class DgraphError(Exception):
     @classmethod
     def at(
         cls, span: Span, title: str, words: str = "", *, also: Iterable[tuple[Span, str]] = (), note: str = ""
-    ) -> DgraphError:
+    ) -> Self:
         """An error with a primary label, any number of further labels, and a note."""
         return cls(Diagnostic(title, (Label(span, words), *(Label(place, text) for place, text in also)), note))
 

@@ -7,12 +7,13 @@ real only where a tangent exists in one place and is asked for in another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dgraph.errors import InvalidGraph, NotDifferentiable
 from dgraph.ir.build import Builder, close_together, element_type
 from dgraph.ir.graph import Node, Region, Value
-from dgraph.ops.control import Call, For, If, Space, While
+from dgraph.ops.control import Call
 from dgraph.types import I64, Accumulator, Array, ValueType, tangent_type
 
 Tangents = list[Value | None]
@@ -173,16 +174,12 @@ def _jvp_for(
     groups = [(0, carries), (carries, step), (step, taped)]
     region = h.close(_joined(groups, outputs, filled))
     counts = [sum(moved[start:stop]) for start, stop in groups]
-    joint = For(
-        carries + counts[0],
-        op.walks + sum(moved_walk),
-        op.stacks + counts[1],
-        op.tapes + counts[2],
-        op.reverse,
-        op.length,
-        op.slots,
-        op.every,
-        op.budget,
+    joint = replace(
+        op,
+        carries=carries + counts[0],
+        walks=op.walks + sum(moved_walk),
+        stacks=op.stacks + counts[1],
+        tapes=op.tapes + counts[2],
     )
     walked = [*walks, *_present(tangents[1 + carries : lead])]
     results = g.apply(joint, operands[0], *init, *given, *walked, *h.captures, regions=[region])
@@ -228,7 +225,7 @@ def _jvp_while(
     filled = _spread(_filled(step, found, outputs, moved), moved)
     groups = [(0, carries), (carries, carries + op.tapes)]
     regions, captures = close_together([test, step], [asked, _joined(groups, outputs, filled)])
-    joint = While(carries + sum(moved_carry), op.tapes + sum(moved[carries:]), op.bound)
+    joint = replace(op, carries=carries + sum(moved_carry), tapes=op.tapes + sum(moved[carries:]))
     results = g.apply(joint, *operands[:carries], *given, *captures, regions=regions)
     primal, moved_results = _parted(groups, results[:-1], moved)
     return [*primal, results[-1]], [*moved_results, None]
@@ -265,7 +262,7 @@ def _jvp_space(
     groups = [(0, threads), (threads, written), (written, len(outputs))]
     region = h.close(_joined(groups, outputs, filled))
     buffers = (*op.buffers, *(buffer for buffer, flag in zip(op.buffers, moved[threads:written], strict=True) if flag))
-    joint = Space(op.extents, threads + sum(moved[:threads]), buffers)
+    joint = replace(op, accumulators=threads + sum(moved[:threads]), buffers=buffers)
     results = g.apply(joint, *operands[:threads], *given, *h.captures, regions=[region])
     return _parted(groups, results, moved)
 
@@ -282,7 +279,7 @@ def _jvp_if(
         [*outputs, *_filled(side, found, outputs, moved)] for side, (outputs, found) in zip(sides, parts, strict=True)
     ]
     regions, captures = close_together(sides, everything)
-    results = g.apply(If(), operands[0], *captures, regions=regions)
+    results = g.apply(node.op, operands[0], *captures, regions=regions)
     count = len(node.results)
     return list(results[:count]), _spread(results[count:], moved)
 

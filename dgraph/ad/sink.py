@@ -27,7 +27,8 @@ def sink(region: Region) -> Region:
 
 def _sunk(region: Region, guards: Guards) -> Region:
     g = Builder()
-    place = _Place(g, region, guards, {value: g.input(value.type, value.name) for value in region.inputs}, {}, None)
+    inputs = {value: g.input(value.type, value.name) for value in region.inputs}
+    place = _Place(g, region, guards, inputs, {}, None, None)
     place.fill()
     return remove_dead_code(g.close(place.outputs()))
 
@@ -35,8 +36,9 @@ def _sunk(region: Region, guards: Guards) -> Region:
 class _Place:
     """A region being copied into a builder.
 
-    `known` maps its values to their copies, `outer` its captures to the values of the region around it. A deferred
-    node is copied when, and where, one of its results is asked for.
+    `known` maps its values to their copies, `outer` its captures to the values of `parent`, the region around it. A
+    deferred node is copied when, and where, one of its results is asked for; so the builder around `g` may be that of
+    another place: `host`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class _Place:
         known: dict[Value, Value],
         outer: dict[Value, Value],
         parent: _Place | None,
+        host: _Place | None,
     ) -> None:
         self.g = g
         self.region = region
@@ -54,6 +57,7 @@ class _Place:
         self.known = known
         self.outer = outer
         self.parent = parent
+        self.host = host
         self.deferred: dict[Value, Node] = {}
         self.arrays: dict[Value, Node] = {}
         self.copies: dict[Value, Value] = {}
@@ -65,8 +69,6 @@ class _Place:
                 self.arrays[node.result] = node
             elif self.guards.sinks(self.region, node):
                 self.deferred.update((result, node) for result in node.results)
-            elif node.regions:
-                self._copy_with_regions(node)
             else:
                 self._define(node, self._copy_for(self, node))
 
@@ -106,7 +108,7 @@ class _Place:
         while place is not None and place is not self:
             if value in place.copies:
                 return place.copies[value]
-            place = place.parent
+            place = place.host
         results = self._copy_for(user, node)
         store = self.known if user is self else user.copies
         store.update(zip(node.results, results, strict=True))
@@ -115,6 +117,8 @@ class _Place:
     def _copy_for(self, user: _Place, node: Node) -> Sequence[Value]:
         """The results of a node of this region, copied into a place inside it."""
         op: Any = node.op
+        if node.regions:
+            return self._copy_with_regions(user, node)
         if op.name == "index" and self._array(node.operands[0]) is not None:
             indices = [self._operand_for(user, index) for index in node.operands[1:]]
             with user.g.at(span=node.span, scope=node.scope):
@@ -133,28 +137,28 @@ class _Place:
             return True
         return self.guards.is_guarded_use(self.region, value, node, is_number(source))
 
-    def _copy_with_regions(self, node: Node) -> None:
+    def _copy_with_regions(self, user: _Place, node: Node) -> Sequence[Value]:
         """Copy a node with regions; what waits goes on into them where it is needed on one side of choices only."""
         op: Any = node.op
         lead = op.leading_operands()
-        leading = list(map(self.look_up, node.operands[:lead]))
+        leading = [self._operand_for(user, operand) for operand in node.operands[:lead]]
         for operand in node.operands[lead:]:
             if not self._goes_on(operand, node):
-                self.look_up(operand)
+                self._operand_for(user, operand)
         places = []
         for k, region in enumerate(node.regions):
-            h = self.g.child()
+            h = user.g.child()
             first = op.leading_inputs(k)
             known = {value: h.input(value.type, value.name) for value in region.inputs[:first]}
             outer = dict(zip(region.inputs[first:], node.operands[lead:], strict=True))
-            place = _Place(h, region, self.guards, known, outer, self)
+            place = _Place(h, region, self.guards, known, outer, self, user)
             place.fill()
             places.append(place)
         outputs = [place.outputs() for place in places]
         regions, captures = close_together([place.g for place in places], outputs)
-        with self.g.at(span=node.span, scope=node.scope, derived=node.derived):
+        with user.g.at(span=node.span, scope=node.scope, derived=node.derived):
             names = [value.name for value in node.results]
-            self._define(node, self.g.apply(op, *leading, *captures, regions=regions, names=names))
+            return user.g.apply(op, *leading, *captures, regions=regions, names=names)
 
     # ---- arrays computed entry by entry ---------------------------------------------------------------------------
 
@@ -195,7 +199,7 @@ class _Place:
         (body,) = node.regions
         known = dict(zip(body.inputs, indices, strict=False))
         outer = dict(zip(body.inputs[len(indices) :], node.operands, strict=True))
-        inside = _Place(user.g, body, self.guards, known, outer, self)
+        inside = _Place(user.g, body, self.guards, known, outer, self, user)
         for inner in body.nodes:
             inside._define(inner, inside._copy_for(user, inner))
         return inside._operand_for(user, body.outputs[0])

@@ -8,6 +8,7 @@ become carried sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dgraph.ad.cotangents import Cotangents, Reach
@@ -16,7 +17,6 @@ from dgraph.ad.yields import as_yield
 from dgraph.errors import InvalidGraph
 from dgraph.ir.build import Builder, close_together, element_type
 from dgraph.ir.graph import Node, Region, Value
-from dgraph.ops.control import For, If, Space
 from dgraph.types import I64, Accumulator, Array, Tape
 
 
@@ -94,96 +94,127 @@ def _zeros_where_missing(h: Builder, inner: Cotangents, value: Value) -> Value:
     return found if found is not None else h.zeros(value.type)
 
 
+class _ReversedFor:
+    """A linear `for` being transposed; all positions are those of operands.
+
+    carries   `live`: cotangents of carried arrays; `sums`: cotangents of captured scalars;
+              `buffers`: accumulators, the cotangents of captured arrays
+    walks     `read`: primal values; `seeds`: cotangents of stacked outputs and of tapes
+    outputs   `written`: cotangents of walked values
+    captures  `passed`: the cotangent of a carried accumulator is an array that all steps read
+    """
+
+    def __init__(self, t: Transpose, node: Node) -> None:
+        op: Any = node.op
+        self.t = t
+        self.node = node
+        (self.body,) = node.regions
+        self.first_walk, self.first_capture = 1 + op.carries, op.leading_operands()
+        held = t.cotangents
+        self.linear = t.flags(node.operands)
+        reached = t.reach.loop(node, self.linear, list(map(held.has, node.results)))
+        places = [at for at, flag in enumerate(reached) if flag]
+        carried = [at for at in places if at < self.first_walk]
+        captured = [at for at in places if at >= self.first_capture]
+        self.live = [at for at in carried if isinstance(node.operands[at].type, Array)]
+        self.passed = [at for at in carried if isinstance(node.operands[at].type, Accumulator)]
+        self.sums = [at for at in captured if _array(node.operands[at]).rank == 0]
+        self.buffers = [at for at in captured if _array(node.operands[at]).rank > 0]
+        self.read = [at for at in range(self.first_walk, self.first_capture) if not self.linear[at]]
+        self.written = [at for at in places if self.first_walk <= at < self.first_capture]
+        self.stacks = [at for at in self.written if isinstance(node.operands[at].type, Array)]
+        self.taped: list[int] = []
+        self.seeds = [
+            (output, seed)
+            for output, result in list(zip(self.body.outputs, node.results, strict=True))[op.carries :]
+            for seed in held.all(result)
+        ]
+
+    def emit(self) -> None:
+        """Append the reversed loop and hand the cotangents back."""
+        op: Any = self.node.op
+        t, operands = self.t, self.node.operands
+        region, captures = self.region()
+        start = self.start()
+        walks = [*(t.primal[operands[at]] for at in self.read), *(seed for _, seed in self.seeds)]
+        lengths = [_array(operands[at]).shape[0] for at in self.stacks]
+        reverse = replace(
+            op,
+            carries=len(start),
+            walks=len(walks),
+            stacks=len(self.stacks),
+            tapes=len(self.taped),
+            reverse=not op.reverse,
+            length=lengths[0] if lengths else op.length,
+        )
+        results = t.g.apply(reverse, t.primal[operands[0]], *start, *walks, *captures, regions=[region])
+        owners = [*self.live, *self.sums, *self.buffers, *self.stacks, *self.taped]
+        for at, result in zip(owners, results, strict=True):
+            if self.linear[at]:
+                t.cotangents.add(operands[at], result)
+        for at, final in self.finals(self.passed):
+            if self.linear[at] and final is not None:
+                t.cotangents.add(operands[at], final)
+
+    def finals(self, places: Sequence[int]) -> list[tuple[int, Value | None]]:
+        """The cotangents of the results of carries."""
+        return [(at, self.t.cotangents.get(self.node.results[at - 1])) for at in places]
+
+    def start(self) -> list[Value]:
+        """What the carries of the reversed loop start from."""
+        g, held, operands = self.t.g, self.t.cotangents, self.node.operands
+        first = self.finals(self.live)
+        first += [(at, held.take_array(operands[at])) for at in self.sums]
+        arrays = [value if value is not None else g.zeros(operands[at].type) for at, value in first]
+        return [*arrays, *(held.open(operands[at]) for at in self.buffers)]
+
+    def region(self) -> tuple[Region, Iterable[Value]]:
+        """The body of the reversed loop and what it captures."""
+        inputs, outputs, operands = self.body.inputs, self.body.outputs, self.node.operands
+        h = self.t.g.child()
+        index = h.input(Array(I64), inputs[0].name)
+        carried = {at: h.input(inputs[at].type, _bar(inputs[at])) for at in (*self.live, *self.sums)}
+        carried |= {at: h.input(_accumulator(inputs[at]), _bar(inputs[at])) for at in self.buffers}
+        walked = [(inputs[at], h.input(inputs[at].type, inputs[at].name)) for at in self.read]
+        entries = [(output, h.input(element_type(seed.type), _bar(output))) for output, seed in self.seeds]
+        linear = [*inputs[1 : self.first_walk]]
+        linear += [inputs[at] for at in range(self.first_walk, len(inputs)) if self.linear[at]]
+        known = self.t.known(inputs[self.first_capture :], operands[self.first_capture :])
+        inner = self.t.inside(h, self.body, [(inputs[0], index), *walked, *known], linear)
+        held = inner.cotangents
+        for at, final in self.finals(self.passed):
+            if final is not None:
+                held.add(outputs[at - 1], final)
+        for at in self.live:
+            held.add(outputs[at - 1], carried[at])
+        for at in (*self.sums, *self.buffers):
+            held.add(inputs[at], carried[at])
+        for output, entry in entries:
+            held.add(output, entry)
+        inner.run(self.body.nodes)
+        arrays = [_zeros_where_missing(h, held, inputs[at]) for at in (*self.live, *self.sums)]
+        buffers = [held.slots[inputs[at]] for at in self.buffers]
+        stacks = [_zeros_where_missing(h, held, inputs[at]) for at in self.stacks]
+        tapes = [(at, tape) for at in self.written if at not in self.stacks for tape in held.all(inputs[at])]
+        self.taped = [at for at, _ in tapes]
+        return h.close([*arrays, *buffers, *stacks, *(tape for _, tape in tapes)]), h.captures
+
+
 def _transpose_for(t: Transpose, node: Node) -> None:
-    op: Any = node.op
-    (body,) = node.regions
-    g, held = t.g, t.cotangents
-    carries, lead = op.carries, op.leading_operands()
-    flags = t.flags(node.operands)
-    reached = t.reach.loop(node, flags, list(map(held.has, node.results)))
-    live = [at for at in range(1, 1 + carries) if reached[at] and isinstance(node.operands[at].type, Array)]
-    passed = [at for at in range(1, 1 + carries) if reached[at] and isinstance(node.operands[at].type, Accumulator)]
-    read = [at for at in range(1 + carries, lead) if not flags[at]]
-    written = [at for at in range(1 + carries, lead) if reached[at]]
-    sums = [
-        at for at in range(lead, len(flags)) if reached[at] and node.operands[at].type == _scalar(node.operands[at])
-    ]
-    buffers = [at for at in range(lead, len(flags)) if reached[at] and at not in sums]
-    seeds = [
-        (body.outputs[at], seed) for at in range(carries, len(body.outputs)) for seed in held.all(node.results[at])
-    ]
-
-    h = g.child()
-    index = h.input(Array(I64), body.inputs[0].name)
-    carried = {at: h.input(body.inputs[at].type, _bar(body.inputs[at])) for at in (*live, *sums)}
-    for at in buffers:
-        carried[at] = h.input(_accumulator(body.inputs[at]), _bar(body.inputs[at]))
-    walked = {at: h.input(body.inputs[at].type, body.inputs[at].name) for at in read}
-    entries = [h.input(element_type(seed.type), _bar(output)) for output, seed in seeds]
-    linear = [*body.inputs[1 : 1 + carries], *(body.inputs[at] for at in range(1 + carries, len(flags)) if flags[at])]
-    primal = [(body.inputs[0], index), *((body.inputs[at], walked[at]) for at in read)]
-    inner = t.inside(h, body, [*primal, *t.known(body.inputs[lead:], node.operands[lead:])], linear)
-    for at in passed:
-        final = held.get(node.results[at - 1])
-        if final is not None:
-            inner.cotangents.add(body.outputs[at - 1], final)
-    for at in live:
-        inner.cotangents.add(body.outputs[at - 1], carried[at])
-    for at in (*sums, *buffers):
-        inner.cotangents.add(body.inputs[at], carried[at])
-    for (output, _), entry in zip(seeds, entries, strict=True):
-        inner.cotangents.add(output, entry)
-    inner.run(body.nodes)
-    outputs = [_zeros_where_missing(h, inner.cotangents, body.inputs[at]) for at in (*live, *sums)]
-    outputs += [inner.cotangents.slots[body.inputs[at]] for at in buffers]
-    stacks = [at for at in written if isinstance(node.operands[at].type, Array)]
-    outputs += [_zeros_where_missing(h, inner.cotangents, body.inputs[at]) for at in stacks]
-    taped = [(at, tape) for at in written if at not in stacks for tape in inner.cotangents.all(body.inputs[at])]
-    region = h.close([*outputs, *(tape for _, tape in taped)])
-
-    start = []
-    for at in live:
-        final = held.get(node.results[at - 1])
-        start.append(final if final is not None else g.zeros(node.operands[at].type))
-    for at in sums:
-        total = held.take_array(node.operands[at])
-        start.append(total if total is not None else g.zeros(node.operands[at].type))
-    start += [held.open(node.operands[at]) for at in buffers]
-    lengths = [node.operands[at].type.shape[0] for at in stacks if isinstance(node.operands[at].type, Array)]  # type: ignore[union-attr]
-    reverse = For(
-        carries=len(start),
-        walks=len(read) + len(seeds),
-        stacks=len(stacks),
-        tapes=len(taped),
-        reverse=not op.reverse,
-        length=lengths[0] if lengths else None,
-        slots=op.slots,
-        every=op.every,
-        budget=op.budget,
-    )
-    walks = [*(t.primal[node.operands[at]] for at in read), *(seed for _, seed in seeds)]
-    count = t.primal[node.operands[0]]
-    results = iter(g.apply(reverse, count, *start, *walks, *h.captures, regions=[region]))
-    for at in (*live, *sums, *buffers):
-        result = next(results)
-        if flags[at]:
-            held.add(node.operands[at], result)
-    for at in (*stacks, *(at for at, _ in taped)):
-        held.add(node.operands[at], next(results))
-    for at in passed:
-        final = held.get(node.results[at - 1])
-        if flags[at] and final is not None:
-            held.add(node.operands[at], final)
+    _ReversedFor(t, node).emit()
 
 
-def _scalar(value: Value) -> Array | None:
-    """The type of one number of the dtype of an array; None for a tape."""
-    return Array(value.type.dtype) if isinstance(value.type, Array) else None
+def _array(value: Value) -> Array:
+    """The type of a value that must be an array."""
+    if not isinstance(value.type, Array):
+        raise InvalidGraph(f"{value!r} is captured by a linear loop or index space")
+    return value.type
 
 
 def _accumulator(value: Value) -> Accumulator:
-    assert isinstance(value.type, Array)
-    return Accumulator(value.type.dtype, value.type.shape)
+    """The type of the accumulator that is the cotangent of an array."""
+    type_ = _array(value)
+    return Accumulator(type_.dtype, type_.shape)
 
 
 def _bar(value: Value) -> str:
@@ -233,7 +264,8 @@ def _transpose_space(t: Transpose, node: Node) -> None:
     order = [*lent, *buffers, *entries]
     region = h.close([*(ends[at] for at in (*lent, *buffers)), *entries.values()])
     if order:
-        reverse = Space(op.extents, len(lent), tuple(_accumulator(node.operands[at]) for at in buffers))
+        kept = tuple(_accumulator(node.operands[at]) for at in buffers)
+        reverse = replace(op, accumulators=len(lent), buffers=kept)
         results = g.apply(reverse, *lent.values(), *h.captures, regions=[region])
         for at, result in zip(order, results, strict=True):
             held.add(node.operands[at], result)
@@ -279,7 +311,7 @@ def _transpose_if(t: Transpose, node: Node) -> None:
             final += [*found, *(h.zeros(captures[at].type) for _ in range(counts[at] - len(found)))]
     if outputs[0]:
         regions, needed = close_together(sides, outputs)
-        results = g.apply(If(), t.primal[node.operands[0]], *needed, regions=regions)
+        results = g.apply(node.op, t.primal[node.operands[0]], *needed, regions=regions)
         owners = [*given, *(at for at in tapes for _ in range(counts[at]))]
         for at, result in zip(owners, results, strict=True):
             held.add(captures[at], result)

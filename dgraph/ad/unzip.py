@@ -163,91 +163,141 @@ class _Derivable:
         return node.op.name == "index" or (isinstance(node.op, Elementwise) and not type_.dtype.is_float)
 
 
+@dataclass(frozen=True)
+class _LoopCut:
+    """A loop about to be cut in two.
+
+    `inputs`, `operands` and `linear` belong together: carries, walks and captures, then what was hoisted out of the
+    body. `linear_outputs` flags the outputs of the body, `tapes` hold the residuals.
+    """
+
+    node: Node
+    halves: Halves
+    reads: _Reads
+    inputs: tuple[Value, ...]
+    operands: tuple[Value, ...]
+    linear: tuple[bool, ...]
+    linear_outputs: tuple[bool, ...]
+    tapes: tuple[Value, ...]
+
+    @property
+    def counted(self) -> bool:
+        """Whether the loop is a `for`."""
+        return isinstance(self.node.op, For)
+
+    @property
+    def lead(self) -> tuple[Value, ...]:
+        """The count, where there is one."""
+        return self.node.operands[: int(self.counted)]
+
+    @property
+    def walks(self) -> int:
+        """How many values the loop walks."""
+        return self.node.op.walks if isinstance(self.node.op, For) else 0
+
+    @property
+    def stacks(self) -> int:
+        """How many outputs the loop stacks."""
+        return self.node.op.stacks if isinstance(self.node.op, For) else 0
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """The results that are outputs of the body."""
+        return self.node.results[: len(self.linear_outputs)]
+
+    def forward(self) -> Node:
+        """The primal loop, which writes the tapes."""
+        op: Any = self.node.op
+        body, lead, carries = self.node.regions[-1], len(self.lead), op.carries
+        primal_outputs = [not flag for flag in self.linear_outputs]
+        collected = sum(primal_outputs[carries:])
+        stacks = sum(primal_outputs[carries : carries + self.stacks])
+        facts: dict[str, Any] = {
+            "carries": sum(primal_outputs[:carries]),
+            "tapes": collected - stacks + len(self.tapes),
+        }
+        if self.counted:
+            facts |= {"stacks": stacks, "walks": self.linear[carries : carries + self.walks].count(False)}
+        inputs = (*body.inputs[:lead], *_pick(self.inputs, self.linear, False))
+        outputs = (*_pick(body.outputs, self.linear_outputs, False), *self.reads.residuals)
+        regions = [Region(inputs, self.halves.primal, outputs)]
+        if not self.counted:
+            (condition, _) = self.node.regions
+            tested = _pick(condition.inputs, self.linear[: len(condition.inputs)], False)
+            moved = (Value(value.type, value.name) for value in self.inputs[len(condition.inputs) :])
+            regions.insert(0, Region((*tested, *moved), condition.nodes, condition.outputs))
+        return replace(
+            self.node,
+            op=replace(op, **facts),
+            operands=(*self.lead, *_pick(self.operands, self.linear, False)),
+            results=(
+                *_pick(self.results, self.linear_outputs, False),
+                *self.tapes,
+                *self.node.results[len(self.results) :],
+            ),
+            regions=tuple(regions),
+        )
+
+    def linear_loop(self) -> Node:
+        """The linear loop, which walks the tapes; for a `while` a `for` over its trips."""
+        op: Any = self.node.op
+        body, carries = self.node.regions[-1], op.carries
+        start = self._pairs(0, carries, needed=False)
+        walked = [*self._pairs(carries, carries + self.walks), *zip(self.reads.residuals, self.tapes, strict=True)]
+        pairs = [*start, *walked, *self._pairs(carries + self.walks, len(self.inputs))]
+        stacks = sum(self.linear_outputs[carries : carries + self.stacks])
+        facts: dict[str, Any] = {
+            "carries": len(start),
+            "walks": len(walked),
+            "stacks": stacks,
+            "tapes": sum(self.linear_outputs[carries:]) - stacks,
+        }
+        index = body.inputs[0] if self.counted else Value(Array(I64), "i")
+        inputs = (index, *(inner for inner, _ in pairs))
+        outputs = tuple(_pick(body.outputs, self.linear_outputs, True))
+        return replace(
+            self.node,
+            op=replace(op, **facts) if self.counted else For(**facts),
+            derived="tangent",
+            operands=(*(self.lead or self.node.results[-1:]), *(outer for _, outer in pairs)),
+            results=tuple(_pick(self.results, self.linear_outputs, True)),
+            regions=(Region(inputs, self.reads.copied + self.halves.linear, outputs),),
+        )
+
+    def _pairs(self, first: int, last: int, needed: bool = True) -> list[tuple[Value, Value]]:
+        """Inputs and operands that the linear loop has: the linear ones and, if `needed`, the primal ones it reads."""
+        rows = list(zip(self.inputs, self.operands, self.linear, strict=True))[first:last]
+        return [(inner, outer) for inner, outer, flag in rows if flag or (needed and inner in self.reads.given)]
+
+
 def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], Node]:
     op: Any = node.op
-    counted = isinstance(op, For)
-    lead = int(counted)
-    body, carries = node.regions[-1], op.carries
-    walks = op.walks if counted else 0
+    lead, carries = int(isinstance(op, For)), op.carries
+    body = node.regions[-1]
+    first_capture = op.leading_operands()
     flags = [operand in linear for operand in node.operands[lead:]]
     halves, settled = run.settle(body, [False] * lead + flags, lead, carries)
-    flags = settled[lead:]
-    inputs, operands = body.inputs[lead:], node.operands[lead:]
-    collected = [output in halves.values for output in body.outputs[carries:]]
-    out_flags = [*flags[:carries], *collected]
-    captured = {
-        inner: outer
-        for inner, outer, flag in list(zip(inputs, operands, flags, strict=True))[carries + walks :]
-        if not flag
-    }
+    captures = zip(body.inputs, node.operands, settled, strict=True)
+    captured = {inner: outer for inner, outer, flag in list(captures)[first_capture:] if not flag}
     front, stay, moved = split_invariant(halves.primal, captured, node.scope)
     halves = Halves(tuple(stay), halves.linear, halves.values)
-    linear_outputs = _pick(body.outputs, out_flags, True)
-    free = {*body.inputs[:lead], *inputs[carries:], *moved}
-    reads = _reads(halves, linear_outputs, free)
-    tapes = [Value(Tape(value.type), value.name) for value in reads.residuals]
-    kept = [*inputs, *moved], [*operands, *moved.values()], [*flags, *(False for _ in moved)]
-
-    results = node.results[: carries + len(collected)]
-    stacks = op.stacks if counted else 0
-    forward_stacks = stacks - sum(collected[:stacks])
-    forward_tapes = len(collected) - stacks - sum(collected[stacks:]) + len(tapes)
-    forward_facts: dict[str, Any] = {"carries": carries - sum(flags[:carries]), "tapes": forward_tapes}
-    if counted:
-        forward_facts |= {"walks": walks - sum(flags[carries : carries + walks]), "stacks": forward_stacks}
-    own_inputs = _pick(kept[0], kept[2], False)
-    step = Region(
-        (*body.inputs[:lead], *own_inputs),
-        halves.primal,
-        (*_pick(body.outputs, out_flags, False), *reads.residuals),
+    linear_outputs = (
+        *settled[lead : lead + carries],
+        *(output in halves.values for output in body.outputs[carries:]),
     )
-    regions = [step]
-    trips = node.operands[:lead]
-    if not counted:
-        condition = node.regions[0]
-        extra = [Value(value.type, value.name) for value in moved]
-        tested = (*_pick(condition.inputs, flags, False), *extra)
-        regions.insert(0, Region(tested, condition.nodes, condition.outputs))
-        trips = node.results[-1:]
-    forward = replace(
+    free = {*body.inputs[:lead], *body.inputs[lead + carries :], *moved}
+    reads = _reads(halves, _pick(body.outputs, linear_outputs, True), free)
+    cut = _LoopCut(
         node,
-        op=replace(op, **forward_facts),
-        operands=(*node.operands[:lead], *_pick(kept[1], kept[2], False)),
-        results=(*_pick(results, out_flags, False), *tapes, *node.results[len(results) :]),
-        regions=tuple(regions),
+        halves,
+        reads,
+        (*body.inputs[lead:], *moved),
+        (*node.operands[lead:], *moved.values()),
+        (*settled[lead:], *(False for _ in moved)),
+        linear_outputs,
+        tuple(Value(Tape(value.type), value.name) for value in reads.residuals),
     )
-
-    def chosen(start: int, stop: int) -> list[tuple[Value, Value]]:
-        """Inputs and operands that the linear half has: the linear ones, and the primal ones that it reads."""
-        rows = list(zip(*kept, strict=True))[start:stop]
-        return [(inner, outer) for inner, outer, flag in rows if flag or inner in reads.given]
-
-    walked = [*chosen(carries, carries + walks), *zip(reads.residuals, tapes, strict=True)]
-    captures = chosen(carries + walks, len(kept[0]))
-    start = [(inner, outer) for inner, outer, flag in zip(inputs[:carries], operands, flags, strict=False) if flag]
-    linear_stacks = sum(collected[:stacks])
-    linear_op = For(
-        carries=len(start),
-        walks=len(walked),
-        stacks=linear_stacks,
-        tapes=sum(collected) - linear_stacks,
-        reverse=counted and op.reverse,
-        length=op.length if counted else None,
-        slots=op.slots if counted else None,
-        every=op.every if counted else None,
-        budget=op.budget if counted else None,
-    )
-    pairs = [*start, *walked, *captures]
-    index = body.inputs[0] if counted else Value(Array(I64), "i")
-    late = replace(
-        node,
-        op=linear_op,
-        derived="tangent",
-        operands=(*trips, *(outer for _, outer in pairs)),
-        results=tuple(_pick(results, out_flags, True)),
-        regions=(Region((index, *(inner for inner, _ in pairs)), reads.copied + halves.linear, tuple(linear_outputs)),),
-    )
-    return [*front, forward], late
+    return [*front, cut.forward()], cut.linear_loop()
 
 
 def _unzip_space(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], Node]:

@@ -64,7 +64,7 @@ def resolve(ctx: Context, written: t.TypeExpression) -> Type:
     if isinstance(held, AliasValue):
         arguments, axes = _split(held.declaration.generics, written)
         values = type_arguments(ctx, held.declaration.generics, arguments)
-        with ctx.within(held.module, _bindings(held.declaration.generics, values)):
+        with ctx.within(held.module, generic_names(held.declaration.generics, values)):
             inner = resolve(ctx, held.declaration.type)
         return with_axes(inner, shape_of(ctx, axes))
     raise TypeMismatch.at(written.span, f"`{'.'.join(written.path)}` is not a type", f"this is {describe(held)}")
@@ -138,8 +138,8 @@ def as_type(dim: t.Expression | t.Splice) -> t.TypeExpression:
     """An argument of a record read as a type: the grammar reads `Mlp[784]` inside brackets as an expression."""
     subscripts: tuple[t.Expression, ...] | None = None
     node: t.Node = dim
-    if isinstance(node, t.Index):
-        node, subscripts = node.base, node.subscripts
+    if isinstance(dim, t.Index):
+        node, subscripts = dim.base, dim.subscripts
     path: list[str] = []
     while isinstance(node, t.Member):
         path.insert(0, node.name)
@@ -187,7 +187,8 @@ def generic_value(argument: object) -> Bound:
     return TypeValue(argument)
 
 
-def _bindings(generics: Sequence[t.Generic], arguments: Sequence[object]) -> dict[str, Binding]:
+def generic_names(generics: Sequence[t.Generic], arguments: Sequence[object]) -> dict[str, Binding]:
+    """Generics bound to their arguments."""
     return {
         generic.name: Binding(generic_value(argument), generic.span)
         for generic, argument in zip(generics, arguments, strict=True)
@@ -201,13 +202,28 @@ def record_type(ctx: Context, maker: RecordMaker, arguments: tuple[object, ...],
         raise TypeMismatch.at(declaration.span, f"the record `{declaration.name}` contains itself")
     ctx.open_records.append(declaration)
     try:
-        with ctx.within(maker.module, _bindings(declaration.generics, arguments)):
+        with ctx.within(maker.module, generic_names(declaration.generics, arguments)):
             fields = tuple((field.name, resolve(ctx, field.type)) for field in declaration.fields)
     finally:
         ctx.open_records.pop()
     result = Record(declaration.name, fields, arguments, axes)
     ctx.records[replace(result, axes=())] = maker
     return result
+
+
+def maker_of(ctx: Context, type_: Record) -> RecordMaker:
+    """The declaration of a record type."""
+    plain = replace(type_, axes=())
+    if plain not in ctx.records:
+        # A type that another lowering of the program made.
+        for module in ctx.module.family:
+            for item in module.declared():
+                if isinstance(item, t.Record) and item.name == type_.name:
+                    made = record_type(ctx, RecordMaker(item, module), type_.arguments)
+                    if made == plain:
+                        return ctx.records[plain]
+        raise KeyError(type_)
+    return ctx.records[plain]
 
 
 # ---- solving generics -----------------------------------------------------------------------------------------------
@@ -217,7 +233,9 @@ class Solver:
     """Finds the generics of a function from the types of its arguments, left to right. Contradictions are left for
     `coerce` to report: there the declared type is known."""
 
-    def __init__(self, ctx: Context, module: Module, generics: Sequence[t.Generic], outer: Mapping[str, Binding]) -> None:
+    def __init__(
+        self, ctx: Context, module: Module, generics: Sequence[t.Generic], outer: Mapping[str, Binding]
+    ) -> None:
         self.ctx = ctx
         self.module = module
         self.kinds = {generic.name: generic.kind for generic in generics}
@@ -280,7 +298,7 @@ class Solver:
             inner = Solver(self.ctx, held.module, held.declaration.generics, {})
             inner.match(held.declaration.type, actual)
             if not inner.unsolved:
-                values = [_argument(inner.names[generic.name].value) for generic in held.declaration.generics]
+                values = [generic_argument(inner.names[generic.name].value) for generic in held.declaration.generics]
                 self._match_arguments(held.declaration.generics, arguments, values)
 
     def _match_generic(self, written: t.TypeName, name: str, actual: Type) -> None:
@@ -350,7 +368,7 @@ class Solver:
                 self.put(name, Extent(found))
 
 
-def _argument(value: Bound) -> object:
+def generic_argument(value: Bound) -> object:
     """A bound generic as an argument of a type."""
     if isinstance(value, Extent):
         return value.size
@@ -365,9 +383,7 @@ def _argument(value: Bound) -> object:
 # ---- values of a type -----------------------------------------------------------------------------------------------
 
 
-def value_of_type(
-    ctx: Context, type_: Type, make: Callable[[str, Array], Leaf], name: str = ""
-) -> Bound:
+def value_of_type(ctx: Context, type_: Type, make: Callable[[str, Array], Leaf], name: str = "") -> Bound:
     """A value of a type with leaves made from their names and types."""
     if isinstance(type_, Array):
         return make(name, type_)
@@ -377,7 +393,7 @@ def value_of_type(
             tuple(value_of_type(ctx, item, make, f"{name}.{at}" if name else str(at)) for at, item in items)
         )
     if isinstance(type_, Record):
-        maker = ctx.records[replace(type_, axes=())]
+        maker = maker_of(ctx, type_)
         fields = {
             field: value_of_type(ctx, with_axes(inner, type_.axes), make, f"{name}.{field}" if name else field)
             for field, inner in type_.fields
@@ -412,9 +428,7 @@ def coerce(
     raise _mismatch(value, type_, span, declared)
 
 
-def _coerce_record(
-    ctx: Context, value: Bound, type_: Record, span: Span, declared: Span | None, widen: bool
-) -> Bound:
+def _coerce_record(ctx: Context, value: Bound, type_: Record, span: Span, declared: Span | None, widen: bool) -> Bound:
     if isinstance(value, RecordValue) and value.name == type_.name and len(value.axes) == len(type_.axes):
         fields = {}
         for name, inner in type_.fields:
@@ -429,13 +443,11 @@ def _coerce_record(
             name: coerce(ctx, value, with_axes(inner, type_.axes), span, declared=declared, widen=True)
             for name, inner in type_.fields
         }
-        return RecordValue(ctx.records[replace(type_, axes=())].declaration, type_.arguments, type_.axes, parts)
+        return RecordValue(maker_of(ctx, type_).declaration, type_.arguments, type_.axes, parts)
     raise _mismatch(value, type_, span, declared)
 
 
-def _coerce_array(
-    ctx: Context, value: Bound, type_: Array, span: Span, declared: Span | None, widen: bool
-) -> Bound:
+def _coerce_array(ctx: Context, value: Bound, type_: Array, span: Span, declared: Span | None, widen: bool) -> Bound:
     if isinstance(value, TupleValue) and not type_.shape:
         raise _mismatch(value, type_, span, declared)
     if not isinstance(value, Leaf | Literal | Extent):
@@ -473,4 +485,3 @@ def _mismatch(value: Bound, type_: Type, span: Span, declared: Span | None, note
         note = note or f"{a} and {b} are not the same size for all values"
         return SizeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)  # type: ignore[return-value]
     return TypeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)
-

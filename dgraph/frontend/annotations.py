@@ -70,6 +70,8 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
     facts: dict[str, Any] = {}
     for annotation in annotations:
         held = found[annotation.name]
+        if annotation.name == "checkpoint" and what == "a `while` loop" and not _keeps_nothing(held):
+            raise NotSupported.at(annotation.span, "`@checkpoint` on `while` is not supported yet", note="leave it out")
         if annotation.name == "bound":
             if len(held.arguments) != 1 or not _is_count(held.arguments[0]):
                 raise TypeMismatch.at(annotation.span, "`@bound` takes one positive integer", note="`@bound(50)`")
@@ -83,12 +85,16 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
+def _keeps_nothing(held: Annotated) -> bool:
+    """`@checkpoint(none)`."""
+    return held.arguments == (Annotated("none"),) and not held.keywords
+
+
 def _checkpoint(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
-    is_none = len(held.arguments) == 1 and held.arguments[0] == Annotated("none") and not held.keywords
-    if is_none:
+    if _keeps_nothing(held):
         return {}
     if held.arguments or len(held.keywords) != 1:
-        note = "`@checkpoint(every=16)`, `@checkpoint(slots=8)`, `@checkpoint(budget=\"200MB\")` or `@checkpoint(none)`"
+        note = '`@checkpoint(every=16)`, `@checkpoint(slots=8)`, `@checkpoint(budget="200MB")` or `@checkpoint(none)`'
         raise TypeMismatch.at(annotation.span, "`@checkpoint` takes one option", note=note)
     ((name, value),) = held.keywords.items()
     if name == "budget" and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Applying functions: arguments to formals, generics from arguments, a `call` node for every function of the program."""
+"""Applying functions: arguments to formals, generics from arguments, a `call` node for every function applied."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, coerce, resolve, value_of_type
 from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
-from dgraph.frontend.modules import Module, unknown
+from dgraph.frontend.modules import unknown
+from dgraph.frontend.stored import root, stored_by_name, stored_of
 from dgraph.frontend.values import (
     Binding,
     Bound,
@@ -83,13 +84,6 @@ def extra_names(function: Transformed) -> list[str]:
     return [formal.name for formal in formals_of(function)[len(formals_of(function.function)) :]]
 
 
-def root(function: FunctionValue) -> Closure:
-    """The function below all transforms."""
-    while isinstance(function, Transformed):
-        function = function.function
-    return function
-
-
 def as_function(ctx: Context, value: Bound, span: Span) -> FunctionValue:
     """A value as a function that can be transformed; one of the language is wrapped into a lambda."""
     if isinstance(value, Closure | Transformed):
@@ -124,10 +118,7 @@ def assign(ctx: Context, function: FunctionValue, arguments: Arguments) -> Assig
         if name in names:
             values[name] = binding
             continue
-        stored = stored_by_name(root(function).module, name)
-        if stored is None:
-            raise unknown(binding.span, f"{function.words} has no formal `{name}`", name, names)
-        overrides[stored] = binding
+        overrides[readable(function, name, binding.span)] = binding
     defaults = set()
     for formal in formals:
         if formal.name in values:
@@ -146,6 +137,18 @@ def assign(ctx: Context, function: FunctionValue, arguments: Arguments) -> Assig
     return Assigned({name: values[name] for name in names}, frozenset(defaults), overrides)
 
 
+def readable(function: FunctionValue, name: str, span: Span) -> t.Stored:
+    """The param or state of a name, an implicit keyword formal of every function that reads it."""
+    stored = stored_by_name(root(function).module, name)
+    if stored is None:
+        raise unknown(span, f"{function.words} has no formal `{name}`", name, [f.name for f in formals_of(function)])
+    takes_functions = any(isinstance(formal.written, t.TypeFunction) for formal in own_formals(root(function)))
+    if stored not in stored_of(function) and not takes_functions:
+        also = [(stored.span, "declared here")]
+        raise ScopeError.at(span, f"{function.words} does not read the {stored.kind} `{name}`", also=also)
+    return stored
+
+
 def _place(function: FunctionValue) -> Span:
     held = root(function).function
     return held.name_span if isinstance(held, t.Function) else held.span
@@ -160,12 +163,6 @@ def _default(ctx: Context, function: FunctionValue, formal: FormalOf) -> Bound:
     assert formal.default is not None
     with ctx.within(closure.module, dict(closure.names or {})):
         return ctx.evaluate(formal.default)
-
-
-def stored_by_name(module: Module, name: str) -> t.Stored | None:
-    """The param or state that a name means in a module."""
-    entry = module.lookup(name)
-    return entry.item if entry is not None and isinstance(entry.item, t.Stored) else None
 
 
 @contextmanager
@@ -298,9 +295,7 @@ def brought(
         held = values[formal.name]
         with ctx.within(closure.module, solver.names):
             wanted = resolve(ctx, formal.type)
-        made = coerce(
-            ctx, held.value, wanted, held.span, declared=formal.type.span, widen=formal.name in defaults
-        )
+        made = coerce(ctx, held.value, wanted, held.span, declared=formal.type.span, widen=formal.name in defaults)
         out[formal.name] = Binding(made, formal.span)
     return out
 
@@ -432,9 +427,3 @@ def anonymous(ctx: Context, node: t.Lambda) -> Bound:
             raise ScopeError.at(word.span, f"`{word.name}` is a formal twice", also=[(seen[word.name], "first here")])
         seen[word.name] = word.span
     return Closure(node, ctx.module, dict(ctx.names))
-
-
-def unsupported(span: Span, what: str, note: str = "") -> NotSupported:
-    """A located refusal of something legal."""
-    return NotSupported.at(span, f"{what} is not supported yet", note=note)
-

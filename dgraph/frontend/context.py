@@ -85,7 +85,7 @@ class Arguments:
         return Arguments([Binding(value, span) for value in values], named, span)
 
 
-class Retype(Exception):  # noqa: N818 (not a fault: the frame that owns the literal is lowered again)
+class Retype(Exception):
     """A literal must have another dtype than its default; the owning frame starts again with it."""
 
     def __init__(self, key: WeakKey, dtype: DType) -> None:
@@ -127,6 +127,7 @@ class Context:
         self.lifted: dict[t.Node, Callable[[], Bound]] = {}
         self.ranges: dict[Value, tuple[Size, Size]] = {}
         self.reads: list[Read] | None = None
+        self.is_guarded = False
         self.unknowns: list[tuple[Unknown, t.Over]] = []
         self.probe: Builder | None = None
         self.solved: dict[t.Over, Size] = {}
@@ -182,7 +183,8 @@ class Context:
         if local is not None:
             return local
         entry = self.module.lookup(name)
-        if entry is not None:
+        # A constant that is defined by the function of the language that it shadows: `zeros = zeros`.
+        if entry is not None and not (entry.item in self.constants and name in BUILTINS):
             return Binding(self.entry(entry, span), entry.span)
         if name in DTYPES:
             return Binding(DTypeValue(self.dtype(name)), span)
@@ -341,4 +343,3 @@ def place_of_key(key: WeakKey) -> Span:
     node = key[2]
     assert isinstance(node, t.Node)
     return node.span
-

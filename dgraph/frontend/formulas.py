@@ -40,6 +40,8 @@ from dgraph.ops.control import Space
 from dgraph.sizes import Size, size, variable
 from dgraph.types import I64, Array, Shape
 
+ZERO = Literal(0)
+
 
 @dataclass(frozen=True)
 class Index:
@@ -51,7 +53,7 @@ class Index:
     span: Span
     over: t.Over
     extent: Size | None = None
-    start: Bound = Literal(0)
+    start: Bound = ZERO
     step: int = 1
     source: Bound | None = None
     count: Leaf | None = None
@@ -93,7 +95,9 @@ def range_call(ctx: Context, node: t.Expression, word: str = "range") -> t.Call 
 def range_parts(ctx: Context, node: t.Call) -> tuple[Binding, Binding, int]:
     """Start, stop and step of a `range`."""
     if node.keywords or not 1 <= len(node.arguments) <= 3:
-        raise TypeMismatch.at(node.span, "`range` takes one to three integers", note="`range(stop)`, `range(start, stop)`")
+        raise TypeMismatch.at(
+            node.span, "`range` takes one to three integers", note="`range(stop)`, `range(start, stop)`"
+        )
     values = [Binding(ctx.evaluate(argument), argument.span) for argument in node.arguments]
     step = 1
     if len(values) == 3:
@@ -155,13 +159,15 @@ def leading_extent(source: Bound, span: Span) -> Size:
 
 def index_bound(ctx: Context, index: Index, value: Value, extent: Size | None) -> Bound:
     """What the name of an index stands for at one point."""
-    if extent is None:
-        leaf = Leaf(value, soft=True, affine=variable(value))
-    else:
-        leaf = index_leaf(ctx, value, size(0), extent)
+    leaf = free_index(value) if extent is None else index_leaf(ctx, value, size(0), extent)
     if index.source is not None:
         return read(ctx, index.source, [At(leaf, None, True, index.span)])
     return shifted(ctx, leaf, index.start, index.step)
+
+
+def free_index(value: Value) -> Leaf:
+    """An index variable whose range is not known."""
+    return Leaf(value, soft=True, affine=variable(value))
 
 
 def shifted(ctx: Context, leaf: Leaf, start: Bound, step: int) -> Leaf:
@@ -217,9 +223,14 @@ def trial(ctx: Context, indices: Sequence[Index], guard: t.Expression | None, bo
             if index.extent is None and index.count is None:
                 ctx.unknowns.append((Unknown(value, index.name, index.span), index.over))
             names[index.name] = Binding(index_bound(ctx, index, value, index.extent), index.span)
-        if guard is not None:
-            ctx.evaluate(guard)
-        return body()
+        if guard is None:
+            return body()
+        ctx.evaluate(guard)
+        before, ctx.is_guarded = ctx.is_guarded, True
+        try:
+            return body()
+        finally:
+            ctx.is_guarded = before
 
 
 # ---- spaces ---------------------------------------------------------------------------------------------------------

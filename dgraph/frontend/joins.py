@@ -163,7 +163,7 @@ def choose(
             value, span = run()
         sides.append(Side(builder, value, span))
     outputs: tuple[list[Value], list[Value]] = ([], [])
-    rebuild = join_sides(ctx, *sides, outputs, widen=widen, words=words)
+    rebuild = join_sides(ctx, sides[0], sides[1], outputs, widen=widen, words=words)
     return rebuild(iter(emit_if(ctx, predicate, sides, outputs)))
 
 
@@ -199,9 +199,7 @@ def carry_start(ctx: Context, name: str, value: Bound, span: Span) -> Bound:
             leaf = to_leaf(ctx, held, agreement, span)
             made.append(Leaf(leaf.value, agreement.weak, soft=is_soft))
         elif isinstance(held, Closure | Transformed):
-            raise TypeMismatch.at(
-                span, f"`{name}` is a function and changes in a loop", "a loop carries values only"
-            )
+            raise TypeMismatch.at(span, f"`{name}` is a function and changes in a loop", "a loop carries values only")
         elif isinstance(held, Pending):
             note = f"give it a type: `{name}: f64[n] = {held.words}()`"
             raise TypeMismatch.at(span, f"`{name}` has no shape yet and changes in a loop", note=note)
@@ -227,9 +225,7 @@ def carry_end(ctx: Context, name: str, start: Bound, end: Bound, places: tuple[S
     return [value for one, other in pairs for value in carry_end(ctx, name, one, other, places)]
 
 
-def _carry_leaf(
-    ctx: Context, name: str, start: Leaf, end: Leaf | Literal | Extent, places: tuple[Span, Span]
-) -> Value:
+def _carry_leaf(ctx: Context, name: str, start: Leaf, end: Leaf | Literal | Extent, places: tuple[Span, Span]) -> Value:
     shape = end.shape if isinstance(end, Leaf) else ()
     kinds = kind_of(start), kind_of(end)
     fits = kinds[0] == kinds[1] or (kinds == ("float", "int")) or (kinds == ("int", "float") and bool(start.weak))

@@ -31,12 +31,14 @@ class Entry:
 
 @dataclass(eq=False)
 class Module:
-    """One file, read; its imports are loaded. `names` holds its own declarations and what it imports."""
+    """One file, read; its imports are loaded. `names` holds its own declarations and what it imports; `family` are
+    all modules of the program."""
 
     name: str
     source: Source
     tree: t.ModuleTree
     prelude: Module | None
+    family: list[Module] = field(repr=False)
     names: dict[str, Entry] = field(default_factory=dict)
 
     def lookup(self, name: str) -> Entry | None:
@@ -81,6 +83,7 @@ class _Loader:
     def __init__(self, beside: Path | None) -> None:
         self.beside = beside
         self.loaded: dict[Path, Module] = {}
+        self.family: list[Module] = []
         self.loading: list[tuple[Path, Span | None]] = []
 
     def module(self, file: Path, name: str, shown: str, importer: Span | None = None) -> Module:
@@ -113,7 +116,8 @@ class _Loader:
     def finish(self, name: str, source: Source, tree: t.ModuleTree, standard: bool) -> Module:
         """The module of a syntax tree: its names filled in."""
         prelude = None if standard else self.module(STD / "prelude.dg", "prelude", "std/prelude.dg")
-        module = Module(name, source, tree, prelude)
+        module = Module(name, source, tree, prelude, self.family)
+        self.family.append(module)
         faults: list[Diagnostic] = []
         for item in tree.items:
             try:

@@ -280,10 +280,7 @@ def meet(ctx: Context, parts: Sequence[Binding], *, unify: bool = True, to_float
     leaves = [to_leaf(ctx, number(part), agreement, part.span) for part in parts]
     shape = broadcast_shapes([(leaf.shape, part.span) for leaf, part in zip(leaves, parts, strict=True)])
     marks = agreement.weak, agreement.soft
-    return [
-        Leaf(wide.value, *marks, wide.affine)
-        for wide in (spread(ctx, leaf, shape) for leaf in leaves)
-    ]
+    return [Leaf(wide.value, *marks, wide.affine) for wide in (spread(ctx, leaf, shape) for leaf in leaves)]
 
 
 # ---- static arithmetic ----------------------------------------------------------------------------------------------
@@ -348,4 +345,3 @@ def _fold_power(a: Bound, base: Size, exponent: Size, span: Span) -> Bound | Non
         raise NotSupported.at(span, "this power does not fit in 64 bits")
     result = base**power
     return Literal(result.constant) if isinstance(a, Literal) and result.constant is not None else Extent(result)
-

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from dgraph.errors import SizeMismatch, Span, TypeMismatch
+from dgraph.errors import SizeMismatch, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context, evaluates
 from dgraph.frontend.numbers import (
@@ -43,8 +43,19 @@ COMPARISONS = {
     "!=": "not_equal",
 }
 HARMLESS = {
-    *SYMBOLS.values(), *COMPARISONS.values(), "neg", "constant", "size", "cast", "logical_and", "logical_or",
-    "logical_not", "broadcast", "minimum", "maximum", "abs",
+    *SYMBOLS.values(),
+    *COMPARISONS.values(),
+    "neg",
+    "constant",
+    "size",
+    "cast",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "broadcast",
+    "minimum",
+    "maximum",
+    "abs",
 }
 """Ops that may run where a short circuit would have skipped them."""
 
@@ -287,7 +298,12 @@ def _decide(symbol: str, a: Literal | Extent, b: Literal | Extent) -> bool | Non
     if isinstance(one, bool) != isinstance(two, bool):
         return None
     outcomes = {
-        "<": one < two, "<=": one <= two, ">": one > two, ">=": one >= two, "==": one == two, "!=": one != two,
+        "<": one < two,
+        "<=": one <= two,
+        ">": one > two,
+        ">=": one >= two,
+        "==": one == two,
+        "!=": one != two,
     }
     return outcomes[symbol]
 
@@ -366,6 +382,8 @@ def floats(ctx: Context, operand: Binding) -> Leaf:
         raise TypeMismatch.at(operand.span, "a number is wanted here", f"this is {describe(value)}")
     agreement: Agreement = fresh_dtype(ctx, F64)
     if isinstance(value, Literal):
-        return Leaf(ctx.g.constant(checked(value.value, agreement.dtype, operand.span), agreement.dtype), agreement.weak)
+        return Leaf(
+            ctx.g.constant(checked(value.value, agreement.dtype, operand.span), agreement.dtype), agreement.weak
+        )
     raw = ctx.g.number(value.size) if isinstance(value, Extent) else value.value
     return Leaf(cast_value(ctx, raw, agreement.dtype), agreement.weak)

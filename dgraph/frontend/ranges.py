@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dgraph.errors import ScopeError, SizeMismatch, Span
 from dgraph.sizes import Atom, Quotient, Size, size, variable
 
-Ranges = Mapping[Atom, tuple[Size, Size]]
+Ranges = Mapping[Any, tuple[Size, Size]]
 """The half-open range of each index."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """One subscript: an affine expression read along an axis of some extent."""
+    """One subscript: an affine expression read along an axis of some extent. A read under a guard need not be inside
+    for every index, so there only an index that stands alone says anything about its range."""
 
     subscript: Size
     extent: Size
     span: Span
+    is_guarded: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,28 @@ def is_inside(subscript: Size, extent: Size, ranges: Ranges) -> bool:
     lowest, highest = extreme(subscript, ranges, upward=False), extreme(subscript, ranges, upward=True)
     if lowest is None or highest is None:
         return False
-    return lowest.is_nonnegative() and (extent - 1 - highest).is_nonnegative()
+    return is_never_negative(lowest) and is_never_negative(extent - 1 - highest)
+
+
+def is_never_negative(expression: Size) -> bool:
+    """Whether a size is provably at least 0, also by `d * (n // d) <= n`."""
+    relaxed = size(0)
+    for monomial, coefficient in expression.terms:
+        term = Size(((monomial, coefficient),))
+        relaxed = relaxed + (term if coefficient > 0 else _largest(monomial, coefficient) or term)
+    return relaxed.is_nonnegative()
+
+
+def _largest(monomial: tuple[Atom, ...], coefficient: int) -> Size | None:
+    """A bound from below of a negative term that holds a quotient times its denominator."""
+    for at, atom in enumerate(monomial):
+        if not isinstance(atom, Quotient):
+            continue
+        others = Size(((monomial[:at] + monomial[at + 1 :], coefficient),))
+        scale = others // atom.denominator
+        if scale * atom.denominator == others:
+            return scale * atom.numerator
+    return None
 
 
 def infer(unknowns: Sequence[Unknown], reads: Sequence[Read], known: Ranges) -> dict[Atom, Size]:
@@ -91,17 +115,18 @@ def infer(unknowns: Sequence[Unknown], reads: Sequence[Read], known: Ranges) -> 
     ranges: dict[Atom, tuple[Size, Size]] = dict(known)
     lengths: dict[Atom, Size] = {}
     waiting = list(unknowns)
+    plain = {variable(index.atom) for index in unknowns}
+    reads = [read for read in reads if not read.is_guarded or read.subscript in plain]
     uses = {index.atom: [read for read in reads if index.atom in set(read.subscript.atoms())] for index in unknowns}
     while waiting:
-        index = _next(waiting, uses, ranges)
+        index = _next(waiting, uses)
         waiting.remove(index)
         length = _length(index, uses[index.atom], {other.atom for other in waiting}, ranges)
         ranges[index.atom] = (size(0), length)
         lengths[index.atom] = length
     open_reads = dict.fromkeys(read for index in unknowns for read in uses[index.atom])
     for read in open_reads:
-        is_plain = any(read.subscript == variable(index.atom) for index in unknowns)
-        if not is_plain and not is_inside(read.subscript, read.extent, ranges):
+        if read.subscript not in plain and not is_inside(read.subscript, read.extent, ranges):
             raise SizeMismatch.at(
                 read.span,
                 "this read cannot be proven to stay inside",
@@ -112,7 +137,7 @@ def infer(unknowns: Sequence[Unknown], reads: Sequence[Read], known: Ranges) -> 
     return lengths
 
 
-def _next(waiting: Sequence[Unknown], uses: Mapping[Atom, Sequence[Read]], ranges: Ranges) -> Unknown:
+def _next(waiting: Sequence[Unknown], uses: Mapping[Atom, Sequence[Read]]) -> Unknown:
     """The index to solve next: one whose reads are all decided, else the innermost with a decided read."""
     for index in waiting:
         others = {other.atom for other in waiting if other is not index}
@@ -151,9 +176,8 @@ def _length(index: Unknown, uses: Sequence[Read], open_atoms: set[Atom], ranges:
                 )
         return alone[0].extent
     bounds = [(read, _bound(index, read, ranges)) for read in decided]
-    for read, bound in bounds:
-        rivals = [(other, rival) for other, rival in bounds if not (rival - bound).is_nonnegative()]
-        if not rivals:
+    for _, bound in bounds:
+        if all((rival - bound).is_nonnegative() for _, rival in bounds):
             return bound
     (first, bound), (second, rival) = bounds[0], next(pair for pair in bounds[1:] if pair[1] != bounds[0][1])
     raise SizeMismatch.at(

@@ -65,7 +65,13 @@ ARRAY_OPS = {
 """Reducers that work on an array of terms, by the op that reduces it."""
 
 NEUTRAL = {
-    "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and", "logsumexp": "max", "argmax": "max",
+    "prod": "mul",
+    "max": "max",
+    "min": "min",
+    "any": "or",
+    "all": "and",
+    "logsumexp": "max",
+    "argmax": "max",
     "argmin": "min",
 }
 """The accumulator whose neutral element stands for a term that a guard leaves out."""
@@ -234,7 +240,9 @@ def reduce_leaf(ctx: Context, word: str, leaf: Leaf, axes: tuple[int, ...], span
     """A reducer over axes of an array."""
     g = ctx.g
     if word in ("any", "all") and leaf.dtype is not BOOL:
-        raise TypeMismatch.at(span, f"`{word}` asks about bools", f"this is {describe(leaf)}", note="compare first: `x != 0`")
+        raise TypeMismatch.at(
+            span, f"`{word}` asks about bools", f"this is {describe(leaf)}", note="compare first: `x != 0`"
+        )
     if word == "sum":
         counted = _countable(ctx, leaf)
         return Leaf(g.reduce_sum(counted.value, axes=axes), counted.weak, counted.soft)
@@ -253,7 +261,7 @@ def reduce_leaf(ctx: Context, word: str, leaf: Leaf, axes: tuple[int, ...], span
     return Leaf(result, soft=True) if word in ("argmax", "argmin") else Leaf(result, leaf.weak, leaf.soft)
 
 
-def axis_of(ctx: Context, binding: Binding, rank: int) -> int:
+def axis_of(binding: Binding, rank: int) -> int:
     """A literal axis, counted from the end if negative."""
     held = binding.value
     if not isinstance(held, Literal) or type(held.value) is not int:
@@ -264,14 +272,14 @@ def axis_of(ctx: Context, binding: Binding, rank: int) -> int:
     return axis
 
 
-def axes_of(ctx: Context, arguments: Arguments, rank: int) -> tuple[int, ...]:
+def axes_of(arguments: Arguments, rank: int) -> tuple[int, ...]:
     """The axes that `axis=` names; all of them without it."""
     given = arguments.keywords.get("axis")
     if given is None:
         return tuple(range(rank))
     if isinstance(given.value, TupleValue):
-        return tuple(sorted({axis_of(ctx, Binding(item, given.span), rank) for item in given.value.items}))
-    return (axis_of(ctx, given, rank),)
+        return tuple(sorted({axis_of(Binding(item, given.span), rank) for item in given.value.items}))
+    return (axis_of(given, rank),)
 
 
 def _reducer(word: str) -> Callable[[Context, Arguments], Bound]:
@@ -289,16 +297,23 @@ def _reducer(word: str) -> Callable[[Context, Arguments], Bound]:
             return _few(ctx, word, [Binding(item, parts[0].span) for item in items], arguments.span)
         if len(parts) > 1:
             if "axis" in arguments.keywords or word not in ("max", "min"):
-                raise TypeMismatch.at(parts[1].span, f"`{word}` takes one array", note=f"`{word}(x)`, `{word}(x, axis=0)`")
+                raise TypeMismatch.at(
+                    parts[1].span, f"`{word}` takes one array", note=f"`{word}(x)`, `{word}(x, axis=0)`"
+                )
             return _few(ctx, word, parts, arguments.span)
         if isinstance(first, RecordValue):
             raise TypeMismatch.at(parts[0].span, f"`{word}` reduces arrays", f"this is {describe(first)}")
         leaf = materialise(ctx, number(parts[0], "an array"), parts[0].span)
-        if not leaf.shape:
-            raise TypeMismatch.at(parts[0].span, f"`{word}` reduces an array", "this is a scalar")
-        return reduce_leaf(ctx, word, leaf, axes_of(ctx, arguments, len(leaf.shape)), parts[0].span)
+        if not leaf.shape and word not in ("argmax", "argmin"):
+            leaf = stacked_alone(ctx, leaf)
+        return reduce_leaf(ctx, word, leaf, axes_of(arguments, len(leaf.shape)), parts[0].span)
 
     return rule
+
+
+def stacked_alone(ctx: Context, leaf: Leaf) -> Leaf:
+    """A scalar as an array of one entry: a reducer of one number."""
+    return Leaf(ctx.g.reshape(leaf.value, shape=(size(1),)), leaf.weak, leaf.soft)
 
 
 def _few(ctx: Context, word: str, parts: Sequence[Binding], span: Span) -> Bound:
@@ -346,4 +361,3 @@ def _sizes(word: str, one: Literal | Extent, two: Literal | Extent) -> Bound | N
 
 for _word in sorted(REDUCERS):
     builtin(_word)(_reducer(_word))
-

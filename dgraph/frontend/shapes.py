@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import coerce
-from dgraph.frontend.builtins import array_argument, shape_argument, split_key, take
+from dgraph.frontend.builtins import array_argument, take
 from dgraph.frontend.context import Arguments, Context, builtin, evaluates
 from dgraph.frontend.formulas import require_size
+from dgraph.frontend.makers import shape_argument, split_key
 from dgraph.frontend.modules import unknown
 from dgraph.frontend.numbers import Agreement, agree, number, shape_text, to_leaf
 from dgraph.frontend.reducers import axis_of
@@ -28,7 +29,6 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.sizes import product, size
 from dgraph.types import BOOL, KEY, Array, Shape, Type
-
 
 # ---- members and array literals -------------------------------------------------------------------------------------
 
@@ -68,7 +68,9 @@ def stacked(ctx: Context, items: Sequence[Binding], axis: int, span: Span) -> Bo
     """Values of one type along a new axis."""
     first = items[0].value
     if isinstance(first, RecordValue):
-        if any(not isinstance(item.value, RecordValue) or item.value.declaration is not first.declaration for item in items):
+        if any(
+            not isinstance(item.value, RecordValue) or item.value.declaration is not first.declaration for item in items
+        ):
             raise TypeMismatch.at(span, "the items have different types", describe(items[-1].value))
         records = [(item.value, item.span) for item in items if isinstance(item.value, RecordValue)]
         fields = {
@@ -148,15 +150,15 @@ def transpose(ctx: Context, arguments: Arguments) -> Bound:
     if "axes" in found:
         held = found["axes"]
         items = held.value.items if isinstance(held.value, TupleValue) else (held.value,)
-        axes = tuple(axis_of(ctx, Binding(item, held.span), len(x.shape)) for item in items)
+        axes = tuple(axis_of(Binding(item, held.span), len(x.shape)) for item in items)
         if sorted(axes) != list(range(len(x.shape))):
             raise TypeMismatch.at(held.span, f"these are not the {len(x.shape)} axes in another order")
     return Leaf(ctx.g.transpose(x.value, axes=axes), x.weak, x.soft)
 
 
-def axis_argument(ctx: Context, found: dict[str, Binding], rank: int, default: int, span: Span) -> int:
+def axis_argument(found: dict[str, Binding], rank: int, default: int, span: Span) -> int:
     """The argument `axis=`."""
-    return axis_of(ctx, found.get("axis", Binding(Literal(default), span)), rank)
+    return axis_of(found.get("axis", Binding(Literal(default), span)), rank)
 
 
 @builtin("concat")
@@ -173,7 +175,7 @@ def concat(ctx: Context, arguments: Arguments) -> Bound:
     rank = len(leaves[0].shape)
     if rank == 0:
         raise TypeMismatch.at(parts[0].span, "`concat` joins arrays", "this is a scalar", note="write `[a, b]`")
-    axis = axis_argument(ctx, options, rank, 0, arguments.span)
+    axis = axis_argument(options, rank, 0, arguments.span)
     for leaf, part in zip(leaves, parts, strict=True):
         rest, first = [list(shape) for shape in (leaf.shape, leaves[0].shape)]
         if len(rest) == rank:
@@ -199,7 +201,7 @@ def stack(ctx: Context, arguments: Arguments) -> Bound:
         raise TypeMismatch.at(arguments.span, "`stack` of nothing")
     value = parts[0].value
     rank = len(value.shape) + 1 if isinstance(value, Leaf) else 1
-    return stacked(ctx, parts, axis_argument(ctx, options, rank, 0, arguments.span), arguments.span)
+    return stacked(ctx, parts, axis_argument(options, rank, 0, arguments.span), arguments.span)
 
 
 @builtin("split")
@@ -216,14 +218,12 @@ def split(ctx: Context, arguments: Arguments) -> Bound:
         place = found["parts"].span if "parts" in found else arguments.span
         raise TypeMismatch.at(place, "`split` needs a literal number of parts", note="`split(x, 4)`")
     count = require_size(found["parts"].value, found["parts"].span).constant or 0
-    axis = axis_argument(ctx, found, len(x.shape), 0, arguments.span)
+    axis = axis_argument(found, len(x.shape), 0, arguments.span)
     if count < 1:
         raise TypeMismatch.at(found["parts"].span, "`split` into no parts")
     part = x.shape[axis] // count
     if part * count != x.shape[axis]:
-        raise SizeMismatch.at(
-            arguments.span, f"{x.shape[axis]} does not split into {count} equal parts", describe(x)
-        )
+        raise SizeMismatch.at(arguments.span, f"{x.shape[axis]} does not split into {count} equal parts", describe(x))
     items: list[Bound] = []
     for at in range(count):
         starts = tuple(part * at if number_ == axis else size(0) for number_ in range(len(x.shape)))
@@ -238,7 +238,7 @@ def flip(ctx: Context, arguments: Arguments) -> Bound:
     """The entries along an axis in reverse order."""
     found = take(arguments, "flip", ["x", "axis"], 1)
     x = array_argument(ctx, found["x"])
-    axis = axis_argument(ctx, found, len(x.shape), 0, arguments.span)
+    axis = axis_argument(found, len(x.shape), 0, arguments.span)
     starts = tuple(extent - 1 if at == axis else size(0) for at, extent in enumerate(x.shape))
     steps = tuple(-1 if at == axis else 1 for at in range(len(x.shape)))
     return Leaf(ctx.g.slice(x.value, starts=starts, steps=steps, shape=x.shape), x.weak, x.soft)
@@ -249,7 +249,7 @@ def squeeze(ctx: Context, arguments: Arguments) -> Bound:
     """An axis of length 1 dropped."""
     found = take(arguments, "squeeze", ["x", "axis"], 2)
     x = array_argument(ctx, found["x"])
-    axis = axis_argument(ctx, found, len(x.shape), 0, arguments.span)
+    axis = axis_argument(found, len(x.shape), 0, arguments.span)
     if not x.shape[axis].is_literal_one:
         raise SizeMismatch.at(found["x"].span, f"axis {axis} has length {x.shape[axis]}, not 1", describe(x))
     return Leaf(ctx.g.reshape(x.value, shape=(*x.shape[:axis], *x.shape[axis + 1 :])), x.weak, x.soft)
@@ -260,7 +260,7 @@ def expand(ctx: Context, arguments: Arguments) -> Bound:
     """A new axis of length 1."""
     found = take(arguments, "expand", ["x", "axis"], 2)
     x = array_or_scalar(ctx, found["x"])
-    axis = axis_argument(ctx, found, len(x.shape) + 1, 0, arguments.span)
+    axis = axis_argument(found, len(x.shape) + 1, 0, arguments.span)
     return Leaf(ctx.g.reshape(x.value, shape=(*x.shape[:axis], size(1), *x.shape[axis:])), x.weak, x.soft)
 
 
@@ -270,7 +270,7 @@ def tile(ctx: Context, arguments: Arguments) -> Bound:
     found = take(arguments, "tile", ["x", "times", "axis"], 2)
     x = array_argument(ctx, found["x"])
     times = require_size(found["times"].value, found["times"].span)
-    axis = axis_argument(ctx, found, len(x.shape), 0, arguments.span)
+    axis = axis_argument(found, len(x.shape), 0, arguments.span)
     lead, extent, rest = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     one = ctx.g.reshape(x.value, shape=(*lead, size(1), extent, *rest))
     wide = ctx.g.widen(one, (*lead, times, extent, *rest))
@@ -281,7 +281,7 @@ def _running(word: str) -> Callable[[Context, Arguments], Bound]:
     def rule(ctx: Context, arguments: Arguments) -> Bound:
         found = take(arguments, word, ["x", "axis"], 1)
         x = array_argument(ctx, found["x"])
-        axis = axis_argument(ctx, found, len(x.shape), 0, arguments.span)
+        axis = axis_argument(found, len(x.shape), 0, arguments.span)
         return Leaf(getattr(ctx.g, word)(x.value, axis=axis), x.weak, x.soft)
 
     return rule
@@ -299,7 +299,7 @@ def diag(ctx: Context, arguments: Arguments) -> Bound:
         return Leaf(ctx.g.map(x.shape[:1], lambda h, i: h.index(x.value, i, i, policy="proven")), x.weak, x.soft)
     if len(x.shape) != 1:
         raise TypeMismatch.at(arguments.span, "`diag` is of a square matrix or a vector", describe(x))
-    return Leaf(_kept(ctx, x, (*x.shape, *x.shape), "equal", lambda i, j: [i]), x.weak, x.soft)
+    return Leaf(_kept(ctx, x, (*x.shape, *x.shape), "equal", lambda i, _: [i]), x.weak, x.soft)
 
 
 def _kept(
@@ -331,4 +331,3 @@ def _triangle(word: str, test: str) -> None:
 
 _triangle("tril", "greater_equal")
 _triangle("triu", "less_equal")
-

@@ -105,7 +105,11 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
             return value(statements, arm.span) if held.value.value else otherwise(later)
         predicate = truth(ctx, held).value
         joined = choose(
-            ctx, predicate, lambda: value(statements, arm.span), lambda: otherwise(later), widen=False,
+            ctx,
+            predicate,
+            lambda: value(statements, arm.span),
+            lambda: otherwise(later),
+            widen=False,
             words="the result",
         )
         return joined, arm.span
@@ -130,7 +134,7 @@ def place_of_return(statements: Sequence[t.Statement], span: Span) -> Span:
 
 
 @executes(t.Return)
-def misplaced_return(ctx: Context, node: t.Return) -> None:
+def misplaced_return(_: Context, node: t.Return) -> None:
     """A `return` that does not end its function."""
     raise NotSupported.at(node.span, "`return` inside a loop is not supported yet")
 
@@ -321,7 +325,7 @@ def _update(ctx: Context, place: t.Place, change: Callable[[Callable[[], Bound]]
 
 def _define(ctx: Context, place: t.Place, node: t.Bind) -> None:
     """`z[i, j] = e` with `z` unbound: defines an array, or collects one entry per step of a loop."""
-    names = _fresh_indices(ctx, place)
+    names = _fresh_indices(place)
     given = {over.name: over for over in node.generator.indices} if node.generator else {}
     if node.generator is not None and node.generator.guard is not None:
         note = "give every entry a value: `... if c else 0.0`"
@@ -344,7 +348,7 @@ def _define(ctx: Context, place: t.Place, node: t.Bind) -> None:
         ctx.bind(place.name, named(ctx, value, place.name), place.span)
 
 
-def _fresh_indices(ctx: Context, place: t.Place) -> list[t.Name]:
+def _fresh_indices(place: t.Place) -> list[t.Name]:
     """The index names of a definition."""
     part = place.parts[0]
     names = [item for item in part.subscripts if isinstance(item, t.Name)] if isinstance(part, t.At) else []
@@ -356,16 +360,20 @@ def _fresh_indices(ctx: Context, place: t.Place) -> list[t.Name]:
 
 def _collect(ctx: Context, place: t.Place, value: Bound, span: Span) -> None:
     """`ys[t] = e` in a loop over t: one entry per step."""
-    names = _fresh_indices(ctx, place)
+    names = _fresh_indices(place)
     loop = ctx.loop
     if loop is None or names[0].name != loop.variable:
         note = "only the variable of the innermost loop collects; or bind the array before the loop"
         raise ScopeError.at(place.span, f"`{place.name}` is not bound", "not the variable of this loop", note=note)
     if loop.forbidden:
-        raise ScopeError.at(place.span, f"`{place.name}` cannot be collected {loop.forbidden}", note="every step gives one entry")
+        raise ScopeError.at(
+            place.span, f"`{place.name}` cannot be collected {loop.forbidden}", note="every step gives one entry"
+        )
     if loop.length is None:
         note = "a formal of type `size` makes the number of steps a size"
-        raise ScopeError.at(place.span, f"`{place.name}` cannot be collected", "the number of steps is not a size", note=note)
+        raise ScopeError.at(
+            place.span, f"`{place.name}` cannot be collected", "the number of steps is not a size", note=note
+        )
     if place.name in loop.collected:
         also = [(loop.collected[place.name].span, "first here")]
         raise ScopeError.at(place.span, f"`{place.name}` is collected twice in one step", also=also)
@@ -437,4 +445,3 @@ def _arms(ctx: Context, node: t.If, arms: Sequence[t.Arm]) -> None:
     results = iter(emit_if(ctx, predicate, sides, outputs))
     for name, rebuild in rebuilds.items():
         ctx.names[name] = Binding(named(ctx, rebuild(results), name), bound[0][name].span)
-

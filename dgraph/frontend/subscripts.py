@@ -122,7 +122,7 @@ def at_of(ctx: Context, value: Bound, extent: Size, span: Span) -> At:
         if (static.constant is not None and static.constant < 0) or (room is not None and room < 0):
             raise SizeMismatch.at(span, "this index is out of range", f"entry {static} of an axis of length {extent}")
     if ctx.reads is not None and affine is not None:
-        ctx.reads.append(Read(affine, extent, span))
+        ctx.reads.append(Read(affine, extent, span, ctx.is_guarded))
     is_proven = affine is not None and is_inside(affine, extent, ctx.ranges)
     leaf = index_value(ctx, Binding(value, span)) if static is None else None
     return At(leaf, static, is_proven, span)
@@ -246,7 +246,8 @@ def _read_leaf(ctx: Context, leaf: Leaf, picks: Sequence[Pick]) -> Leaf:
     return Leaf(value, leaf.weak, leaf.soft)
 
 
-def _number(g: Builder, pick: At) -> Value:
+def at_number(g: Builder, pick: At) -> Value:
+    """The position of an entry as an i64."""
     if pick.static is not None:
         return g.number(pick.static)
     assert pick.index is not None
@@ -255,7 +256,7 @@ def _number(g: Builder, pick: At) -> Value:
 
 def _index(g: Builder, value: Value, picks: Sequence[At]) -> Value:
     policy = "proven" if all(pick.is_proven for pick in picks) else "error"
-    return g.index(value, *(_number(g, pick) for pick in picks), policy=policy)
+    return g.index(value, *(at_number(g, pick) for pick in picks), policy=policy)
 
 
 def _read_by_slice(g: Builder, value: Value, picks: Sequence[Pick]) -> Value:
@@ -301,7 +302,7 @@ def _read_by_space(ctx: Context, value: Value, picks: Sequence[Pick]) -> Value:
         checked = False
         for pick in picks[:used]:
             if isinstance(pick, At):
-                indices.append(_number(h, pick))
+                indices.append(at_number(h, pick))
                 checked = checked or not pick.is_proven
             elif isinstance(pick, Gather):
                 taken, rest = rest[: len(pick.indices.shape)], rest[len(pick.indices.shape) :]
@@ -418,12 +419,13 @@ def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span
     if any(not (isinstance(pick, Run) and pick.is_full) for pick in rest):
         entry = _write(ctx, _index(g, value, first), rest, entry, span)
     policy = "proven" if all(pick.is_proven for pick in first) else "error"
-    return g.set_at(value, *(_number(g, pick) for pick in first), entry, policy=policy)
+    return g.set_at(value, *(at_number(g, pick) for pick in first), entry, policy=policy)
 
 
 def _write_by_space(g: Builder, value: Value, picks: Sequence[Pick], entry: Value) -> Value:
     """At each point of the array: the new entry if the point is picked, else the old one."""
-    assert isinstance(value.type, Array)
+    type_ = value.type
+    assert isinstance(type_, Array)
     used = len(picks)
     while isinstance(picks[used - 1], Run) and picks[used - 1].is_full:  # type: ignore[union-attr]
         used -= 1
@@ -431,9 +433,9 @@ def _write_by_space(g: Builder, value: Value, picks: Sequence[Pick], entry: Valu
     def point(h: Builder, *at: Value) -> Value:
         inside: list[Value] = []
         where: list[Value] = []
-        for pick, extent, position in zip(picks[:used], value.type.shape, at, strict=False):
+        for pick, extent, position in zip(picks[:used], type_.shape, at, strict=False):
             if isinstance(pick, At):
-                inside.append(h.equal(position, _number(h, pick)))
+                inside.append(h.equal(position, at_number(h, pick)))
             elif isinstance(pick, Run) and pick.is_full:
                 where.append(position)
             else:
@@ -449,7 +451,7 @@ def _write_by_space(g: Builder, value: Value, picks: Sequence[Pick], entry: Valu
         )
         return result
 
-    return g.map(value.type.shape[:used], point)
+    return g.map(type_.shape[:used], point)
 
 
 def _place_in_run(h: Builder, pick: Run, extent: Size, position: Value, inside: list[Value]) -> Value:
@@ -484,4 +486,3 @@ def add_through(ctx: Context, value: Leaf, picks: Sequence[Pick], new: Bound, sp
     buffer = Accumulator(value.dtype, value.shape)
     (added,) = ctx.g.space(gather.indices.shape, point, buffers=[buffer])
     return Leaf(ctx.g.add(value.value, added), value.weak, value.soft)
-

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any, cast, dataclass_transform
 
 from dgraph.errors import Span
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Node:
+@dataclass_transform(frozen_default=True, eq_default=False)
+class _Frozen:
+    """Makes every subclass a frozen dataclass."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, eq=False)(cls)
+
+
+class Node(_Frozen):
     """Anything a reader wrote."""
 
     span: Span
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Word(Node):
     """A name where it is introduced: a formal of a lambda, a loop variable, an imported name."""
 
@@ -28,54 +35,46 @@ class Word(Node):
 # ---- Expressions ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Expression(Node):
     """Something with a value."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Name(Expression):
     """`x`."""
 
     name: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Number(Expression):
     """`3`, `0.5`."""
 
     value: int | float
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Boolean(Expression):
     """`True`, `False`."""
 
     value: bool
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class String(Expression):
     """`"forward"`."""
 
     value: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Tuple(Expression):
     """`a, b`."""
 
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Array(Expression):
     """`[a, b]`."""
 
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Over(Node):
     """One index of a generator: `for i in range(n)`, or `for i` with the range to be inferred."""
 
@@ -83,7 +82,6 @@ class Over(Node):
     iterable: Expression | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Generator(Node):
     """`for i in range(n) for j if i < j`."""
 
@@ -91,7 +89,6 @@ class Generator(Node):
     guard: Expression | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Comprehension(Expression):
     """`[f(i) for i in range(n)]`."""
 
@@ -99,7 +96,6 @@ class Comprehension(Expression):
     generator: Generator
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Reduce(Expression):
     """`sum(x[i] for i)`."""
 
@@ -108,7 +104,6 @@ class Reduce(Expression):
     generator: Generator
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Keyword(Node):
     """`axis=1` in a call or an annotation."""
 
@@ -116,7 +111,6 @@ class Keyword(Node):
     value: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Call(Expression):
     """`f(x, axis=1)`."""
 
@@ -125,7 +119,6 @@ class Call(Expression):
     keywords: tuple[Keyword, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Slice(Expression):
     """`1:-1`, `::2`; only inside a subscript."""
 
@@ -134,12 +127,10 @@ class Slice(Expression):
     step: Expression | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Rest(Expression):
     """`...`; only inside a subscript."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Index(Expression):
     """`x[i, 1:-1]`."""
 
@@ -147,7 +138,6 @@ class Index(Expression):
     subscripts: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Member(Expression):
     """`p.w`."""
 
@@ -155,7 +145,6 @@ class Member(Expression):
     name: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Choose(Expression):
     """`a if c else b`."""
 
@@ -164,7 +153,6 @@ class Choose(Expression):
     otherwise: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Lambda(Expression):
     """`lambda t, z: f(t, z)`."""
 
@@ -172,7 +160,6 @@ class Lambda(Expression):
     body: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Logical(Expression):
     """`a and b and c`, `a or b`."""
 
@@ -180,14 +167,12 @@ class Logical(Expression):
     operands: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Not(Expression):
     """`not a`."""
 
     operand: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Compare(Expression):
     """`0 <= i < n`: one operator fewer than operands."""
 
@@ -195,7 +180,6 @@ class Compare(Expression):
     operators: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Link(Node):
     """`+ b` in the chain `a + b - c`."""
 
@@ -203,7 +187,6 @@ class Link(Node):
     operand: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Chain(Expression):
     """`a + b - c` or `a * b / c`: operators of one precedence, applied from the left; flat, however long."""
 
@@ -211,14 +194,12 @@ class Chain(Expression):
     links: tuple[Link, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Negate(Expression):
     """`-x`."""
 
     operand: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Power(Expression):
     """`x ** n`."""
 
@@ -229,19 +210,16 @@ class Power(Expression):
 # ---- Types ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class TypeExpression(Node):
     """A type as written."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Splice(Node):
     """`*s` among dimensions: any number of axes."""
 
     name: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class TypeName(TypeExpression):
     """`f32[n, 3]`, `Dense[i, o]`, and with outer axes `Lstm[h, h][depth]`."""
 
@@ -250,14 +228,12 @@ class TypeName(TypeExpression):
     outer: tuple[Expression | Splice, ...] | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class TypeTuple(TypeExpression):
     """`(f32, f32[n])`."""
 
     items: tuple[TypeExpression, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class TypeFunction(TypeExpression):
     """`fn(f64, f64[n]) -> f64[n]`."""
 
@@ -268,7 +244,6 @@ class TypeFunction(TypeExpression):
 # ---- Statements -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Annotation(Node):
     """`@checkpoint(every=16)`."""
 
@@ -277,21 +252,18 @@ class Annotation(Node):
     keywords: tuple[Keyword, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class At(Node):
     """`[i, 1:-1]` in a place."""
 
     subscripts: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class FieldOf(Node):
     """`.lower` in a place."""
 
     name: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Place(Node):
     """What a binding binds or updates: `x`, `x[i]`, `m.lower`."""
 
@@ -299,26 +271,22 @@ class Place(Node):
     parts: tuple[At | FieldOf, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Targets(Node):
     """`(value, h)` on the left of a binding."""
 
     items: tuple[Place | Targets, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Statement(Node):
     """One step of a body."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Suite(Node):
     """The statements of a block."""
 
     statements: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Bind(Statement):
     """`x = e`, `a, b = b, a`, `z[i, j] = e for i in range(n) for j`."""
 
@@ -327,7 +295,6 @@ class Bind(Statement):
     generator: Generator | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class TypedBind(Statement):
     """`x: f32[n] = zeros()`."""
 
@@ -336,7 +303,6 @@ class TypedBind(Statement):
     value: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Rebind(Statement):
     """`x[i] += e`."""
 
@@ -346,14 +312,12 @@ class Rebind(Statement):
     generator: Generator | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Return(Statement):
     """`return e`."""
 
     value: Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Assert(Statement):
     """`assert c, "message"`."""
 
@@ -361,7 +325,6 @@ class Assert(Statement):
     message: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Arm(Node):
     """`if c:` or `elif c:` with its block."""
 
@@ -369,7 +332,6 @@ class Arm(Node):
     body: Suite
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class If(Statement):
     """`if / elif / else`."""
 
@@ -377,7 +339,6 @@ class If(Statement):
     otherwise: Suite | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class For(Statement):
     """`for a, b in zip(x, y):`."""
 
@@ -387,7 +348,6 @@ class For(Statement):
     body: Suite
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class While(Statement):
     """`while c:`."""
 
@@ -396,7 +356,6 @@ class While(Statement):
     body: Suite
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Scope(Statement):
     """`scope layer1:`: groups nodes for reading and drawing."""
 
@@ -408,7 +367,6 @@ class Scope(Statement):
 # ---- Declarations ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Generic(Node):
     """A binder: `n` (kind "size"), `*s` ("shape"), `T: float` ("float", "int", "number", "record")."""
 
@@ -416,7 +374,6 @@ class Generic(Node):
     kind: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Formal(Node):
     """`x: f32[n] = 0.0` in a signature."""
 
@@ -425,7 +382,6 @@ class Formal(Node):
     default: Expression | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Function(Statement):
     """`def f[n](x: f32[n]) -> f32:` with a block, or `= e`."""
 
@@ -439,7 +395,6 @@ class Function(Statement):
     body: Suite | Expression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class ImportModule(Node):
     """`import nn.layers as layers`."""
 
@@ -447,7 +402,6 @@ class ImportModule(Node):
     alias: str | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Imported(Node):
     """`glorot as g` in `from nn.init import glorot as g`."""
 
@@ -455,7 +409,6 @@ class Imported(Node):
     alias: str | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class ImportNames(Node):
     """`from nn.init import glorot, zeros`."""
 
@@ -463,7 +416,6 @@ class ImportNames(Node):
     names: tuple[Imported, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class TypeAlias(Node):
     """`type Field[n] = fn(f64, f64[n]) -> f64[n]`."""
 
@@ -472,7 +424,6 @@ class TypeAlias(Node):
     type: TypeExpression
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Field(Node):
     """`w: f32[i, o] = glorot()` in a record."""
 
@@ -481,7 +432,6 @@ class Field(Node):
     default: Expression | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Record(Node):
     """`record Dense[i, o]:`."""
 
@@ -491,7 +441,6 @@ class Record(Node):
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Stored(Node):
     """`param model: Mlp[784]` or `state running: Running[100]` (kind "param" or "state")."""
 
@@ -501,7 +450,6 @@ class Stored(Node):
     default: Expression | None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Constant(Node):
     """`hidden = 128`."""
 
@@ -513,7 +461,6 @@ class Constant(Node):
 Declaration = ImportModule | ImportNames | TypeAlias | Record | Stored | Constant | Function
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class ModuleTree(Node):
     """A whole file."""
 
@@ -523,7 +470,7 @@ class ModuleTree(Node):
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly inside a node, in the order of the fields."""
-    for field in fields(node):
+    for field in fields(cast(Any, node)):
         held = getattr(node, field.name)
         if isinstance(held, Node):
             yield held

@@ -10,7 +10,7 @@ import numpy as np
 
 from dgraph.errors import ArgumentError, CheckFailed, DgraphError, Diagnostic, Label
 from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.sizes import Atom, Size, solve, size
+from dgraph.sizes import Atom, Size, size, solve
 from dgraph.types import Array, leaves
 
 Observer = Callable[[Node, Sequence[Any]], None]
@@ -47,7 +47,7 @@ def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping
 
     Raises `ArgumentError`, showing both sides, if a shape does not fit.
     """
-    known: dict[Atom, int] = dict(extents)
+    known: dict[Atom, int] = dict(extents.items())
     pending: list[tuple[str, Size, int]] = []
     for name, value, shape in zip(graph.input_names, graph.region.inputs, shapes, strict=True):
         assert isinstance(value.type, Array)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.op import Op
 from dgraph.types import Array
 
 LOOPS = ("for", "while")
@@ -19,10 +20,35 @@ MayMove = Callable[[Node, Node], bool]
 
 
 def can_fault(node: Node) -> bool:
-    """Whether running the node where it did not run before could stop the program or never end."""
-    if node.op.effect != "pure" or node.op.name == "while" or getattr(node.op, "policy", "") == "error":
+    """Whether running the node where it did not run before could stop the program or never end.
+
+    That a read is inside its array may be known only because the loop around it makes a step, so such a read is
+    changed when it moves (`speculated`); in the regions of a node that moves, reads at the node's own indices count as
+    safe, and others as not.
+    """
+    if node.op.effect != "pure" or node.op.name == "while" or getattr(node.op, "policy", "") in ("error", "clip"):
         return True
-    return any(can_fault(inner) for region in node.regions for inner in region.nodes)
+    return any(_region_can_fault(node, at) for at in range(len(node.regions)))
+
+
+def _region_can_fault(node: Node, at: int) -> bool:
+    op: Any = node.op
+    region = node.regions[at]
+    fixed = set(region.inputs[op.leading_inputs(at) :])
+    for inner in region.nodes:
+        if can_fault(inner):
+            return True
+        if inner.op.name == "index" and all(index in fixed for index in inner.operands[1:]):
+            return True
+        if all(operand in fixed for operand in inner.operands):
+            fixed.update(inner.results)
+    return False
+
+
+def speculated(op: Op) -> Op:
+    """An op as it stands where it may run although it did not before: a read outside its array gives 0."""
+    facts: Any = op
+    return replace(facts, policy="drop") if getattr(op, "policy", "") == "proven" else op
 
 
 def is_free(node: Node) -> bool:
@@ -63,7 +89,8 @@ def split_invariant(
                 copy(free[operand])
         fresh = tuple(Value(result.type, result.name) for result in node.results)
         operands = tuple(outside[operand] for operand in node.operands)
-        front.append(replace(node, operands=operands, results=fresh, scope=scope + node.scope))
+        op = speculated(node.op)
+        front.append(replace(node, op=op, operands=operands, results=fresh, scope=scope + node.scope))
         outside.update(zip(node.results, fresh, strict=True))
 
     for node in nodes:

@@ -21,7 +21,7 @@ from dgraph.sizes import Size, size, variable
 from dgraph.types import DTYPES, Accumulator, Array, DType, Extent, Tape, Tuple, Type, ValueType, leaves
 
 if TYPE_CHECKING:
-    from lark import Lark, Token, Tree
+    from lark import Lark
 
 RESERVED = {"graph", "region", "return", "yield", "size", "array", "acc", "tape", "tangent", "adjoint", "inf", "nan"}
 
@@ -132,7 +132,7 @@ def _literal(fact: Any) -> str:
 
 def parse_graphs(text: str) -> list[Graph]:
     """Every graph of a text. Result types are inferred again and must equal those written."""
-    return [_graph(tree) for tree in _parser().parse(text + "\n").children]  # type: ignore[arg-type]
+    return [_graph(tree) for tree in _parser().parse(text + "\n").children]
 
 
 def parse_graph(text: str) -> Graph:
@@ -154,12 +154,10 @@ def _parser() -> Lark:
         DEDENT_type = "_DEDENT"
         tab_len = 4
 
-    return Lark(
-        grammar_text("graph.lark"), parser="lalr", postlex=Blocks(), start="graphs", maybe_placeholders=True
-    )
+    return Lark(grammar_text("graph.lark"), parser="lalr", postlex=Blocks(), start="graphs", maybe_placeholders=True)
 
 
-def _graph(tree: Tree[Token]) -> Graph:
+def _graph(tree: Any) -> Graph:
     name, sizes, formals, *nodes, last = tree.children
     known: dict[str, Value] = {}
     inputs, trees = [], []
@@ -175,35 +173,49 @@ def _graph(tree: Tree[Token]) -> Graph:
         inputs.append(known[label])
         trees.append(Formal(label, type_))
     body = [_node(node, known) for node in nodes]
-    outputs = tuple(known[str(word)] for word in (last.children[0].children if last.children[0] else ()))
+    outputs = _yielded(last, known)
     types = [value.type for value in outputs if isinstance(value.type, Array)]
     result: Type = types[0] if len(types) == 1 else Tuple(tuple(types))
     names = tuple(map(str, sizes.children)) if sizes else ()
     return Graph(str(name), names, tuple(trees), result, Region(tuple(inputs), tuple(body), outputs))
 
 
-def _region(tree: Tree[Token]) -> Region:
+def _region(tree: Any) -> Region:
     values, *nodes, last = tree.children
     known: dict[str, Value] = {}
     inputs = tuple(_define(known, value) for value in (values.children if values else ()))
     body = tuple(_node(node, known) for node in nodes)
-    return Region(inputs, body, tuple(known[str(word)] for word in (last.children[0].children if last.children[0] else ())))
+    return Region(inputs, body, _yielded(last, known))
 
 
-def _define(known: dict[str, Value], tree: Tree[Token]) -> Value:
+def _yielded(tree: Any, known: dict[str, Value]) -> tuple[Value, ...]:
+    (words,) = tree.children
+    return tuple(_read(word, known) for word in (words.children if words else ()))
+
+
+def _read(word: Any, known: dict[str, Value]) -> Value:
+    if str(word) not in known:
+        raise InvalidGraph(f"{word} is read before it is defined, or outside its region")
+    return known[str(word)]
+
+
+def _define(known: dict[str, Value], tree: Any) -> Value:
     name, written = tree.children
-    value = known[str(name)] = Value(_type(written), "" if re.fullmatch(r"v\d+", str(name)) else str(name))
+    # A number at the end is how the printer tells equal names apart: it is given anew where it is needed.
+    wish = "" if re.fullmatch(r"v\d+", str(name)) else re.sub(r"_\d+$", "", str(name))
+    value = known[str(name)] = Value(_type(written), wish)
     return value
 
 
-def _node(tree: Tree[Token], known: dict[str, Value]) -> Node:
+def _node(tree: Any, known: dict[str, Value]) -> Node:
     parts = list(tree.children)
     values = parts.pop(0) if tree.data == "node" else None
     name, arguments, place, derived, *regions = parts
-    operands, facts = [], {}
+    operands: list[Value] = []
+    facts: dict[str, Any] = {}
     for argument in arguments.children if arguments else ():
         if argument.data == "operand":
-            operands.append(known[str(argument.children[0])])
+            operands.append(_read(argument.children[0], known))
         else:
             facts[str(argument.children[0])] = _fact(argument.children[1])
     if str(name) not in OPS:
@@ -217,7 +229,7 @@ def _node(tree: Tree[Token], known: dict[str, Value]) -> Node:
     return Node(op, tuple(operands), results, inner, scope=scope, derived=str(derived) if derived else "")
 
 
-def _type(tree: Tree[Token]) -> ValueType:
+def _type(tree: Any) -> ValueType:
     if tree.data == "array":
         dtype, *extents = tree.children
         return Array(_dtype(str(dtype)), tuple(_size(extent) for extent in extents if extent is not None))
@@ -235,7 +247,7 @@ def _dtype(name: str) -> DType:
     return DTYPES[name]
 
 
-def _fact(tree: Tree[Token]) -> Any:
+def _fact(tree: Any) -> Any:
     if tree.data == "number":
         text = str(tree.children[0])
         return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
@@ -249,14 +261,10 @@ def _fact(tree: Tree[Token]) -> Any:
         return _size(tree.children[0])
     if tree.data == "list":
         return tuple(_fact(item) for item in tree.children if item is not None)
-    return _type(tree.children[0] if tree.data == "array_type" and len(tree.children) == 1 else _inner(tree))
+    return _type(tree.children[-1] if tree.data == "array_type" else tree)
 
 
-def _inner(tree: Tree[Token]) -> Tree[Token]:
-    return tree.children[-1] if tree.data == "array_type" else tree  # type: ignore[return-value]
-
-
-def _size(tree: Tree[Token]) -> Size:
+def _size(tree: Any) -> Size:
     kind, parts = tree.data, tree.children
     if kind == "size_name":
         return variable(str(parts[0]))

@@ -212,16 +212,21 @@ def _remainder(x: Value, y: Value) -> Value:
     return x.make(x.builder.frem(x.llvm, y.llvm))
 
 
+def _crosses(remainder: Value, divisor: Value) -> Value:
+    """Whether a truncated remainder has the sign that Python's does not."""
+    return remainder.differs(0.0) & ((remainder < 0.0) ^ (divisor < 0.0))
+
+
 def _mod_float(x: Value, y: Value) -> Value:
     remainder = _remainder(x, y)
-    crosses = remainder.differs(0.0) & ((remainder < 0.0) ^ (y < 0.0))
-    moved = select(crosses, remainder + y, remainder)
+    moved = select(_crosses(remainder, y), remainder + y, remainder)
     return select(remainder.equals(0.0), copysign(remainder, y), moved)
 
 
 def _floor_div_float(x: Value, y: Value) -> Value:
-    remainder = _mod_float(x, y)
+    remainder = _remainder(x, y)
     quotient = (x - remainder) / y
+    quotient = select(_crosses(remainder, y), quotient - 1.0, quotient)
     lower = intrinsic("llvm.floor", quotient)
     rounded = select(quotient - lower > 0.5, lower + 1.0, lower)
     rounded = select(quotient.equals(0.0), copysign(x.constant(0.0), x / y), rounded)

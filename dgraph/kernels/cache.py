@@ -7,17 +7,18 @@ is read, so that a damaged one counts as missing. A directory that cannot be rea
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from dgraph import __version__
+import llvmlite
 
 DIRECTORY_VARIABLE = "DGRAPH_CACHE_DIR"
 _MAGIC = b"dgraph01"
@@ -44,14 +45,35 @@ def default_directory() -> Path:
 
 
 def make_key(kind: str, content: str | bytes, **facts: object) -> str:
-    """The key of an entry: a hash of what it was made from, of the options, and of the versions of its makers."""
+    """The key of an entry: a hash of what it was made from, of the options, and of its makers."""
     digest = hashlib.sha256()
-    versions = {name: metadata.version(name) for name in ("numba", "llvmlite")}
-    text = json.dumps([kind, facts, __version__, versions], sort_keys=True, default=str)
-    digest.update(text.encode())
+    digest.update(json.dumps([kind, facts, makers()], sort_keys=True, default=str).encode())
     digest.update(b"\0")
     digest.update(content.encode() if isinstance(content, str) else content)
     return digest.hexdigest()
+
+
+@functools.cache
+def makers() -> tuple[str, str, str]:
+    """What else decides a result: the versions of dgraph and of LLVM, and the state of dgraph's own files.
+
+    The files count because a version does not change with every edit of a development tree.
+    """
+    package = sys.modules[__name__.partition(".")[0]]
+    digest = hashlib.sha256()
+    for path, size, changed in sorted(_files(Path(str(package.__file__)).parent)):
+        digest.update(f"{path} {size} {changed}\n".encode())
+    return package.__version__, llvmlite.__version__, digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir() and entry.name != "__pycache__":
+                yield from _files(Path(entry.path))
+            elif entry.is_file():
+                facts = entry.stat()
+                yield entry.path, facts.st_size, facts.st_mtime_ns
 
 
 @dataclass(frozen=True)

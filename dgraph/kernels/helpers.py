@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from dgraph.kernels import arithmetic, math_exponential, math_special, math_trigonometric, memory, products
+from dgraph.kernels import (
+    arithmetic,
+    math_exponential,
+    math_power,
+    math_special,
+    math_trigonometric,
+    memory,
+    products,
+    sums,
+)
 from dgraph.kernels.primitives import PRIMITIVES
 
-__all__ = ["PRIMITIVES", "arithmetic", "math_exponential", "math_special", "math_trigonometric", "memory", "products"]
+__all__ = [
+    "PRIMITIVES",
+    "arithmetic",
+    "math_exponential",
+    "math_power",
+    "math_special",
+    "math_trigonometric",
+    "memory",
+    "products",
+    "sums",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, Diagnostic, DgraphError, Label, Source, Span
+from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, DgraphError, Diagnostic, Label, Source, Span
 from dgraph.ir.evaluate import bind_sizes
 from dgraph.ir.graph import Formal, Graph, Region, Value
 from dgraph.kernels.bind import Layout
@@ -81,7 +81,14 @@ class Interface:
             "rows": self.rows,
             "span": _span_to_json(self.span, sources),
             "checks": [
-                [check.title, check.names, check.types, _span_to_json(check.span, sources), check.words, check.is_template]
+                [
+                    check.title,
+                    check.names,
+                    check.types,
+                    _span_to_json(check.span, sources),
+                    check.words,
+                    check.is_template,
+                ]
                 for check in self.checks
             ],
             "sources": [[source.path, source.text] for source in sources],

@@ -375,7 +375,10 @@ def _if(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[1:]]
     owned = scope.free_buffers(node)
     results = node.results
-    homes = [_home(lowering, scope, node, position, owned) for position in range(len(results))]
+    homes: list[tuple[View | None, bool]] = []
+    for position in range(len(results)):
+        taken = {home.buffer for home, _ in homes if home is not None}
+        homes.append(_home(lowering, scope, node, position, owned - taken))
     blocks: list[list[Statement]] = []
     found: list[list[Binding]] = []
     for region in node.regions:

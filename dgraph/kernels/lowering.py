@@ -205,9 +205,7 @@ class Lowering:
 
     # ---- checks -------------------------------------------------------------------------------------------------
 
-    def fail_unless(
-        self, holds: Expression, check: Check, values: Sequence[Expression] = ()
-    ) -> None:
+    def fail_unless(self, holds: Expression, check: Check, values: Sequence[Expression] = ()) -> None:
         """Stop the program unless a condition holds."""
         if check not in self.checks:
             self.checks.append(check)

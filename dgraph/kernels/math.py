@@ -5,7 +5,7 @@ from __future__ import annotations
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.values import SCALARS
 
-_NOT_ELEMENTWISE = ("load", "store", "offset", "address", "pointer", "gemm", "gemv", "convert")
+_NOT_ELEMENTWISE = ("sum", "load", "store", "offset", "address", "pointer", "gemm", "gemv", "convert")
 
 
 def _table() -> dict[tuple[str, str], str]:

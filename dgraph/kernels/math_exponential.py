@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dgraph.kernels import coefficients
 from dgraph.kernels.primitives import elementwise
-from dgraph.kernels.values import Value, absolute, call_library, copysign, fma, horner, intrinsic, select
+from dgraph.kernels.values import Value, absolute, copysign, fma, horner, select
 
 LOG2_E = 1.4426950408889634
 LN2 = 0.6931471805599453
@@ -179,8 +179,8 @@ class Logarithm:
         return fma(self.exponent, form.ln2_high, self.fraction - (self.half_square - low))
 
 
-def reduce_logarithm(x: Value) -> Logarithm:
-    """Split a positive number, subnormal ones too, into an exponent and 1 + f between sqrt(1/2) and sqrt(2)."""
+def split_exponent(x: Value) -> tuple[Value, Value]:
+    """The exponent and f of a positive number, subnormal ones too: 1 + f lies between sqrt(1/2) and sqrt(2)."""
     form = FORMAT[x.type]
     is_subnormal = x < form.smallest_normal
     lift = form.mantissa + 2
@@ -188,7 +188,12 @@ def reduce_logarithm(x: Value) -> Logarithm:
     n = (bits - form.root_half_bits) >> form.mantissa
     fraction = (bits - (n << form.mantissa)).as_float() - 1.0
     exponent = integer_to_float(n)
-    exponent = select(is_subnormal, exponent - float(lift), exponent)
+    return select(is_subnormal, exponent - float(lift), exponent), fraction
+
+
+def reduce_logarithm(x: Value) -> Logarithm:
+    """The parts of the logarithm of a positive number."""
+    exponent, fraction = split_exponent(x)
     s = fraction / (fraction + 2.0)
     square = s * s
     half_square = fraction * fraction * 0.5
@@ -243,22 +248,3 @@ def log1p(x: Value) -> Value:
 def softplus(x: Value) -> Value:
     """log(1 + e^x), without overflow."""
     return select(x > 0.0, x, 0.0) + log1p(exp(-absolute(x)))
-
-
-@elementwise("pow", arity=2, once=True)
-def power(x: Value, y: Value) -> Value:
-    """x^y with the special cases of the C library; single precision goes through double, which rounds right."""
-    if x.type == "f64":
-        return call_library("pow", x, y)
-    size = absolute(x)
-    scaled = y.cast("fpext", "f64") * log(size.cast("fpext", "f64"))
-    magnitude = exp(scaled).cast("fptrunc", "f32")
-    is_whole = intrinsic("llvm.trunc", y).equals(y)
-    half = y * 0.5
-    is_odd = is_whole & intrinsic("llvm.trunc", half).differs(half)
-    magnitude = select(size.equals(1.0), 1.0, magnitude)
-    signed = select(is_odd, copysign(magnitude, x), magnitude)
-    has_no_value = (x < 0.0) & (x > -INFINITY) & ~is_whole
-    signed = select(has_no_value, NAN, signed)
-    signed = select(x.differs(x) | y.differs(y), NAN, signed)
-    return select(y.equals(0.0) | x.equals(1.0), 1.0, signed)

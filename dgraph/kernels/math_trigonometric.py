@@ -22,6 +22,7 @@ from dgraph.kernels.values import (
     copysign,
     fma,
     horner,
+    host_has_fma,
     select,
     square_root,
 )
@@ -89,6 +90,9 @@ def with_large_arguments(small: Callable[[Value], Value], library: str) -> Calla
     """Compute with `small`, and again with the C library where an argument is large."""
 
     def body(x: Value) -> Value:
+        if not host_has_fma():
+            # Products with the parts of pi would be rounded, and what is left after subtracting them be wrong.
+            return call_library(library, x)
         builder = x.builder
         y = small(x)
         is_large = absolute(x) > LARGE[x.type]

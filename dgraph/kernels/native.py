@@ -1,6 +1,7 @@
 """Generated source to machine code, and machine code to something callable.
 
-Compiling needs Numba; loading object code needs LLVM alone, which takes milliseconds.
+Source is lowered to LLVM directly, or through Numba, which reads the same text and serves as the reference: slower, and
+the same machine code but for the order of instructions. Loading object code takes milliseconds.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
 from dgraph.kernels.cache import Cache, make_key
 
 ENTRY = "entry"
+Route = Literal["direct", "numba"]
 _BLAS_PREFIX = "dgraph_blas_"
 
 
@@ -40,9 +42,9 @@ def machine_name() -> str:
     return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
 
 
-def compile_source(source: str, entry: str = ENTRY) -> bytes:
+def compile_source(source: str, entry: str = ENTRY, through: Route = "direct") -> bytes:
     """Object code of a program whose entry is `int64 entry(int64 *table)`."""
-    object_code: bytes = _machine().emit_object(optimised_module(source, entry))
+    object_code: bytes = _machine().emit_object(optimised_module(source, entry, through))
     return object_code
 
 
@@ -69,15 +71,23 @@ def assembly_text(source: str, entry: str = ENTRY) -> str:
     return text
 
 
-def optimised_module(source: str, entry: str) -> Any:
+def optimised_module(source: str, entry: str, through: Route = "direct") -> Any:
     """Lower a program, link its functions and run LLVM's optimiser once."""
-    from dgraph.kernels.numba_compiler import lower
-
-    first, *others = lower(source, entry)
+    first, *others = _lower(source, entry, through)
     module = llvm.parse_assembly(first)
     for text in others:
         module.link_in(llvm.parse_assembly(text))
     return optimise(module, entry)
+
+
+def _lower(source: str, entry: str, through: Route) -> list[str]:
+    if through == "numba":
+        from dgraph.kernels.numba_compiler import lower
+
+        return lower(source, entry)
+    from dgraph.kernels.translator import translate
+
+    return [translate(source, entry)]
 
 
 def optimise(module: Any, entry: str) -> Any:

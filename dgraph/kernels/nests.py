@@ -95,7 +95,21 @@ class TapeTop:
         return "i64"
 
 
-Expression = Local | Literal | Extent | Apply | Load | TapeTop
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The sum of `count` entries of a buffer from an index on, in a fixed order of its own."""
+
+    buffer: Buffer
+    index: Expression
+    count: Expression
+
+    @property
+    def type(self) -> str:
+        """The type of an entry."""
+        return self.buffer.type
+
+
+Expression = Local | Literal | Extent | Apply | Load | TapeTop | Sum
 
 
 def number(value: int | Size) -> Extent:
@@ -447,13 +461,16 @@ def parts(expression: Expression) -> Iterator[Expression]:
             yield from parts(index)
         case TapeTop(row=row):
             yield from parts(row)
+        case Sum(index=index, count=count):
+            yield from parts(index)
+            yield from parts(count)
 
 
 def read_buffers(statement: Statement) -> Iterator[Buffer]:
     """The buffers that a statement itself reads."""
     for expression in expressions_of(statement):
         for part in parts(expression):
-            if isinstance(part, Load):
+            if isinstance(part, Load | Sum):
                 yield part.buffer
     match statement:
         case Update(buffer=buffer):

@@ -11,7 +11,7 @@ import __future__
 
 import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from dgraph.kernels.helpers import PRIMITIVES
-from dgraph.kernels.primitives import Primitive
-from dgraph.kernels.values import POINTER
+from dgraph.kernels.primitives import KERNEL_PREFIX, function_symbol
+from dgraph.kernels.values import POINTER, declare, llvm_type
 
-KERNEL_PREFIX = "kernel_"
+Emit = Callable[[Any, list[Any]], Any]
 NUMBA_TYPES: dict[str, Any] = {
     "f32": types.float32,
     "f64": types.float64,
@@ -61,32 +61,27 @@ def numba_type(name: str) -> Any:
     return NUMBA_TYPES[name]
 
 
-def as_intrinsic(primitive: Primitive) -> Callable[..., Any]:
-    """The Numba intrinsic that emits a primitive; it refuses operands of other types instead of converting them."""
-    operands = [numba_type(name) for name in primitive.operands]
-    typed = signature(numba_type(primitive.result), *operands)
+def as_intrinsic(name: str, operands: Sequence[str], result: str, emit: Emit) -> Callable[..., Any]:
+    """A Numba intrinsic that emits code; it refuses operands of other types instead of converting them."""
+    wanted = [numba_type(operand) for operand in operands]
+    typed = signature(numba_type(result), *wanted)
 
     def typer(_context: Any, *given: Any) -> Any:
         plain = [types.unliteral(operand) for operand in given]
-        if plain != operands:
-            raise errors.TypingError(f"{primitive.name} takes {tuple(operands)}, not {tuple(plain)}")
+        if plain != wanted:
+            raise errors.TypingError(f"{name} takes {tuple(wanted)}, not {tuple(plain)}")
 
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            values = [
-                builder.trunc(value, ir.IntType(1)) if name == "bool" and value.type != ir.IntType(1) else value
-                for name, value in zip(primitive.operands, arguments, strict=True)
-            ]
-            result = primitive.emit(builder, values)
-            return context.get_dummy_value() if result is None else result
+            returned = emit(builder, list(arguments))
+            return context.get_dummy_value() if returned is None else returned
 
         return typed, generate
 
-    names = [f"operand{position}" for position in range(len(operands))]
-    # Numba counts a typer's parameters, so each primitive needs one of its own arity.
+    # Numba counts a typer's parameters, so each intrinsic needs one of its own arity.
+    listed = ", ".join(["context", *(f"operand{position}" for position in range(len(wanted)))])
     scope: dict[str, Any] = {"typer": typer}
-    listed = ", ".join(["context", *names])
-    exec(f"def {primitive.name}({listed}):\n    return typer({listed})\n", scope)
-    return intrinsic(scope[primitive.name])
+    exec(f"def {name}({listed}):\n    return typer({listed})\n", scope)
+    return intrinsic(scope[name])
 
 
 _intrinsics: dict[str, Callable[..., Any]] = {}
@@ -96,7 +91,8 @@ def namespace(source: str) -> dict[str, Any]:
     """The globals for a program: its constants, types and the primitives that it names."""
     named = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
     for name in named & PRIMITIVES.keys() - _intrinsics.keys():
-        _intrinsics[name] = as_intrinsic(PRIMITIVES[name])
+        primitive = PRIMITIVES[name]
+        _intrinsics[name] = as_intrinsic(name, primitive.operands, primitive.result, primitive.emit)
     return {**CONSTANTS, **{name: _intrinsics[name] for name in named & PRIMITIVES.keys()}}
 
 
@@ -132,6 +128,18 @@ def _functions(source: str) -> tuple[dict[str, Any], list[Any]]:
     return scope, [value for name, value in scope.items() if name not in before and inspect.isfunction(value)]
 
 
+def caller_of(name: str, operands: Sequence[str], result: str) -> Emit:
+    """Emits calls of a function of the program, for the functions that follow it."""
+
+    def emit(builder: Any, values: list[Any]) -> Any:
+        kinds = [llvm_type(operand) for operand in operands]
+        callee = declare(builder.module, name, ir.FunctionType(llvm_type(result), kinds))
+        returned = builder.call(callee, values)
+        return None if result == "none" else returned
+
+    return emit
+
+
 def lower(source: str, entry: str) -> list[str]:
     """LLVM modules of a program as texts, to be linked; the entry and its kernels keep their names."""
     with global_compiler_lock:
@@ -142,14 +150,16 @@ def lower(source: str, entry: str) -> list[str]:
         scope, functions = _functions(source)
         for function in functions:
             hints = dict(function.__annotations__)
-            result = numba_type(hints.pop("return", "none").replace("None", "none"))
-            operands = [numba_type(hint) for hint in hints.values()]
+            result = hints.pop("return", "none").replace("None", "none")
+            operands = tuple(hints.values())
+            types_given = [numba_type(operand) for operand in operands]
             compiled = compiler.compile_extra(
-                typing_context, target_context, function, operands, result, _flags(), {}, library=library
+                typing_context, target_context, function, types_given, numba_type(result), _flags(), {}, library=library
             )
             name = function.__name__
-            library.texts.append(_c_entry(target_context, compiled.fndesc, name, name != entry))
-            scope[name] = types.ExternalFunction(name, signature(result, *operands))
+            symbol = function_symbol(name, entry)
+            library.texts.append(_c_entry(target_context, compiled.fndesc, symbol, name != entry))
+            scope[name] = as_intrinsic(name, operands, result, caller_of(symbol, operands, result))
         return library.texts
 
 

@@ -42,6 +42,7 @@ from dgraph.kernels.nests import (
     Program,
     Statement,
     Store,
+    Sum,
     Swap,
     TapeReserve,
     TapeSetTop,
@@ -49,14 +50,14 @@ from dgraph.kernels.nests import (
     Update,
     While,
 )
-from dgraph.kernels.scalars import TIGHT, scalar_text
+from dgraph.kernels.scalars import RANDOM_BITS, TIGHT, scalar_text
 from dgraph.sizes import Quotient, Size
 
 _RESERVED = {
     *keyword.kwlist,
     *PRIMITIVES,
     *("f32", "f64", "i32", "i64", "u8", "bool", "range", "inf_f32", "nan_f32", "inf_f64", "nan_f64", "None"),
-    *("entry", "table", "state", "arena", "status"),
+    *("entry", "table", "state", "arena", "status", "random_bits"),
 }
 
 
@@ -90,6 +91,8 @@ def print_program(program: Program) -> str:
     """The source of a program: kernels first, the entry last."""
     parts = [_KernelPrinter(program, kernel).function() for kernel in program.kernels]
     parts.append(_EntryPrinter(program).function())
+    if any("random_bits(" in part for part in parts):
+        parts.insert(0, RANDOM_BITS)
     return "\n\n".join(parts)
 
 
@@ -158,6 +161,8 @@ class _Printer:
                 return self.size(value)
             case Load(buffer=buffer, index=index):
                 return f"load_{buffer.type}({self.buffer(buffer)}, {self.text(index)})", TIGHT
+            case Sum(buffer=buffer, index=index, count=count):
+                return f"sum_{buffer.type}({self.pointer_at(buffer, index)}, {self.text(count)})", TIGHT
             case TapeTop(row=row):
                 return f"load_i64(state, {self.row_index(row)} + 2)", TIGHT
             case Apply(op=op, type=type_, operands=operands, facts=facts):

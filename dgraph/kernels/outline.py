@@ -35,6 +35,8 @@ from dgraph.kernels.nests import (
     walk,
     written_buffers,
 )
+from dgraph.kernels.rewrite_nests import read_first
+from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
 
 
@@ -71,7 +73,9 @@ class _Outliner:
 
     def kernel(self, nest: Loop) -> Call:
         """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
-        inner = list(walk((nest,)))
+        whole = list(walk((nest,)))
+        body = schedule(nest)
+        inner = list(walk(body))
         own = _distinct(
             buffer for statement in inner if isinstance(statement, Point | PointTape) for buffer in (statement.buffer,)
         )
@@ -81,20 +85,10 @@ class _Outliner:
             for buffer in (*read_buffers(statement), *written_buffers(statement))
             if buffer not in own
         )
-        given = _distinct(local for statement in inner for local in set_locals(statement))
-        read = _distinct(
-            part
-            for statement in inner
-            for expression in expressions_of(statement)
-            for part in parts(expression)
-            if isinstance(part, Local)
-        )
-        inside = set(inner)
-        results = tuple(local for local in given if self.readers.get(local, set()) - inside)
-        starts = [local for local in read if local not in given or local in results]
-        for local in results:
-            if local not in starts:
-                starts.append(local)
+        outer = _distinct(local for statement in whole for local in set_locals(statement))
+        inside = set(whole)
+        results = tuple(local for local in outer if self.readers.get(local, set()) - inside)
+        starts = list(dict.fromkeys((*read_first(body)[0], *results)))
         kernel = Kernel(
             f"kernel_{len(self.kernels)}",
             tuple(buffers),
@@ -102,7 +96,7 @@ class _Outliner:
             tuple(_distinct(name for statement in inner for name in sizes_of(statement))),
             results,
             tuple(own),
-            (nest,),
+            body,
             any(_uses_tapes(statement) for statement in inner),
             any(isinstance(statement, Fail | TapeReserve) for statement in inner),
             nest.note,
@@ -153,4 +147,4 @@ def _is_flat(nest: Loop) -> bool:
     return all(isinstance(statement, Let) or not hasattr(statement, "body") for statement in nest.body)
 
 
-__all__ = ["Expression", "outline", "sizes_of", "Buffer"]
+__all__ = ["Buffer", "Expression", "outline", "sizes_of"]

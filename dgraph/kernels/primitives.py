@@ -16,6 +16,12 @@ from dgraph.kernels.values import FLOATS, SCALARS, Value, llvm_type
 Body = Callable[..., Value | None]
 SomeBody = TypeVar("SomeBody", bound=Body)
 PREFIX = "dgraph."
+KERNEL_PREFIX = "kernel_"
+
+
+def function_symbol(name: str, entry: str) -> str:
+    """The symbol of a function of a program; helpers must not be taken for functions of the C library."""
+    return name if name == entry or name.startswith(KERNEL_PREFIX) else f"helper.{name}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dgraph.ir.op import Op
 from dgraph.kernels.math import MATH
+from dgraph.ops.arithmetic import Powi
+from dgraph.ops.random import DRAW, MULTIPLIERS, ROUNDS, STEPS, Bits, Fold
 
 _COMPARISONS = {
     "less": "<",
@@ -33,8 +35,32 @@ _BY_NAME = {
     "isnan": "isnan",
     "isfinite": "isfinite",
 }
-_OWN = {"neg", "relu", "select", "cast", "stop_gradient"}
+_OWN = {"neg", "relu", "select", "cast", "stop_gradient", "bits", "fold"}
 _MATH_OPS = {op for op, _ in MATH}
+RANDOM_BITS = f"""\
+def random_bits(key: i64, position: i64, stream: i64, lane: i64) -> i64:
+    # Philox 4x32-10
+    key_0 = and_i64(key, 4294967295)
+    key_1 = lshr_i64(key, 32)
+    word_0 = and_i64(position, 4294967295)
+    word_1 = lshr_i64(position, 32)
+    word_2 = stream
+    word_3 = 0
+    for step in range({ROUNDS}):
+        left = word_0 * {MULTIPLIERS[0]}
+        right = word_2 * {MULTIPLIERS[1]}
+        word_0 = xor_i64(xor_i64(lshr_i64(right, 32), word_1), key_0)
+        word_1 = and_i64(right, 4294967295)
+        word_2 = xor_i64(xor_i64(lshr_i64(left, 32), word_3), key_1)
+        word_3 = and_i64(left, 4294967295)
+        key_0 = and_i64(key_0 + {STEPS[0]}, 4294967295)
+        key_1 = and_i64(key_1 + {STEPS[1]}, 4294967295)
+    if lane == 0:
+        return or_i64(word_0, shl_i64(word_1, 32))
+    return or_i64(word_2, shl_i64(word_3, 32))
+"""
+"""The helper of generated source that makes random bits, printed where it is used."""
+
 _PRECEDENCE = {"+": 4, "-": 4, "*": 5, "/": 5}
 TIGHT = 9
 """The precedence of text that never needs parentheses."""
@@ -46,8 +72,15 @@ def is_scalar_op(name: str) -> bool:
 
 
 def scalar_facts(op: Op) -> tuple[int, ...]:
-    """The facts of a scalar op that its text needs: the exponent of `powi`."""
-    return (int(op.facts.get("exponent", 0)),) if op.name == "powi" else ()
+    """The facts of a scalar op that its text needs: an exponent, or the stream and lane of random bits."""
+    match op:
+        case Powi(exponent=exponent):
+            return (exponent,)
+        case Bits(lane=lane):
+            return DRAW, lane
+        case Fold(stream=stream):
+            return stream, 0
+    return ()
 
 
 def scalar_text(
@@ -87,6 +120,8 @@ def scalar_text(
         return operands[0] if type_ == result else call(f"convert_{type_}_{result}", *plain)
     if op == "stop_gradient":
         return operands[0]
+    if op in ("bits", "fold"):
+        return call("random_bits", *plain, *map(str, facts))
     if op == "powi":
         return call(f"powi_{type_}", plain[0], str(facts[0]))
     if op in _BY_NAME:

@@ -93,15 +93,15 @@ class Scope:
             self.targets[value] = target
             node = self.region.producers[value]
             earlier = _opened_by(node, value)
-            if earlier is None and isinstance(node.op, SetAt) and self._ends_at(node, node.operands[0]):
+            if earlier is None and isinstance(node.op, SetAt) and self._is_only_use(node, node.operands[0]):
                 earlier = node.operands[0]
             if earlier is None:
                 return
             value = earlier
 
-    def _ends_at(self, node: Node, value: Value) -> bool:
-        last = self.last_use[value]
-        return last < len(self.region.nodes) and self.region.nodes[last] is node
+    def _is_only_use(self, node: Node, value: Value) -> bool:
+        is_output = value in self.region.outputs
+        return not is_output and self.region.users[value] == (node,) and node.operands.count(value) == 1
 
 
 def _opened_by(node: Node, result: Value) -> Value | None:

@@ -5,10 +5,10 @@ Also the arithmetic of indices: i64 expressions that fold what the sizes decide.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dgraph.kernels.nests import Apply, Buffer, Expression, Extent, Literal, Load, Local, TapeTop, number
+from dgraph.kernels.nests import Apply, Buffer, Expression, Extent, Literal, Load, Local, Sum, number
 from dgraph.sizes import Size, product, size
 from dgraph.types import Shape
 
@@ -64,42 +64,47 @@ def minus(left: Expression, right: Expression) -> Expression:
     return Apply("sub", "i64", (left, right))
 
 
-def coefficient(expression: Expression, index: Local, known: dict[Local, Size | None]) -> Size | None:
+def coefficient(expression: Expression, index: Local, known: Mapping[Local, Size | None]) -> Size | None:
     """By how much an i64 expression grows from one value of `index` to the next, or None if that is not fixed.
 
-    `known` gives the growth of other locals that depend on the index, None where it is not fixed.
+    `known` gives the growth of other locals that depend on the index, None where it is not fixed; locals that it does not
+    name do not depend on it.
     """
     match expression:
         case Local():
             return size(1) if expression is index else known.get(expression, size(0))
-        case Extent():
+        case Extent() | Literal():
             return size(0)
-        case Literal():
-            return size(0)
-        case Apply(op="add" | "sub" as op, type="i64", operands=(left, right)):
+        case Apply(op="add" | "sub" | "mul" as op, type="i64", operands=(left, right)):
             one, other = coefficient(left, index, known), coefficient(right, index, known)
             if one is None or other is None:
                 return None
-            return one + other if op == "add" else one - other
-        case Apply(op="mul", type="i64", operands=(left, right)):
-            one, other = coefficient(left, index, known), coefficient(right, index, known)
-            if one is None or other is None:
-                return None
-            if not one.terms and not other.terms:
-                return size(0)
-            factor = as_static(right) if not other.terms else as_static(left)
-            if factor is None or (one.terms and other.terms):
-                return None
-            return (one if one.terms else other) * factor
+            if op != "mul":
+                return one + other if op == "add" else one - other
+            return _grown(one, right, other, left)
         case Apply(operands=operands):
-            steps = [coefficient(operand, index, known) for operand in operands]
-            return size(0) if all(step is not None and not step.terms for step in steps) else None
+            return _if_fixed(operands, index, known)
         case Load(index=inner):
-            step = coefficient(inner, index, known)
-            return size(0) if step is not None and not step.terms else None
-        case TapeTop():
-            return None
+            return _if_fixed((inner,), index, known)
+        case Sum(index=inner, count=count):
+            return _if_fixed((inner, count), index, known)
     return None
+
+
+def _grown(one: Size, right: Expression, other: Size, left: Expression) -> Size | None:
+    """The growth of a product, from those of its factors."""
+    if not one.terms and not other.terms:
+        return size(0)
+    if one.terms and other.terms:
+        return None
+    factor = as_static(right if one.terms else left)
+    return None if factor is None else (one if one.terms else other) * factor
+
+
+def _if_fixed(operands: Sequence[Expression], index: Local, known: Mapping[Local, Size | None]) -> Size | None:
+    """No growth, if none of the operands grows."""
+    steps = [coefficient(operand, index, known) for operand in operands]
+    return size(0) if all(step is not None and not step.terms for step in steps) else None
 
 
 def row_major(shape: Shape) -> tuple[Size, ...]:

@@ -1,6 +1,7 @@
-"""Equal computations of one region are done once; equal regions become one.
+"""Equal computations of one region are done once.
 
-Two nodes are equal if their ops (facts included), operands and regions are. Nothing moves between regions, so nothing
+Two nodes are equal if their ops (facts included) and operands are, and their regions up to names and places in the
+source. Nothing moves between regions, so nothing
 leaves a choice. Accumulators are used exactly once, so nodes that make or take one are never shared; a check equal to
 an earlier one is left out, since the first has failed already where the second would.
 """
@@ -18,16 +19,17 @@ from dgraph.types import Accumulator
 
 @graph_pass("equal computations are done once")
 def common_subexpressions(graph: Graph) -> Graph:
-    """Share equal nodes within every region, and equal regions."""
+    """Share equal nodes within every region."""
     return graph.with_region(Sharing().region(graph.region))
 
 
 class Sharing:
-    """Shares within regions, remembering regions met before, and regions by their content."""
+    """Shares within regions, remembering regions met before. Equal regions have equal numbers."""
 
     def __init__(self) -> None:
         self.done: dict[Region, Region] = {}
-        self.interned: dict[Hashable, Region] = {}
+        self.numbers: dict[Region, int] = {}
+        self.contents: dict[Hashable, int] = {}
 
     def region(self, region: Region) -> Region:
         """The region with equal nodes shared, outer ones first: then nested regions capture fewer values."""
@@ -43,30 +45,39 @@ class Sharing:
             if any(isinstance(value.type, Accumulator) for value in (*node.operands, *node.results)):
                 nodes.append(node)
                 continue
-            earlier = first.setdefault((node.op, node.operands, node.regions), node)
+            earlier = first.setdefault((node.op, node.operands, tuple(map(self.number, node.regions))), node)
             if earlier is node:
                 nodes.append(node)
             else:
                 known.update(zip(node.results, earlier.results, strict=True))
-        shared = self.intern(same_nodes(region, nodes, outputs_of(region, known)))
+        shared = same_nodes(region, nodes, outputs_of(region, known))
         self.done[region] = self.done[shared] = shared
         return shared
 
-    def intern(self, region: Region) -> Region:
-        """The first region met that equals this one up to the names of its values."""
+    def number(self, region: Region) -> int:
+        """A number that regions share if they are equal up to the names of their values and their places."""
+        found = self.numbers.get(region)
+        if found is None:
+            content = self.content(region)
+            found = self.numbers[region] = self.contents.setdefault(content, len(self.contents))
+        return found
+
+    def content(self, region: Region) -> Hashable:
+        """A region with its values numbered in order."""
         numbers: dict[Value, int] = {}
 
-        def number(values: Sequence[Value]) -> tuple[Hashable, ...]:
+        def define(values: Sequence[Value]) -> tuple[Hashable, ...]:
             for value in values:
                 numbers[value] = len(numbers)
             return tuple(value.type for value in values)
 
-        key: list[Hashable] = [number(region.inputs)]
+        content: list[Hashable] = [define(region.inputs)]
         for node in region.nodes:
-            key.append((node.op, tuple(numbers[value] for value in node.operands), node.regions, node.scope))
-            number(node.results)
-        key.append(tuple(numbers[value] for value in region.outputs))
-        return self.interned.setdefault(tuple(key), region)
+            operands = tuple(numbers[value] for value in node.operands)
+            content.append((node.op, operands, tuple(map(self.number, node.regions))))
+            define(node.results)
+        content.append(tuple(numbers[value] for value in region.outputs))
+        return tuple(content)
 
 
 def _merge_captures(node: Node) -> Node:

@@ -63,9 +63,10 @@ def accumulated_entries(g: Builder, node: Node) -> Sequence[Value]:
     """The accumulation of an array, entry by entry."""
     accumulator, *indices, array = node.operands
     assert isinstance(array.type, Array)
+    op = node.op if indices else Accumulate("proven")
 
     def point(h: Builder, at: list[Value], threaded: list[Value], _own: list[Value]) -> list[Value]:
-        return [h.emit(node.op, threaded[0], *indices, *at, h.index(array, *at, policy="proven"))]
+        return [h.emit(op, threaded[0], *indices, *at, h.index(array, *at, policy="proven"))]
 
     return g.space(array.type.shape, point, accumulators=[accumulator])
 

@@ -216,11 +216,7 @@ def _inner_sum(path: tuple[Node, ...], node: Node, left: _Factor, right: _Factor
         return None
     used = [loop for loop in dict.fromkeys((*left.indices, *right.indices)) if loop.level == 0]
     common = [loop for loop in used if loop in left.indices and loop in right.indices]
-    written = (
-        *common,
-        *(loop for loop in left.indices if loop in used and loop not in common),
-        *(loop for loop in right.indices if loop in used and loop not in common),
-    )
+    written = (*common, *sorted(loop for loop in used if loop not in common))
     return _matched(path, node, left, right, None, written)
 
 

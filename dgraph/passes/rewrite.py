@@ -15,7 +15,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.op import Op
 
-LIMIT = 200
+LIMIT = 50
 """How deep rewriting of what rewriting made may go: more means rules that undo each other."""
 
 

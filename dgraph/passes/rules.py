@@ -1,11 +1,13 @@
 """Rewriting rules as text: read, matched against nodes, and built.
 
 A rule `left => right when conditions` is written in the expression syntax of .dg (`grammar/rules.lark`). Operators are
-the ops of those names; anything else is written as a call of an op, with its facts as keyword arguments.
+the ops of those names; anything else is written as a call of an op, with its facts as keyword arguments. So that a
+compilation need not build that parser, the rules are kept beside their text as data, which a test keeps fresh.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +22,6 @@ from dgraph.ir.op import OPS
 from dgraph.ops.shape import Broadcast
 from dgraph.ops.values import Constant
 from dgraph.passes.rewrite import Rewriter
-from dgraph.reader import parse_text
 from dgraph.types import Array
 
 OPERATORS = {
@@ -103,18 +104,48 @@ class Rule:
         return build(self.right, g, holes, node.result.type)
 
 
+TEXT = Path(__file__).with_name("simplify.rules")
+DATA = Path(__file__).with_name("simplify.json")
+
+
 @cache
 def rules() -> dict[str, tuple[Rule, ...]]:
     """The rules of `simplify.rules` by the op at the root of the left side."""
-    path = Path(__file__).with_name("simplify.rules")
     found: dict[str, list[Rule]] = {}
-    for rule in read_rules(path.read_text(encoding="utf-8"), path.name):
-        found.setdefault(rule.left.op, []).append(rule)
+    for text, left, right, conditions in json.loads(DATA.read_text(encoding="utf-8")):
+        root = _from_data(left)
+        assert isinstance(root, Apply)
+        rule = Rule(text, root, _from_data(right), tuple(Condition(*condition) for condition in conditions))
+        found.setdefault(root.op, []).append(rule)
     return {op: tuple(group) for op, group in found.items()}
+
+
+def rules_as_data() -> str:
+    """What `simplify.json` should hold."""
+    lines = []
+    for rule in read_rules(TEXT.read_text(encoding="utf-8"), TEXT.name):
+        conditions = [[condition.kind, condition.hole] for condition in rule.conditions]
+        lines.append(json.dumps([rule.text, _as_data(rule.left), _as_data(rule.right), conditions]))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def _as_data(pattern: Pattern) -> Any:
+    if isinstance(pattern, Apply):
+        return [pattern.op, dict(pattern.facts), *map(_as_data, pattern.operands)]
+    return pattern.name if isinstance(pattern, Hole) else pattern.value
+
+
+def _from_data(data: Any) -> Pattern:
+    if isinstance(data, list):
+        op, facts, *operands = data
+        return Apply(op, tuple(map(_from_data, operands)), tuple(facts.items()))
+    return Hole(data) if isinstance(data, str) else Number(data)
 
 
 def read_rules(text: str, path: str) -> list[Rule]:
     """The rules of a text. Raises `ParseError` for what the grammar refuses and `InvalidGraph` for unknown words."""
+    from dgraph.reader import parse_text
+
     source, tree = parse_text("rules.lark", "rules", text, path)
     found = []
     for rule in tree.children:

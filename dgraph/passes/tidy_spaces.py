@@ -4,7 +4,8 @@
 * an accumulation into a fresh buffer exactly at the point's own indices is a yield;
 * a space directly inside another one, with little around it, makes one space of more axes;
 * an accumulator opened for one space and read after it is a buffer of that space;
-* an accumulator that a space does not write to passes it by.
+* an accumulator that a space does not write to passes it by;
+* a space that copies an array is the array.
 
 A yield in place of an accumulation gives -0 where 0 + -0 was 0; nothing else changes.
 """
@@ -42,6 +43,7 @@ def _tidy(region: Region) -> Region:
         node = with_operands(node, known)
         if isinstance(node.op, Space):
             node = _flat(_yielding(_bypassed(node, known)))
+            known.update(_copies(node))
         nodes.append(node)
     return _closed_buffers(same_nodes(region, nodes, outputs_of(region, known)))
 
@@ -65,6 +67,22 @@ def _bypassed(node: Node, known: dict[Value, Value]) -> Node:
 def _but(values: Sequence[Value], positions: Sequence[int]) -> tuple[Value, ...]:
     """The values without those at some positions."""
     return tuple(value for at, value in enumerate(values) if at not in positions)
+
+
+def _copies(node: Node) -> dict[Value, Value]:
+    """The results of a space that are arrays it reads, entry by entry."""
+    assert isinstance(node.op, Space)
+    body = node.regions[0]
+    indices = body.inputs[: len(node.op.extents)]
+    captured = dict(zip(body.inputs[node.op.leading_inputs(0) :], node.operands[node.op.accumulators :], strict=True))
+    found = {}
+    for result, output in zip(node.results[node.op.yields], body.outputs[node.op.yields], strict=True):
+        maker = body.producers.get(output)
+        if maker is not None and isinstance(maker.op, Index) and maker.operands[1:] == indices and indices:
+            array = captured.get(maker.operands[0])
+            if array is not None and array.type == result.type:
+                found[result] = array
+    return found
 
 
 # ---- buffers that are yields ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Derivatives where the side of a choice that is not taken has infinite ones."""
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from dgraph.ad.prepare import prepare
 from dgraph.ad.sink import sink
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value, walk
+from dgraph.ir.inline import inline_calls
 from dgraph.sizes import size, variable
 from dgraph.types import F64, Array, array
 
@@ -154,6 +156,31 @@ def overflow(g, x):
     return choose(g, g.less(x, real(g, 30.0)), lambda b: b.log(b.add(real(b, 1.0), e)), lambda b: b.mul(x, x))
 
 
+def loop_on_one_side(g, a, x):
+    """A loop that is itself needed on one side only, with a choice in its body."""
+    s = g.sqrt(a)
+
+    def body(h, i, carried, _walked):
+        v = h.index(x, i, policy="proven")
+        r = h.sqrt(v)
+        return [choose(h, positive(h, v), lambda b: b.mul(carried[0], b.add(r, s)), lambda b: b.mul(carried[0], v))]
+
+    (c,) = g.for_(g.number(N), [real(g, 1.0)], body)
+    return choose(g, positive(g, a), lambda b: b.mul(c, a), lambda b: b.sum_over([N], F64, lambda p, i: p.index(x, i)))
+
+
+def space_on_one_side(g, a, x):
+    """An array producer whose entries are read in a space that is itself needed on one side only."""
+    s = g.sqrt(x)
+
+    def point(h, i):
+        v = h.index(x, i, policy="proven")
+        return choose(h, positive(h, v), lambda b: b.mul(b.index(s, i, policy="proven"), a), lambda b: b.mul(v, v))
+
+    y = g.map([N], point)
+    return choose(g, positive(g, a), lambda b: total(b, b.mul(y, y)), lambda b: b.mul(a, a))
+
+
 HARD = np.array([-1.0, -2.0, 0.0, -0.1])
 SITUATIONS = {
     scalar: (0.0,),
@@ -168,6 +195,8 @@ SITUATIONS = {
     outside_a_space: (0.0, HARD),
     inside_a_loop: (0.4, np.array([-1.0, 2.0, 0.0, -0.1])),
     overflow: (800.0,),
+    loop_on_one_side: (0.0, np.array([-1.0, 2.0, 0.0, -0.1])),
+    space_on_one_side: (1.5, np.array([-1.0, 2.0, 0.0, -0.1])),
 }
 
 
@@ -213,11 +242,20 @@ def expected(body: Callable[..., Value]) -> list[np.ndarray]:
             return [np.where(up, 1.5 * root, 2 * x), np.where(up, 0.75 / root, 2.0)]
         case "scalar_spread_over_an_array" | "outside_a_space":
             return [zero, 2 * x, zero, np.full(4, 2.0)]
+        case "loop_on_one_side":
+            return [zero, np.ones(4), zero, np.zeros(4)]
+        case "space_on_one_side":
+            return [
+                np.float64(2 * 1.5 * x[up].sum()),
+                np.where(up, 1.5**2, 4 * x**3),
+                np.float64(2 * x[up].sum() + 2 * 1.5 * up.sum()),
+                np.where(up, 2 * 1.5, 12 * x**2),
+            ]
     raise KeyError(body.__name__)
 
 
-BY_HAND = [body for body in SITUATIONS if "loop" not in body.__name__ and "while" not in body.__name__]
-LOOPS = [body for body in SITUATIONS if body not in BY_HAND]
+LOOPS = [outside_a_loop, outside_a_while, inside_a_loop]
+BY_HAND = [body for body in SITUATIONS if body not in LOOPS]
 
 
 @pytest.mark.parametrize("body", BY_HAND)
@@ -244,6 +282,12 @@ def test_derivatives_of_loops_are_those_of_the_steps_taken(body: Callable[..., V
     straight = derivatives(same_loop_without_the_other_side(body))
     for found, wanted in zip(derivatives(example(body)), straight, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("body", SITUATIONS)
+def test_each_situation_needs_preparation(body: Callable[..., Value], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules["dgraph.ad.vjp"], "prepare", inline_calls)
+    assert not all(np.isfinite(found).all() for found in derivatives(example(body)))
 
 
 @pytest.mark.parametrize("body", SITUATIONS)

@@ -44,7 +44,7 @@ class Nest:
         scalars, arrays = list(scalars), list(arrays)
         kinds = ["op", "read"]
         if depth:
-            kinds += ["if", "for", "while", "sum", "buffer", "update", "walk", "call", "collect"]
+            kinds += ["if", "for", "while", "sum", "buffer", "update", "walk", "call", "collect", "whole"]
         for _ in range(self.rng.integers(2, 4)):
             kind = str(self.rng.choice(kinds))
             value, array_ = getattr(self, kind)(g, scalars, integers, arrays, depth - 1)
@@ -144,6 +144,28 @@ class Nest:
         """An array with one entry per point, read as a whole by an array op."""
         y = g.map([N], lambda h, i: self.block(h, scalars, [*integers, i], arrays, depth))
         return g.reduce_sum(g.mul(y, self.pick(arrays)), axes=(0,)), g.tanh(y)
+
+    def whole(self, g, scalars, integers, arrays, depth):
+        """Ops on arrays as a whole."""
+        x, y = self.pick(arrays), self.pick(arrays)
+        spread = g.broadcast(self.pick(scalars), shape=(N,))
+        made = [
+            lambda: g.sin(g.mul(x, spread)),
+            lambda: g.cumsum(g.tanh(g.add(x, y)), axis=0),
+            lambda: g.slice(g.concat(x, y, axis=0), starts=(N - 1,), steps=(1,), shape=(N,)),
+            lambda: g.slice(x, starts=(N - 1,), steps=(-1,), shape=(N,)),
+            lambda: g.dot(
+                g.mul(g.broadcast(x, shape=(N, N)), g.broadcast(g.reshape(y, shape=(N, size(1))), shape=(N, N))), spread
+            ),
+            lambda: g.maximum(x, g.sub(y, spread)),
+        ][self.rng.integers(6)]()
+        value = [
+            lambda: g.logsumexp(made, axes=(0,)),
+            lambda: g.reduce_max(g.sin(made), axes=(0,)),
+            lambda: g.dot(g.tanh(made), y),
+            lambda: g.reduce_prod(g.tanh(made), axes=(0,)),
+        ][self.rng.integers(4)]()
+        return g.sin(value), g.tanh(made)
 
     def __getattr__(self, name: str):
         return {"if": self.choice, "for": self.counted, "while": self.uncounted}[name]

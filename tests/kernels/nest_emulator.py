@@ -60,6 +60,7 @@ class Space(dict):
         for other, kind in KINDS.items():
             self[f"convert_{other}_{type_}"] = lambda x, k=kind: wrapped(np.array(x, k).astype(make)[()])
         self[f"select_{type_}"] = lambda c, a, b: a if c else b
+        self[f"sum_{type_}"] = lambda p, n: sum((load(p, k) for k in range(n)), make(0))
         self[f"gemm_{type_}"] = self.gemm(type_, make)
 
     def gemm(self, type_: str, make: Any) -> Any:
@@ -92,7 +93,7 @@ class Space(dict):
         stem, _, type_ = name.rpartition("_")
         kind = KINDS.get(type_)
         stem = LONG_NAMES.get(stem, stem)
-        if kind is None or stem not in OPS and stem != "xor":
+        if kind is None or (stem not in OPS and stem != "xor"):
             raise KeyError(name)
         make = np.dtype(kind).type
 

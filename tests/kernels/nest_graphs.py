@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from nest_emulator import emulate
 
 import dgraph.ops  # noqa: F401
 from dgraph.ir.build import Builder
@@ -14,7 +15,6 @@ from dgraph.ir.graph import Formal, Graph, Value
 from dgraph.kernels.compile import compile_graph
 from dgraph.sizes import Size, variable
 from dgraph.types import Array, DType, Extent, Tuple
-from nest_emulator import emulate
 
 N, M, K = variable("n"), variable("m"), variable("k")
 SIZES = {"n": N, "m": M, "k": K}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dgraph.kernels.cache import Cache, default_directory, make_key
+from dgraph.kernels.cache import Cache, default_directory, make_key, makers
 
 
 def entries(directory: Path) -> list[Path]:
@@ -37,10 +37,29 @@ def test_a_key_depends_on_kind_content_and_facts() -> None:
     assert make_key("object", "a", cpu="x", level=3) == make_key("object", b"a", level=3, cpu="x")
 
 
-def test_a_key_depends_on_the_versions_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", ["dgraph", "llvmlite"])
+def test_a_key_depends_on_the_versions_of_the_makers(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make_key("object", "a")
-    monkeypatch.setattr("dgraph.kernels.cache.metadata.version", lambda _: "0.0")
+    makers.cache_clear()
+    assert make_key("object", "a") == before
+    monkeypatch.setattr(f"{module}.__version__", "0.0")
+    makers.cache_clear()
     assert make_key("object", "a") != before
+    makers.cache_clear()
+
+
+def test_a_key_depends_on_the_files_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels").mkdir()
+    part = tmp_path / "kernels" / "part.py"
+    part.write_text("one")
+    monkeypatch.setattr("dgraph.__file__", str(tmp_path / "__init__.py"))
+    makers.cache_clear()
+    before = make_key("object", "a")
+    part.write_text("other")
+    makers.cache_clear()
+    assert make_key("object", "a") != before
+    monkeypatch.undo()
+    makers.cache_clear()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "foreign"])

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from nest_graphs import M, N, check, compare, evaluate, make_graph
 
 from dgraph.sizes import size
 from dgraph.types import BOOL, F32, F64, I64, Array
-from nest_graphs import M, N, check, compare, evaluate, make_graph
 
 VECTOR = Array(F64, (N,))
 MATRIX = Array(F64, (N, M))
@@ -61,7 +61,9 @@ def test_for_starts_twice_from_one_array():
 def test_for_count_at_run_time():
     def build(g, count, x):
         kept = g.for_(count, [x], lambda h, i, c, w: [h.mul(c[0], h.constant(1.5, F64))], reverse=True)
-        order = g.for_(count, [g.constant(0, I64)], lambda h, i, c, w: [h.add(h.mul(c[0], h.number(10)), i)], reverse=True)
+        order = g.for_(
+            count, [g.constant(0, I64)], lambda h, i, c, w: [h.add(h.mul(c[0], h.number(10)), i)], reverse=True
+        )
         return [*kept, *order]
 
     graph = make_graph([("count", Array(I64)), ("x", SCALAR)], build)
@@ -98,7 +100,11 @@ def test_while_and_trips():
 def test_reverse_walk_of_a_tape(is_array):
     def build(g, xs, start):
         def step(h, i, carried, walked):
-            state = h.tanh(h.add(carried[0], walked[0])) if is_array else h.tanh(h.mul(carried[0], h.index(walked[0], h.number(0))))
+            state = (
+                h.tanh(h.add(carried[0], walked[0]))
+                if is_array
+                else h.tanh(h.mul(carried[0], h.index(walked[0], h.number(0))))
+            )
             return [state, state, carried[0]]
 
         last, stack, tape = g.for_(g.number(N), [start], step, walks=[xs], tapes=1, length=N)
@@ -142,7 +148,12 @@ def tapes_of_tapes(g, xs, inner_is_while):
             return q.add(q.mul(value, q.constant(1.1, F64)), walked[0])
 
         if inner_is_while:
-            inner = h.while_([carried[0]], lambda q, c: q.less(c[0], q.cast(q.mul(i, q.number(3)), dtype=F64)), lambda q, c: [advance(q, c[0]), c[0]], tapes=1)
+            inner = h.while_(
+                [carried[0]],
+                lambda q, c: q.less(c[0], q.cast(q.mul(i, q.number(3)), dtype=F64)),
+                lambda q, c: [advance(q, c[0]), c[0]],
+                tapes=1,
+            )
             last, tape, trips = inner
         else:
             trips = i
@@ -153,7 +164,13 @@ def tapes_of_tapes(g, xs, inner_is_while):
     last, tapes, trips = g.for_(g.number(N), [start], outer, walks=[xs], tapes=2)
 
     def back(h, i, carried, walked):
-        return h.for_(walked[1], [carried[0]], lambda q, j, c, w: [q.add(q.mul(c[0], q.constant(0.5, F64)), w[0])], walks=[walked[0]], reverse=True)
+        return h.for_(
+            walked[1],
+            [carried[0]],
+            lambda q, j, c, w: [q.add(q.mul(c[0], q.constant(0.5, F64)), w[0])],
+            walks=[walked[0]],
+            reverse=True,
+        )
 
     return [last, *g.for_(g.number(N), [last], back, walks=[tapes, trips], reverse=True)]
 
@@ -170,7 +187,9 @@ def test_tapes_made_and_used_in_one_turn_or_point():
             last, tape = h.for_(count, [x], lambda q, j, c, w: [q.mul(c[0], c[0]), c[0]], tapes=1)
             return h.for_(count, [last], lambda q, j, c, w: [q.mul(c[0], w[0])], walks=[tape], reverse=True)[0]
 
-        (walked,) = g.for_(g.number(N), [g.constant(0.0, F64)], lambda h, i, c, w: [h.add(c[0], forth_and_back(h, w[0]))], walks=[xs])
+        (walked,) = g.for_(
+            g.number(N), [g.constant(0.0, F64)], lambda h, i, c, w: [h.add(c[0], forth_and_back(h, w[0]))], walks=[xs]
+        )
         return [walked, g.map([N], lambda h, i: forth_and_back(h, h.index(xs, i)))]
 
     graph = make_graph([("xs", VECTOR), ("count", Array(I64))], build)
@@ -183,7 +202,13 @@ def test_tapes_made_and_used_in_one_turn_or_point():
 def test_tape_through_a_choice():
     def build(g, flag, xs):
         def loop(h, factor):
-            return h.for_(h.number(N), [h.constant(1.0, F64)], lambda q, i, c, w: [q.mul(c[0], w[0]), q.mul(c[0], q.constant(factor, F64))], walks=[xs], tapes=1)
+            return h.for_(
+                h.number(N),
+                [h.constant(1.0, F64)],
+                lambda q, i, c, w: [q.mul(c[0], w[0]), q.mul(c[0], q.constant(factor, F64))],
+                walks=[xs],
+                tapes=1,
+            )
 
         def forth(h):
             first, tape = loop(h, 1.0)
@@ -196,7 +221,13 @@ def test_tape_through_a_choice():
             return [first, tape, h.emit(dgraph_op("undefined", type_))]
 
         value, tape, other = g.if_(flag, forth, other_way)
-        (back,) = g.for_(g.number(N), [value], lambda h, i, c, w: [h.sub(h.mul(c[0], h.constant(0.5, F64)), w[0])], walks=[tape], reverse=True)
+        (back,) = g.for_(
+            g.number(N),
+            [value],
+            lambda h, i, c, w: [h.sub(h.mul(c[0], h.constant(0.5, F64)), w[0])],
+            walks=[tape],
+            reverse=True,
+        )
 
         def again(h):
             return h.for_(h.number(N), [value], lambda q, i, c, w: [q.add(c[0], w[0])], walks=[other], reverse=True)
@@ -291,7 +322,9 @@ def test_set_at_in_a_choice_in_a_loop_is_in_place():
     def build(g, z, v):
         def step(h, i, c, w):
             value = h.add(h.index(c[0], i), w[0])
-            return list(h.if_(h.greater(w[0], h.constant(0.0, F64)), lambda q: [q.set_at(c[0], i, value)], lambda q: [c[0]]))
+            return list(
+                h.if_(h.greater(w[0], h.constant(0.0, F64)), lambda q: [q.set_at(c[0], i, value)], lambda q: [c[0]])
+            )
 
         return g.for_(g.number(N), [z], step, walks=[v])
 
@@ -354,7 +387,9 @@ def test_invariant_and_unused_carries():
 
 def test_interpreter_agrees_at_f32():
     def build(g, xs):
-        return g.for_(g.number(N), [g.constant(0.1, F32)], lambda h, i, c, w: [h.add(c[0], w[0]), c[0]], walks=[xs], length=N)
+        return g.for_(
+            g.number(N), [g.constant(0.1, F32)], lambda h, i, c, w: [h.add(c[0], w[0]), c[0]], walks=[xs], length=N
+        )
 
     graph = make_graph([("xs", Array(F32, (N,)))], build)
     check(graph, {"n": 10})

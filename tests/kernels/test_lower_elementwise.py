@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from nest_graphs import K, M, N, check, make_graph
 
 from dgraph.sizes import size
 from dgraph.types import BOOL, F32, F64, I32, I64, U8, Array
-from nest_graphs import K, M, N, check, make_graph
 
 FLOATS = pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 
@@ -67,7 +67,9 @@ def test_scalars_of_every_dtype():
     def build(g, *values):
         return [*values, *(g.broadcast(value, shape=(N,)) for value in values)]
 
-    graph = make_graph([(f"x{dtype}", Array(dtype)) for dtype in kinds] + [("v", Array(F64, (N,)))], lambda g, *v: build(g, *v[:-1]))
+    graph = make_graph(
+        [(f"x{dtype}", Array(dtype)) for dtype in kinds] + [("v", Array(F64, (N,)))], lambda g, *v: build(g, *v[:-1])
+    )
     check(graph, {"n": 3}, {"n": 0})
 
 
@@ -77,7 +79,10 @@ def test_broadcast_slice_transpose():
         turned = g.transpose(g.add(x, wide), axes=(1, 0))
         part = g.slice(turned, starts=(size(1), size(0)), steps=(1, 2), shape=(M - 1, N // 2))
         flipped = g.slice(x, starts=(N - 1, M - 1), steps=(-1, -1), shape=(N, M))
-        column = g.broadcast(g.reshape(g.slice(x, starts=(size(0), size(0)), steps=(1, 1), shape=(N, size(1))), shape=(N, size(1))), shape=(N, M))
+        column = g.broadcast(
+            g.reshape(g.slice(x, starts=(size(0), size(0)), steps=(1, 1), shape=(N, size(1))), shape=(N, size(1))),
+            shape=(N, M),
+        )
         return [turned, part, flipped, g.mul(flipped, column), wide, g.reshape(turned, shape=(N * M,))]
 
     graph = make_graph([("x", Array(F64, (N, M))), ("v", Array(F64, (M,)))], build)
@@ -98,7 +103,15 @@ def test_unslice_and_concat():
 @pytest.mark.parametrize("op", ["reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "argmax", "argmin"])
 def test_reductions(op, axes):
     graph = make_graph([("x", Array(F64, (N, M)))], lambda g, x: [getattr(g, op)(x, axes=axes)])
-    check(graph, {"n": 3, "m": 4}, {"n": 0, "m": 3}, {"n": 3, "m": 0}, {"n": 40, "m": 70}, compiled=op in ("reduce_sum", "argmax"), ulp=200)
+    check(
+        graph,
+        {"n": 3, "m": 4},
+        {"n": 0, "m": 3},
+        {"n": 3, "m": 0},
+        {"n": 40, "m": 70},
+        compiled=op in ("reduce_sum", "argmax"),
+        ulp=200,
+    )
 
 
 def test_reductions_of_other_dtypes():
@@ -119,19 +132,22 @@ def test_reductions_of_other_dtypes():
     assert np.isnan(machine.call([x, b, f])[4])
 
 
-@pytest.mark.parametrize(("a", "b", "facts"), [
-    ((N, K), (K, M), {}),
-    ((K, N), (K, M), {"transpose_a": True}),
-    ((N, K), (M, K), {"transpose_b": True}),
-    ((K, N), (M, K), {"transpose_a": True, "transpose_b": True}),
-    ((N, K), (K,), {}),
-    ((K, N), (K,), {"transpose_a": True}),
-    ((K,), (K, M), {}),
-    ((K,), (M, K), {"transpose_b": True}),
-    ((K,), (K,), {}),
-    ((size(2), N, K), (size(2), K, M), {}),
-    ((size(2), K, N), (size(2), M, K), {"transpose_a": True, "transpose_b": True}),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "facts"),
+    [
+        ((N, K), (K, M), {}),
+        ((K, N), (K, M), {"transpose_a": True}),
+        ((N, K), (M, K), {"transpose_b": True}),
+        ((K, N), (M, K), {"transpose_a": True, "transpose_b": True}),
+        ((N, K), (K,), {}),
+        ((K, N), (K,), {"transpose_a": True}),
+        ((K,), (K, M), {}),
+        ((K,), (M, K), {"transpose_b": True}),
+        ((K,), (K,), {}),
+        ((size(2), N, K), (size(2), K, M), {}),
+        ((size(2), K, N), (size(2), M, K), {"transpose_a": True, "transpose_b": True}),
+    ],
+)
 def test_dot(a, b, facts):
     graph = make_graph([("a", Array(F64, a)), ("b", Array(F64, b))], lambda g, x, y: [g.dot(x, y, **facts)])
     every = [{"n": 3, "m": 4, "k": 5}, {"n": 1, "m": 1, "k": 1}, {"n": 2, "m": 3, "k": 0}, {"n": 0, "m": 3, "k": 2}]
@@ -142,7 +158,12 @@ def test_dot_of_views():
     def build(g, x, y):
         turned = g.transpose(x, axes=(1, 0))
         row = g.slice(x, starts=(size(0), size(0)), steps=(1, 2), shape=(N, size(2)))
-        return [g.dot(turned, y), g.dot(x, x, transpose_b=True), g.dot(row, row, transpose_a=True), g.dot(g.broadcast(g.constant(2.0, F64), shape=(M, N)), y)]
+        return [
+            g.dot(turned, y),
+            g.dot(x, x, transpose_b=True),
+            g.dot(row, row, transpose_a=True),
+            g.dot(g.broadcast(g.constant(2.0, F64), shape=(M, N)), y),
+        ]
 
     graph = make_graph([("x", Array(F64, (N, M))), ("y", Array(F64, (N, K)))], build)
     check(graph, {"n": 3, "m": 4, "k": 2}, {"n": 1, "m": 5, "k": 1}, ulp=8)

@@ -1,0 +1,178 @@
+"""Jacobians and Hessians: a `vmap` over unit tangents (forward) or unit cotangents (reverse).
+
+The output's axes come first. With respect to records, and of records, the result is a tree of Jacobians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dgraph.errors import NotDifferentiable, Span
+from dgraph.frontend.batching import basis, map_region
+from dgraph.frontend.context import Context
+from dgraph.frontend.formulas import with_axes_in_front
+from dgraph.frontend.transforms import RULES, Traced, function_words, prepared, trace, value_of
+from dgraph.frontend.values import Binding, Bound, Leaf, Transformed, TupleValue, describe, leaves_of, map_bound
+from dgraph.ir.build import Builder
+from dgraph.ir.graph import Value
+from dgraph.ops.transform import Jvp, Vjp
+from dgraph.sizes import Size, product, size
+from dgraph.types import Array
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A traced function with the positions of its float inputs and outputs."""
+
+    traced: Traced
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def input_type(self, at: int) -> Array:
+        """The type of an input of the region."""
+        type_ = self.traced.region.inputs[at].type
+        assert isinstance(type_, Array)
+        return type_
+
+    def output_type(self, at: int) -> Array:
+        """The type of an output of the region."""
+        return self.traced.outputs[at].type
+
+
+def jacobian(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    """`jacobian(f, wrt=x)`: the output's axes first, then those of the argument."""
+    values = prepared(ctx, function.function, values, function.wrt)
+    traced = trace(ctx, function.function, values, function.wrt, span)
+    inputs = traced.region.inputs[: len(traced.names)]
+    outputs = tuple(at for at, leaf in enumerate(traced.outputs) if leaf.dtype.is_float)
+    sides = Sides(traced, tuple(at for at, value in enumerate(inputs) if _is_float(value)), outputs)
+    if not sides.inputs or not outputs:
+        title = f"{function.words} needs float arguments and a float result"
+        raise NotDifferentiable.at(span, title, f"it gives {describe(traced.result)}")
+    make = _by_rows if _is_reverse(function.mode, sides) else _by_columns
+    with ctx.g.at(span=span):
+        blocks = make(ctx, sides, function_words(function))
+    return _arranged(ctx, function, values, sides, blocks)
+
+
+def _is_float(value: Value) -> bool:
+    return isinstance(value.type, Array) and value.type.dtype.is_float
+
+
+def _is_reverse(mode: str, sides: Sides) -> bool:
+    """One sweep per output entry in reverse, per input entry forward: the fewer the better."""
+    if mode != "auto":
+        return mode == "reverse"
+    rows = sum((product(sides.output_type(at).shape) for at in sides.outputs), size(0))
+    columns = sum((product(sides.input_type(at).shape) for at in sides.inputs), size(0))
+    return rows != columns and (columns - rows).is_nonnegative()
+
+
+Blocks = dict[tuple[int, int], Value]
+"""The Jacobian of each output with respect to each input."""
+
+
+def _by_columns(ctx: Context, sides: Sides, words: str) -> Blocks:
+    """Forward mode: one tangent per entry of an input."""
+    blocks: Blocks = {}
+    traced = sides.traced
+    count = len(traced.operands)
+    for column in sides.inputs:
+        op = Jvp(function=words, active=tuple(at == column for at in range(count)))
+
+        def sweep(g: Builder, tangent: Value, op: Jvp = op) -> list[Value]:
+            results = g.apply(op, *traced.operands, tangent, regions=[traced.region])
+            return list(results[len(traced.outputs) :])
+
+        inner = sides.input_type(column)
+        if not inner.shape:
+            tangents: Sequence[Value] = sweep(ctx.g, ctx.g.constant(1.0, inner.dtype))
+        else:
+            extent, units = basis(ctx, inner)
+            tangents = map_region(ctx, extent, units, sweep, words)
+        for row, tangent in zip(sides.outputs, tangents, strict=True):
+            blocks[row, column] = _column_last(ctx, tangent, sides.output_type(row), inner)
+    return blocks
+
+
+def _column_last(ctx: Context, tangents: Value, outer: Array, inner: Array) -> Value:
+    """The axis over unit tangents moved behind the output's axes and taken apart into the input's axes."""
+    if not inner.shape:
+        return tangents
+    rank = len(outer.shape)
+    if rank:
+        tangents = ctx.g.transpose(tangents, axes=(*range(1, rank + 1), 0))
+    return tangents if len(inner.shape) == 1 else ctx.g.reshape(tangents, shape=outer.shape + inner.shape)
+
+
+def _by_rows(ctx: Context, sides: Sides, words: str) -> Blocks:
+    """Reverse mode: one cotangent per entry of an output."""
+    blocks: Blocks = {}
+    traced = sides.traced
+    wrt = tuple(at in sides.inputs for at in range(len(traced.operands)))
+    for row in sides.outputs:
+        op = Vjp(function=words, wrt=wrt, seeded=tuple(at == row for at in range(len(traced.outputs))))
+
+        def sweep(g: Builder, cotangent: Value, op: Vjp = op) -> list[Value]:
+            results = g.apply(op, *traced.operands, cotangent, regions=[traced.region])
+            return list(results[len(traced.outputs) :])
+
+        outer = sides.output_type(row)
+        if not outer.shape:
+            cotangents: Sequence[Value] = sweep(ctx.g, ctx.g.constant(1.0, outer.dtype))
+        else:
+            extent, units = basis(ctx, outer)
+            cotangents = map_region(ctx, extent, units, sweep, words)
+        for column, cotangent in zip(sides.inputs, cotangents, strict=True):
+            shape = outer.shape + sides.input_type(column).shape
+            is_shaped = len(outer.shape) < 2
+            blocks[row, column] = cotangent if is_shaped else ctx.g.reshape(cotangent, shape=shape)
+    return blocks
+
+
+def _arranged(
+    ctx: Context, function: Transformed, values: Mapping[str, Binding], sides: Sides, blocks: Blocks
+) -> Bound:
+    """The tree of the result, with the tree of each argument in place of every float leaf."""
+    rows = iter(range(len(sides.traced.outputs)))
+
+    def at_output(held: Bound) -> Bound:
+        row = next(rows)
+        if row not in sides.outputs:
+            return held
+        columns = iter(range(len(sides.traced.names)))
+        axes = sides.output_type(row).shape
+
+        def at_input(primal: Bound) -> Bound:
+            if not isinstance(primal, Leaf):
+                return primal
+            column = next(columns)
+            return Leaf(blocks[row, column]) if column in sides.inputs else primal
+
+        slopes = [_with_axes(map_bound(value_of(ctx, values, function, name), at_input), axes) for name in function.wrt]
+        return TupleValue(tuple(slopes)) if function.is_tuple or len(slopes) > 1 else slopes[0]
+
+    return map_bound(sides.traced.result, at_output)
+
+
+def _with_axes(value: Bound, axes: tuple[Size, ...]) -> Bound:
+    """Records of Jacobians are arrays of records over the output's axes."""
+    return with_axes_in_front(value, axes, iter([leaf for _, leaf in leaves_of(value)]))
+
+
+def hessian(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    """`hessian(f, wrt=x)`: the Jacobian, forward, of the gradient."""
+    slope = replace(function, kind="grad", mode="auto")
+    mode = "forward" if function.mode == "auto" else function.mode
+    return jacobian(ctx, replace(function, kind="jacobian", function=slope, mode=mode), values, span)
+
+
+def forward_gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    """`grad(f, mode="forward")`: the Jacobian of a scalar by tangents."""
+    return jacobian(ctx, replace(function, kind="jacobian"), values, span)
+
+
+RULES["jacobian"] = jacobian
+RULES["hessian"] = hessian
+RULES["forward gradient"] = forward_gradient

@@ -1,0 +1,347 @@
+"""Loops: `for` and `while` become region nodes that carry the names bound before and rebound inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.frontend import tree as t
+from dgraph.frontend.annotations import loop_facts
+from dgraph.frontend.context import Context, Loop, executes
+from dgraph.frontend.formulas import (
+    ZERO,
+    free_index,
+    leading_extent,
+    range_call,
+    range_parts,
+    shifted,
+    solid,
+    static_length,
+    trip_count,
+    with_axes_in_front,
+)
+from dgraph.frontend.joins import carry_end, carry_start
+from dgraph.frontend.numbers import index_leaf, truth
+from dgraph.frontend.statements import assign_to, returns_in
+from dgraph.frontend.values import (
+    Binding,
+    Bound,
+    Extent,
+    Leaf,
+    Literal,
+    RecordValue,
+    ShapeValue,
+    TupleValue,
+    leaves_of,
+    rebuild,
+)
+from dgraph.ir.build import Builder, close_together
+from dgraph.ir.graph import Value
+from dgraph.ops.control import For, While
+from dgraph.sizes import Size, size
+from dgraph.types import I64, Array
+
+# ---- what a body rebinds --------------------------------------------------------------------------------------------
+
+
+def rebound(suite: t.Suite) -> Iterator[str]:
+    """Names that statements of a block bind or update, nested blocks included, in order."""
+    for statement in suite.statements:
+        yield from _rebound(statement)
+
+
+def _rebound(statement: t.Statement) -> Iterator[str]:
+    if isinstance(statement, t.Bind):
+        yield from _targets(statement.target)
+    elif isinstance(statement, t.Rebind):
+        yield statement.place.name
+    elif isinstance(statement, t.TypedBind | t.Function):
+        yield statement.name
+    elif isinstance(statement, t.If):
+        for arm in statement.arms:
+            yield from rebound(arm.body)
+        if statement.otherwise is not None:
+            yield from rebound(statement.otherwise)
+    elif isinstance(statement, t.For | t.While | t.Scope):
+        yield from rebound(statement.body)
+
+
+def _targets(target: t.Place | t.Targets) -> Iterator[str]:
+    if isinstance(target, t.Place):
+        yield target.name
+    else:
+        for item in target.items:
+            yield from _targets(item)
+
+
+@dataclass
+class Carried:
+    """The names that a loop carries, with their values and leaves on entry."""
+
+    names: list[str]
+    starts: list[Bound]
+    places: list[Span]
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """The leaves of all carried values."""
+        return [leaf for start in self.starts for _, leaf in leaves_of(start) if isinstance(leaf, Leaf)]
+
+    @property
+    def labels(self) -> list[str]:
+        """The qualified names of the leaves."""
+        pairs = zip(self.names, self.starts, strict=True)
+        return [label for name, start in pairs for label, _ in leaves_of(start, name)]
+
+    def enter(self, ctx: Context, values: Sequence[Value]) -> None:
+        """Bind the names to the region's inputs, or to the loop's results."""
+        found = iter([Leaf(value, leaf.weak, leaf.soft) for value, leaf in zip(values, self.leaves, strict=True)])
+        for name, start, place in zip(self.names, self.starts, self.places, strict=True):
+            ctx.names[name] = Binding(rebuild(start, found), place)
+
+    def finish(self, ctx: Context) -> list[Value]:
+        """The values of the names at the end of a step."""
+        out: list[Value] = []
+        for name, start, place in zip(self.names, self.starts, self.places, strict=True):
+            end = ctx.names[name]
+            out.extend(carry_end(ctx, name, start, end.value, (place, end.span)))
+        return out
+
+
+def carried_names(ctx: Context, body: t.Suite) -> Carried:
+    """The names bound before a loop and rebound in its body, with what they hold on entry."""
+    names = [name for name in dict.fromkeys(rebound(body)) if name in ctx.names]
+    places = [ctx.names[name].span for name in names]
+    starts = [carry_start(ctx, name, ctx.names[name].value, ctx.names[name].span) for name in names]
+    return Carried(names, starts, places)
+
+
+def run_body(ctx: Context, body: t.Suite) -> None:
+    """The statements of a loop's body."""
+    for statement in body.statements:
+        found = next(returns_in(statement), None)
+        if found is not None:
+            note = "carry the result in a name and return it after the loop"
+            raise NotSupported.at(found.span, "`return` inside a loop is not supported yet", note=note)
+        ctx.execute(statement)
+
+
+# ---- for ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Walk:
+    """What a `for` runs over: a count, and per step an index and entries of arrays."""
+
+    count: Value
+    length: Size | None
+    start: Bound = ZERO
+    step: int = 1
+    sources: Sequence[Bound] = ()
+    has_index: bool = False
+
+
+@executes(t.For)
+def for_loop(ctx: Context, node: t.For) -> None:
+    """`for i in range(n)`, `for row in xs`, `for t, x in enumerate(xs)`, `for a, b in zip(x, y)`, `for p in (a, b)`."""
+    facts = loop_facts(node.annotations, "a `for` loop")
+    items = _unrolled(ctx, node)
+    if items is None:
+        walk = _walk(ctx, node)
+        _emit_for(ctx, node, walk, facts)
+        return
+    before = {word.name: ctx.names.get(word.name) for word in node.names}
+    known = set(ctx.names)
+    loop, ctx.loop = ctx.loop, None
+    for at, item in enumerate(items):
+        with ctx.step(node, at):
+            _bind_words(ctx, node, item)
+            run_body(ctx, node.body)
+    ctx.loop = loop
+    _forget(ctx, before, known)
+
+
+def _forget(ctx: Context, before: dict[str, Binding | None], known: set[str]) -> None:
+    """Names first bound in a loop are local to it."""
+    for name in list(ctx.names):
+        if name not in known:
+            ctx.hidden[name] = (ctx.names[name].span, "bound inside the loop only")
+            del ctx.names[name]
+    for name, binding in before.items():
+        if binding is not None:
+            ctx.names[name] = binding
+
+
+def _bind_words(ctx: Context, node: t.For, item: Bound) -> None:
+    if len(node.names) == 1:
+        ctx.bind(node.names[0].name, item, node.names[0].span)
+        return
+    places = tuple(t.Place(word.span, word.name, ()) for word in node.names)
+    assign_to(ctx, t.Targets(places[0].span.to(places[-1].span), places), item, node.iterable.span)
+
+
+def _unrolled(ctx: Context, node: t.For) -> list[Bound] | None:
+    """The items of a loop over a tuple, which is unrolled; None for any other loop."""
+    iterable = node.iterable
+    for word in ("range", "zip", "enumerate"):
+        if (made := range_call(ctx, iterable, word)) is not None:
+            if word == "range":
+                return None
+            parts = [ctx.evaluate(argument) for argument in made.arguments]
+            if not parts or not all(isinstance(part, TupleValue) for part in parts):
+                return None
+            tuples = [part.items for part in parts if isinstance(part, TupleValue)]
+            if word == "enumerate":
+                return [TupleValue((Literal(at), item)) for at, item in enumerate(tuples[0])]
+            if len({len(items) for items in tuples}) > 1:
+                raise TypeMismatch.at(iterable.span, "`zip` of tuples of different lengths")
+            return [TupleValue(items) for items in zip(*tuples, strict=True)]
+    value = ctx.evaluate(iterable) if isinstance(iterable, t.Tuple | t.Name | t.Member | t.Index) else None
+    if isinstance(value, TupleValue):
+        return list(value.items)
+    if isinstance(value, ShapeValue):
+        return [Extent(extent) for extent in value.shape]
+    return None
+
+
+def _walk(ctx: Context, node: t.For) -> Walk:
+    g, iterable = ctx.g, node.iterable
+    ranged = range_call(ctx, iterable)
+    if ranged is not None:
+        start, stop, step = range_parts(ctx, ranged)
+        if len(node.names) != 1:
+            raise TypeMismatch.at(node.names[1].span, "a `range` gives one integer at a time")
+        length = static_length(start, stop, step, ctx)
+        count = g.number(length) if length is not None else trip_count(ctx, start, stop, step).value
+        return Walk(count, length, start.value, step, (), True)
+    counted = range_call(ctx, iterable, "enumerate")
+    zipped = range_call(ctx, iterable, "zip")
+    made = counted or zipped
+    nodes = made.arguments if made is not None else (iterable,)
+    if made is not None and (made.keywords or not nodes or (counted and len(nodes) != 1)):
+        raise TypeMismatch.at(iterable.span, f"`{'enumerate' if counted else 'zip'}` takes arrays")
+    sources = [ctx.evaluate(part) for part in nodes]
+    extents = [leading_extent(source, part.span) for source, part in zip(sources, nodes, strict=True)]
+    for extent, part in zip(extents[1:], nodes[1:], strict=True):
+        if extent != extents[0]:
+            raise TypeMismatch.at(
+                part.span,
+                "`zip` of arrays of different lengths",
+                f"length {extent}",
+                also=[(nodes[0].span, f"length {extents[0]}")],
+            )
+    return Walk(g.number(extents[0]), extents[0], sources=sources, has_index=counted is not None)
+
+
+def _slices(value: Bound) -> Bound:
+    """The tree of one entry of something that is walked."""
+    if isinstance(value, RecordValue):
+        fields = {name: _slices(held) for name, held in value.fields.items()}
+        return RecordValue(value.declaration, value.arguments, value.axes[1:], fields)
+    if isinstance(value, TupleValue):
+        return TupleValue(tuple(_slices(item) for item in value.items))
+    return value
+
+
+def _emit_for(ctx: Context, node: t.For, walk: Walk, facts: dict[str, Any]) -> None:
+    g = ctx.g
+    carried = carried_names(ctx, node.body)
+    for word in node.names:
+        if word.name in carried.names:
+            note = "use another name inside"
+            raise ScopeError.at(word.span, f"`{word.name}` is bound before this loop and rebound in it", note=note)
+    walked = [leaf for source in walk.sources for _, leaf in leaves_of(source) if isinstance(leaf, Leaf)]
+    child = g.child()
+    index = child.input(Array(I64), node.names[0].name if walk.has_index else "i")
+    inputs = [child.input(leaf.type, label) for leaf, label in zip(carried.leaves, carried.labels, strict=True)]
+    entries = [child.input(Array(leaf.dtype, leaf.shape[1:])) for leaf in walked]
+    with ctx.region(child), ctx.local():
+        loop = Loop(node.names[0].name if walk.has_index else "", walk.length)
+        before, ctx.loop = ctx.loop, loop
+        try:
+            carried.enter(ctx, inputs)
+            _bind_words(ctx, node, _item(ctx, walk, index, entries, walked))
+            with ctx.step(node):
+                run_body(ctx, node.body)
+            outputs = carried.finish(ctx)
+            names = dict(ctx.names)
+        finally:
+            ctx.loop = before
+        stacked = {name: solid(ctx, held.value, held.span) for name, held in loop.collected.items()}
+        outputs += [leaf.value for leaves in stacked.values() for leaf in leaves]
+    _hide_locals(ctx, names)
+    region = child.close(outputs)
+    stacks = len(outputs) - len(inputs)
+    length = walk.length if stacks else None
+    op = For(carries=len(inputs), walks=len(entries), stacks=stacks, length=length, **facts)
+    operands = [leaf.value for leaf in [*carried.leaves, *walked]]
+    labels = [
+        *carried.labels,
+        *(label for name, held in loop.collected.items() for label, _ in leaves_of(held.value, name)),
+    ]
+    results = g.apply(op, walk.count, *operands, *child.captures, regions=[region], names=labels)
+    carried.enter(ctx, results[: len(inputs)])
+    found = iter(results[len(inputs) :])
+    for name, held in loop.collected.items():
+        assert walk.length is not None
+        arrays = iter([Leaf(next(found), leaf.weak, leaf.soft) for leaf in stacked[name]])
+        ctx.bind(name, with_axes_in_front(held.value, (walk.length,), arrays), held.span)
+
+
+def _item(ctx: Context, walk: Walk, index: Value, entries: Sequence[Value], walked: Sequence[Leaf]) -> Bound:
+    """What the names of a loop are bound to in one step."""
+    counter = free_index(index) if walk.length is None else index_leaf(ctx, index, size(0), walk.length)
+    found = iter([Leaf(entry, leaf.weak, leaf.soft) for entry, leaf in zip(entries, walked, strict=True)])
+    items: list[Bound] = [shifted(ctx, counter, walk.start, walk.step)] if walk.has_index else []
+    items += [rebuild(_slices(source), found) for source in walk.sources]
+    return items[0] if len(items) == 1 else TupleValue(tuple(items))
+
+
+def _hide_locals(ctx: Context, inside: dict[str, Binding]) -> None:
+    """Remember names that exist inside a loop only, for the message when they are used after it."""
+    for name, binding in inside.items():
+        if name not in ctx.names:
+            ctx.hidden[name] = (binding.span, "bound inside the loop only")
+
+
+# ---- while ----------------------------------------------------------------------------------------------------------
+
+
+@executes(t.While)
+def while_loop(ctx: Context, node: t.While) -> None:
+    """`while c:`."""
+    facts = loop_facts(node.annotations, "a `while` loop")
+    g = ctx.g
+    carried = carried_names(ctx, node.body)
+    test, step = g.child(), g.child()
+    tested, stepped = (_inputs(builder, carried) for builder in (test, step))
+    with ctx.region(test), ctx.local():
+        carried.enter(ctx, tested)
+        condition = Binding(ctx.evaluate(node.condition), node.condition.span)
+        if isinstance(condition.value, Literal) and not carried.names:
+            title = "this loop never ends" if condition.value.value else "this loop never runs"
+            raise TypeMismatch.at(node.condition.span, title, "does not change")
+        holds = truth(ctx, condition).value
+    loop, ctx.loop = ctx.loop, None
+    try:
+        with ctx.region(step), ctx.local():
+            carried.enter(ctx, stepped)
+            with ctx.step(node):
+                run_body(ctx, node.body)
+            outputs = carried.finish(ctx)
+            names = dict(ctx.names)
+    finally:
+        ctx.loop = loop
+    _hide_locals(ctx, names)
+    regions, captures = close_together([test, step], [[holds], outputs])
+    op = While(carries=len(outputs), **facts)
+    operands = [leaf.value for leaf in carried.leaves]
+    results = g.apply(op, *operands, *captures, regions=regions, names=[*carried.labels, "trips"])
+    carried.enter(ctx, results[: len(outputs)])
+
+
+def _inputs(builder: Builder, carried: Carried) -> list[Value]:
+    pairs = zip(carried.leaves, carried.labels, strict=True)
+    return [builder.input(leaf.type, label) for leaf, label in pairs]

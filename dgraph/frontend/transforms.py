@@ -1,0 +1,469 @@
+"""Derivatives and batching in the language: functions from function to function.
+
+All are written with three nodes, `jvp`, `vjp` and `vmap`, whose region is the function lowered for its arguments:
+a gradient is a `vjp` seeded with 1, `hvp` the tangent of a gradient, a Jacobian a `vmap` over a basis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dgraph.errors import NotDifferentiable, NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.frontend import tree as t
+from dgraph.frontend.annotated_types import coerce
+from dgraph.frontend.calls import (
+    SYNTACTIC,
+    Assigned,
+    FormalOf,
+    apply,
+    as_function,
+    assign,
+    brought,
+    entered,
+    extra_names,
+    formals_of,
+    overridden,
+    readable,
+    solve_generics,
+)
+from dgraph.frontend.context import Arguments, Context, builtin, invokes
+from dgraph.frontend.formulas import solid
+from dgraph.frontend.modules import unknown
+from dgraph.frontend.numbers import materialise
+from dgraph.frontend.stored import root, stored_by_name
+from dgraph.frontend.values import (
+    Binding,
+    Bound,
+    Closure,
+    FunctionValue,
+    Leaf,
+    RecordValue,
+    Transformed,
+    TupleValue,
+    describe,
+    leaves_of,
+    map_bound,
+    rebuild,
+    type_of,
+)
+from dgraph.ir.graph import Region, Value
+from dgraph.ops.transform import Jvp, Vjp
+from dgraph.types import Array
+
+TRANSFORMS = ("grad", "value_and_grad", "jvp", "vjp", "jacobian", "hessian", "hvp", "vmap")
+MODES = {
+    "grad": ("auto", "forward", "reverse"),
+    "value_and_grad": ("auto", "reverse"),
+    "jacobian": ("auto", "forward", "reverse", "sparse"),
+    "hessian": ("auto", "forward", "reverse", "sparse"),
+}
+NOT_FLOATS = ("i32", "i64", "u8", "bool", "key", "size")
+
+
+# ---- making transformed functions -----------------------------------------------------------------------------------
+
+
+def make_transform(
+    kind: str, function: FunctionValue, wrt: Sequence[str | int] | None, is_tuple: bool, mode: str, span: Span
+) -> Transformed:
+    """A transformed function; `wrt` names formals, params or states, or gives positions."""
+    if mode not in MODES.get(kind, ("auto",)):
+        raise TypeMismatch.at(span, f"`{kind}` has no mode {mode!r}", note=f"modes: {', '.join(MODES.get(kind, ()))}")
+    if mode == "sparse":
+        raise NotSupported.at(span, "sparse derivatives are not supported yet", note='use `mode="forward"`')
+    formals = formals_of(function)
+    if wrt is None:
+        names: tuple[str, ...] = (_first_float(function, formals, span),)
+    else:
+        names = tuple(_formal_name(function, formals, part, span) for part in wrt)
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise TypeMismatch.at(span, f"`{name}` is named twice")
+    return Transformed(kind, function, names, is_tuple, mode, span)
+
+
+def _first_float(function: FunctionValue, formals: Sequence[FormalOf], span: Span) -> str:
+    for formal in formals:
+        written = formal.written
+        if isinstance(written, t.TypeFunction):
+            continue
+        if isinstance(written, t.TypeName) and written.path[0] in NOT_FLOATS:
+            continue
+        if isinstance(written, t.TypeName) and _is_alias_of_function(function, written):
+            continue
+        return formal.name
+    raise TypeMismatch.at(span, f"{function.words} has no float formal", note="say with respect to what: `wrt=model`")
+
+
+def _is_alias_of_function(function: FunctionValue, written: t.TypeName) -> bool:
+    entry = root(function).module.lookup(written.path[0])
+    item = entry.item if entry is not None else None
+    return isinstance(item, t.TypeAlias) and isinstance(item.type, t.TypeFunction)
+
+
+def _formal_name(function: FunctionValue, formals: Sequence[FormalOf], part: str | int, span: Span) -> str:
+    names = [formal.name for formal in formals]
+    if isinstance(part, int):
+        if not 0 <= part < len(names):
+            raise TypeMismatch.at(span, f"{function.words} has {len(names)} formals", f"no position {part}")
+        return names[part]
+    if part in names:
+        return part
+    return readable(function, part, span).name
+
+
+def _written(word: str) -> Callable[[Context, t.Call], Bound]:
+    """The rule of a transform: `wrt=` and `over=` are names of formals, not values."""
+
+    def rule(ctx: Context, node: t.Call) -> Bound:
+        if len(node.arguments) != 1:
+            place = node.arguments[1].span if len(node.arguments) > 1 else node.span
+            note = f"`{word}(f)(x)`: first the function, then its arguments"
+            raise TypeMismatch.at(place, f"`{word}` takes one function", note=note)
+        function = as_function(ctx, ctx.evaluate(node.arguments[0]), node.arguments[0].span)
+        names: Sequence[str | int] | None = None
+        is_tuple, mode, place = False, "auto", node.span
+        option = "over" if word == "vmap" else "wrt"
+        for keyword in node.keywords:
+            if keyword.name == option:
+                names, is_tuple, place = *_names(keyword.value), keyword.value.span
+            elif keyword.name == "mode" and isinstance(keyword.value, t.String):
+                mode = keyword.value.value
+            else:
+                title = f"`{word}` has no option `{keyword.name}`"
+                raise unknown(keyword.span, title, keyword.name, [option, "mode"])
+        return make_transform(word, function, names, is_tuple, mode, place)
+
+    return rule
+
+
+def _names(node: t.Expression) -> tuple[list[str | int], bool]:
+    if isinstance(node, t.Tuple):
+        return [name for item in node.items for name in _names(item)[0]], True
+    if isinstance(node, t.Name):
+        return [node.name], False
+    if isinstance(node, t.Number) and isinstance(node.value, int):
+        return [node.value], False
+    note = "`wrt` and `over` name formals of the function: `wrt=x`, `wrt=(x, w)`, `wrt=0`"
+    raise TypeMismatch.at(node.span, "the name of a formal is wanted here", note=note)
+
+
+def _unreachable(_: Context, arguments: Arguments) -> Bound:
+    raise TypeMismatch.at(arguments.span, "a transform is applied to a function where it is written")
+
+
+for _word in TRANSFORMS:
+    builtin(_word)(_unreachable)
+    SYNTACTIC[_word] = _written(_word)
+
+
+def function_words(function: FunctionValue) -> str:
+    """The name of the function below all transforms, for nodes and pictures."""
+    held = root(function).function
+    return held.name if isinstance(held, t.Function) else "lambda"
+
+
+# ---- the function as a region ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A function lowered as a closed region: first the leaves of `explicit` arguments, then captures."""
+
+    region: Region
+    operands: tuple[Value, ...]
+    names: tuple[str, ...]
+    result: Bound
+    outputs: tuple[Leaf, ...]
+
+
+def trace(
+    ctx: Context,
+    function: FunctionValue,
+    values: Mapping[str, Binding],
+    explicit: Sequence[str],
+    span: Span,
+    inner_shape: Callable[[str, Leaf], Array] = lambda _, leaf: leaf.type,
+) -> Traced:
+    """Lower a function with the named arguments as inputs of a region; `names` says to which each input belongs."""
+    child = ctx.g.child()
+    operands: list[Value] = []
+    owners: list[str] = []
+
+    def enter(owner: str) -> Callable[[Bound, str], Bound]:
+        def one(held: Bound, name: str) -> Bound:
+            if not isinstance(held, Leaf):
+                return held
+            operands.append(held.value)
+            owners.append(owner)
+            return replace(held, value=child.input(inner_shape(owner, held), name), affine=None)
+
+        return one
+
+    inner = dict(values)
+    stored: dict[t.Stored, Binding] = {}
+    module = root(function).module
+    for name in explicit:
+        if name in values:
+            held = values[name].value
+            inner[name] = Binding(_without_axes(entered(held, name, enter(name)), held), values[name].span)
+            continue
+        item = stored_by_name(module, name)
+        if item is None or item not in ctx.stored:
+            raise ScopeError.at(span, f"`{name}` is neither a formal nor a param here")
+        held = ctx.stored[item]
+        stored[item] = Binding(_without_axes(entered(held, name, enter(name)), held), span)
+    before = ctx.stored
+    ctx.stored = {**before, **{item: binding.value for item, binding in stored.items()}}
+    try:
+        with ctx.region(child):
+            result = apply_function(ctx, function, inner, span)
+            outputs = tuple(solid(ctx, result, span))
+    finally:
+        ctx.stored = before
+    region = child.close([leaf.value for leaf in outputs])
+    return Traced(region, (*operands, *child.captures), tuple(owners), rebuild(result, iter(outputs)), outputs)
+
+
+def _without_axes(inner: Bound, outer: Bound) -> Bound:
+    """Records inside a mapped function have one axis less than outside."""
+    pairs = zip(leaves_of(outer), leaves_of(inner), strict=True)
+    is_mapped = any(
+        isinstance(a, Leaf) and isinstance(b, Leaf) and len(a.shape) != len(b.shape) for (_, a), (_, b) in pairs
+    )
+    return _fewer_axes(inner) if is_mapped else inner
+
+
+def _fewer_axes(value: Bound) -> Bound:
+    if isinstance(value, RecordValue):
+        fields = {name: _fewer_axes(held) for name, held in value.fields.items()}
+        return replace(value, axes=value.axes[1:], fields=fields)
+    if isinstance(value, TupleValue):
+        return TupleValue(tuple(_fewer_axes(item) for item in value.items))
+    return value
+
+
+def apply_function(ctx: Context, function: FunctionValue, values: Mapping[str, Binding], span: Span) -> Bound:
+    """A function applied to arguments by name."""
+    if isinstance(function, Transformed):
+        return run(ctx, function, values, span)
+    return apply(ctx, function, values, span)
+
+
+def prepared(
+    ctx: Context, function: FunctionValue, values: Mapping[str, Binding], names: Sequence[str]
+) -> dict[str, Binding]:
+    """The arguments with the named ones as graph values of their declared types."""
+    out = dict(values)
+    closure = root(function)
+    extras = _all_extras(function)
+    if isinstance(closure.function, t.Function) and not _has_vmap(function):
+        own = {name: held for name, held in values.items() if name not in extras}
+        typed = brought(ctx, closure, own, solve_generics(ctx, closure, own))
+        for name in names:
+            if name in typed:
+                out[name] = Binding(typed[name].value, values[name].span)
+    for name in names:
+        if name in out:
+            out[name] = Binding(_solid(ctx, out[name], name), out[name].span)
+    return out
+
+
+def _has_vmap(function: FunctionValue) -> bool:
+    return isinstance(function, Transformed) and (function.kind == "vmap" or _has_vmap(function.function))
+
+
+def _all_extras(function: FunctionValue) -> set[str]:
+    if isinstance(function, Closure):
+        return set()
+    return {*extra_names(function), *_all_extras(function.function)}
+
+
+def _solid(ctx: Context, binding: Binding, name: str) -> Bound:
+    held = iter(range(1_000_000))
+    return map_bound(binding.value, lambda part: _solid_leaf(ctx, part, binding.span, name, next(held)))
+
+
+def _solid_leaf(ctx: Context, part: Bound, span: Span, name: str, at: int) -> Bound:
+    return part if isinstance(part, Leaf) else materialise(ctx, part, span, "argument", name, at)
+
+
+# ---- running transformed functions ----------------------------------------------------------------------------------
+
+
+@invokes(Transformed)
+def invoke_transformed(ctx: Context, function: Transformed, arguments: Arguments) -> Bound:
+    """A transformed function applied."""
+    assigned: Assigned = assign(ctx, function, arguments)
+    with overridden(ctx, assigned.overrides):
+        return run(ctx, function, assigned.values, arguments.span)
+
+
+def run(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    """A transformed function applied to arguments by name."""
+    return RULES[function.kind](ctx, function, values, span)
+
+
+def _split_extras(function: Transformed, values: Mapping[str, Binding]) -> tuple[dict[str, Binding], list[Binding]]:
+    extras = extra_names(function)
+    return {name: held for name, held in values.items() if name not in extras}, [values[name] for name in extras]
+
+
+def value_of(ctx: Context, values: Mapping[str, Binding], function: FunctionValue, name: str) -> Bound:
+    """The argument, param or state that a name of `wrt` means."""
+    if name in values:
+        return values[name].value
+    item = stored_by_name(root(function).module, name)
+    assert item is not None
+    return ctx.stored[item]
+
+
+def _results(names: Sequence[str], slopes: Sequence[Bound], is_tuple: bool) -> Bound:
+    return TupleValue(tuple(slopes)) if is_tuple or len(names) > 1 else slopes[0]
+
+
+def _reverse(
+    ctx: Context,
+    function: Transformed,
+    values: Mapping[str, Binding],
+    span: Span,
+    seeds: Callable[[Traced], list[Value | None]],
+) -> tuple[Bound, list[Bound]]:
+    """A `vjp` node: the function's value and, per name of `wrt`, its cotangents."""
+    values = prepared(ctx, function.function, values, function.wrt)
+    _require_floats(ctx, function, values)
+    traced = trace(ctx, function.function, values, function.wrt, span)
+    given = seeds(traced)
+    captured = len(traced.operands) - len(traced.names)
+    inputs = traced.region.inputs
+    wrt = tuple(_is_float(inputs[at]) for at in range(len(traced.names))) + (False,) * captured
+    op = Vjp(function=function_words(function), wrt=wrt, seeded=tuple(seed is not None for seed in given))
+    seeded = [seed for seed in given if seed is not None]
+    with ctx.g.at(span=span):
+        results = ctx.g.apply(op, *traced.operands, *seeded, regions=[traced.region])
+    outputs = iter([replace(leaf, value=value) for leaf, value in zip(traced.outputs, results, strict=False)])
+    value = rebuild(traced.result, outputs)
+    found = iter(results[len(traced.outputs) :])
+    slopes = [_in_place_of(value_of(ctx, values, function, name), found) for name in function.wrt]
+    return value, slopes
+
+
+def _is_float(value: Value) -> bool:
+    return isinstance(value.type, Array) and value.type.dtype.is_float
+
+
+def _in_place_of(primal: Bound, found: Iterator[Value]) -> Bound:
+    """The tree of a value with its float leaves replaced; the others ride along."""
+
+    def one(held: Bound) -> Bound:
+        if isinstance(held, Leaf) and held.dtype.is_float:
+            return Leaf(next(found), held.weak)
+        return held
+
+    return map_bound(primal, one)
+
+
+def _require_floats(ctx: Context, function: Transformed, values: Mapping[str, Binding]) -> None:
+    for name in function.wrt:
+        held = value_of(ctx, values, function, name)
+        if not any(isinstance(leaf, Leaf) and leaf.dtype.is_float for _, leaf in leaves_of(held)):
+            raise NotDifferentiable.at(
+                function.span,
+                f"{function.words} is with respect to `{name}`, which holds no floats",
+                f"`{name}` is {describe(held)}",
+                note="name a float formal: `wrt=x`",
+            )
+
+
+def _gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> tuple[Bound, Bound]:
+    def seeds(traced: Traced) -> list[Value | None]:
+        first = traced.outputs[0] if traced.outputs else None
+        head = traced.result.items[0] if isinstance(traced.result, TupleValue) else traced.result
+        if first is None or head is not first or first.shape or not first.dtype.is_float:
+            raise NotDifferentiable.at(
+                span,
+                f"{function.words} needs a function with a scalar float result",
+                f"it gives {describe(traced.result)}",
+                also=[(_declared(function), "declared here")],
+                note="use `jacobian` or `vjp`, or return the scalar first in a tuple",
+            )
+        return [ctx.g.constant(1.0, first.dtype), *(None for _ in traced.outputs[1:])]
+
+    value, slopes = _reverse(ctx, function, values, span, seeds)
+    return value, _results(function.wrt, slopes, function.is_tuple)
+
+
+def _declared(function: Transformed) -> Span:
+    held = root(function).function
+    return held.name_span if isinstance(held, t.Function) else held.span
+
+
+def _grad(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    if function.mode == "forward":
+        return RULES["forward gradient"](ctx, function, values, span)
+    value, slope = _gradient(ctx, function, values, span)
+    return TupleValue((slope, *value.items[1:])) if isinstance(value, TupleValue) else slope
+
+
+def _value_and_grad(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    return TupleValue(_gradient(ctx, function, values, span))
+
+
+def _vjp(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    own, (cotangent,) = _split_extras(function, values)
+
+    def seeds(traced: Traced) -> list[Value | None]:
+        wanted = type_of(traced.result)
+        assert wanted is not None
+        given = coerce(ctx, cotangent.value, wanted, cotangent.span)
+        leaves = [leaf for _, leaf in leaves_of(given) if isinstance(leaf, Leaf)]
+        return [leaf.value if leaf.dtype.is_float else None for leaf in leaves]
+
+    _, slopes = _reverse(ctx, function, own, span, seeds)
+    return _results(function.wrt, slopes, function.is_tuple)
+
+
+def forward(
+    ctx: Context, function: Transformed, values: Mapping[str, Binding], tangents: Sequence[Binding], span: Span
+) -> tuple[Bound, Bound]:
+    """A `jvp` node: the function's value and its tangent."""
+    values = prepared(ctx, function.function, values, function.wrt)
+    _require_floats(ctx, function, values)
+    traced = trace(ctx, function.function, values, function.wrt, span)
+    given: list[Value] = []
+    for name, tangent in zip(function.wrt, tangents, strict=True):
+        wanted = type_of(value_of(ctx, values, function, name))
+        assert wanted is not None
+        held = coerce(ctx, tangent.value, wanted, tangent.span)
+        given += [leaf.value for _, leaf in leaves_of(held) if isinstance(leaf, Leaf) and leaf.dtype.is_float]
+    captured = len(traced.operands) - len(traced.names)
+    inputs = traced.region.inputs
+    active = tuple(_is_float(inputs[at]) for at in range(len(traced.names))) + (False,) * captured
+    op = Jvp(function=function_words(function), active=active)
+    with ctx.g.at(span=span):
+        results = ctx.g.apply(op, *traced.operands, *given, regions=[traced.region])
+    outputs = [replace(leaf, value=value) for leaf, value in zip(traced.outputs, results, strict=False)]
+    value = rebuild(traced.result, iter(outputs))
+    return value, _in_place_of(value, iter(results[len(outputs) :]))
+
+
+def _jvp(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    own, tangents = _split_extras(function, values)
+    return TupleValue(forward(ctx, function, own, tangents, span))
+
+
+def _hvp(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    own, tangents = _split_extras(function, values)
+    slope = replace(function, kind="grad", mode="auto")
+    return forward(ctx, replace(function, kind="jvp", function=slope), own, tangents, span)[1]
+
+
+RULES: dict[str, Callable[[Context, Transformed, Mapping[str, Binding], Span], Bound]] = {
+    "grad": _grad,
+    "value_and_grad": _value_and_grad,
+    "jvp": _jvp,
+    "vjp": _vjp,
+    "hvp": _hvp,
+}
+"""How each transform is run; Jacobians, Hessians and `vmap` are added by their own files."""

@@ -1,0 +1,133 @@
+"""Copies of expressions and statements with parts replaced, and what a block reads before it sets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from dgraph.kernels.nests import (
+    Apply,
+    Block,
+    Copy,
+    Expression,
+    Fail,
+    Fill,
+    If,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Point,
+    PointTape,
+    Statement,
+    Store,
+    Sum,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
+    Update,
+    While,
+    expressions_of,
+    parts,
+    set_locals,
+)
+from dgraph.kernels.views import minus, plus, times
+
+Change = Callable[[Expression], Expression]
+
+_INDEX_ARITHMETIC = {"add": plus, "sub": minus, "mul": times}
+
+
+def substitute(expression: Expression, values: Mapping[Local, Expression]) -> Expression:
+    """The expression with locals replaced; sums and products of indices fold again."""
+    match expression:
+        case Local():
+            return values.get(expression, expression)
+        case Apply(op=op, type="i64", operands=(left, right)) if op in _INDEX_ARITHMETIC:
+            return _INDEX_ARITHMETIC[op](substitute(left, values), substitute(right, values))
+        case Apply(operands=operands):
+            return replace(expression, operands=tuple(substitute(operand, values) for operand in operands))
+        case Load(index=index):
+            return replace(expression, index=substitute(index, values))
+        case Sum(index=index, count=count):
+            return replace(expression, index=substitute(index, values), count=substitute(count, values))
+        case TapeTop(row=row):
+            return TapeTop(substitute(row, values))
+    return expression
+
+
+def change_block(block: Block, change: Change, locals_: Mapping[Local, Local]) -> Block:
+    """A block with every expression changed and assigned locals renamed."""
+    return tuple(change_statement(statement, change, locals_) for statement in block)
+
+
+def change_statement(statement: Statement, change: Change, locals_: Mapping[Local, Local]) -> Statement:
+    """A statement with every expression changed and assigned locals renamed."""
+    match statement:
+        case Let(local=local, value=value):
+            return Let(locals_.get(local, local), change(value))
+        case Store(index=index, value=value) | Update(index=index, value=value):
+            return replace(statement, index=change(index), value=change(value))
+        case Loop(index=index, start=start, stop=stop, body=body):
+            inner = change_block(body, change, locals_)
+            return replace(
+                statement, index=locals_.get(index, index), start=change(start), stop=change(stop), body=inner
+            )
+        case While(test=test, condition=condition, body=body):
+            return While(change_block(test, change, locals_), change(condition), change_block(body, change, locals_))
+        case If(condition=condition, then=then, otherwise=otherwise):
+            sides = (change_block(side, change, locals_) for side in (then, otherwise))
+            return If(change(condition), *sides)
+        case Fill(index=index, count=count):
+            return replace(statement, index=change(index), count=change(count))
+        case Copy(target_index=target, source_index=source, count=count):
+            return replace(statement, target_index=change(target), source_index=change(source), count=change(count))
+        case Point(index=index):
+            return replace(statement, index=change(index))
+        case PointTape(row=row, start=start):
+            return replace(statement, row=change(row), start=change(start))
+        case TapeReserve(row=row, bytes=count) | TapeSetTop(row=row, bytes=count):
+            return replace(statement, row=change(row), bytes=change(count))
+        case Fail(values=values):
+            return replace(statement, values=tuple(map(change, values)))
+    return statement
+
+
+def rename(block: Block, values: Mapping[Local, Expression]) -> Block:
+    """A block with locals replaced by expressions where they are read."""
+    renamed = {local: value for local, value in values.items() if isinstance(value, Local)}
+    return change_block(block, lambda expression: substitute(expression, values), renamed)
+
+
+def read_first(block: Block) -> tuple[dict[Local, None], set[Local]]:
+    """The locals that a block reads before it gives them a value, and those that it gives one for certain."""
+    read: dict[Local, None] = {}
+    given: set[Local] = set()
+
+    def take(expressions: Iterable[Expression]) -> None:
+        for expression in expressions:
+            for part in parts(expression):
+                if isinstance(part, Local) and part not in given:
+                    read.setdefault(part)
+
+    def inside(body: Block, known: set[Local]) -> set[Local]:
+        found, certain = read_first(body)
+        for local in found:
+            if local not in given | known:
+                read.setdefault(local)
+        return certain
+
+    for statement in block:
+        if isinstance(statement, While):
+            given |= inside(statement.test, set())
+            take(expressions_of(statement))
+            inside(statement.body, set())
+            continue
+        take(expressions_of(statement))
+        if isinstance(statement, Loop):
+            inside(statement.body, {statement.index})
+        elif isinstance(statement, If):
+            given |= inside(statement.then, set()) & inside(statement.otherwise, set())
+        else:
+            given.update(set_locals(statement))
+    return read, given

@@ -1,0 +1,1 @@
+"""Tests of the whole from the outside: the command line and the Python API on real scripts."""
