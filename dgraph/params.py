@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def initial_leaves(module: Module, name: str, seed: int) -> tuple[Type, list[Any]]:
     """The type of a param or state and its initial leaves. Equal seeds give equal bits on every machine."""
-    from dgraph.frontend.host import lower_initialiser
+    from dgraph.frontend import lower_initialiser
 
     graph = lower_initialiser(module, name)
     key = np.uint64(seed)

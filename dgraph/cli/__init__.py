@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dgraph", description="A compiler and visualiser for differentiable programs.")
+    parser = argparse.ArgumentParser(
+        prog="dgraph", description="A compiler and visualiser for differentiable programs."
+    )
     parser.add_argument("--version", action="version", version=f"dgraph {__version__}")
     commands_of = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
@@ -61,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def values(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="JSON, @file.npy, @file.npz:key")
+        sub.add_argument(
+            "--arg", action="append", default=[], metavar="NAME=VALUE", help="JSON, @file.npy, @file.npz:key"
+        )
         sub.add_argument("--seed", type=int, default=0, help="seed of the params' initial values")
         sub.add_argument("--params", metavar="DIR", help="use the parameters of a training run")
 

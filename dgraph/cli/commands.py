@@ -143,13 +143,14 @@ def draw(options: Namespace) -> int:
 
 def show(options: Namespace) -> int:
     """`dgraph show`."""
-    from dgraph.program.show import stage_text
+    from dgraph.program.show import stage_text, tree_text
 
     program, name = load_target(options)
     if options.stage == "tree":
-        print(stage_text(program, None, "tree"))
+        text = tree_text(program)
     else:
-        print(stage_text(program, chosen(program, name), options.stage, names_of(options.wrt)))
+        text = stage_text(chosen(program, name), options.stage, names_of(options.wrt))
+    sys.stdout.write(text)
     return 0
 
 
@@ -165,5 +166,3 @@ def doctor(options: Namespace) -> int:
     for key, value in facts.items():
         print(f"{key:<{width}}  {value}")
     return 0
-
-

@@ -36,7 +36,7 @@ def _read_json(name: str, text: str) -> Any:
     try:
         return _numbers(json.loads(text))
     except (ValueError, RecursionError):
-        note = "as in 2.5, [1, 2], {\"a\": 1.0}, true, @file.npy or @file.npz:key"
+        note = 'as in 2.5, [1, 2], {"a": 1.0}, true, @file.npy or @file.npz:key'
         raise ArgumentError(Diagnostic(f"the value of --arg {name} is not JSON: {text[:60]}", (), note)) from None
 
 
@@ -62,7 +62,9 @@ def _read_file(text: str) -> Any:
     with loaded:
         keys = ", ".join(loaded.files)
         if not key:
-            raise DataError(Diagnostic(f"{path} holds several arrays", (), f"say which: @{path}:KEY with KEY of {keys}"))
+            raise DataError(
+                Diagnostic(f"{path} holds several arrays", (), f"say which: @{path}:KEY with KEY of {keys}")
+            )
         if key not in loaded.files:
             raise DataError(Diagnostic(f"{path} has no array `{key}`", (), f"it has {keys}"))
         return loaded[key]

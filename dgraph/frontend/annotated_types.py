@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
@@ -32,7 +33,7 @@ from dgraph.frontend.values import (
     type_of,
 )
 from dgraph.sizes import Size, size, solve, variable
-from dgraph.types import DTYPES, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
+from dgraph.types import DTYPES, I64, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
 from dgraph.types import Extent as ExtentType
 
 KINDS = {"float": ("float",), "int": ("int",), "number": ("float", "int")}
@@ -64,7 +65,7 @@ def resolve(ctx: Context, written: t.TypeExpression) -> Type:
     if isinstance(held, AliasValue):
         arguments, axes = _split(held.declaration.generics, written)
         values = type_arguments(ctx, held.declaration.generics, arguments)
-        with ctx.within(held.module, generic_names(held.declaration.generics, values)):
+        with _opened(ctx, held.declaration), ctx.within(held.module, generic_names(held.declaration.generics, values)):
             inner = resolve(ctx, held.declaration.type)
         return with_axes(inner, shape_of(ctx, axes))
     raise TypeMismatch.at(written.span, f"`{'.'.join(written.path)}` is not a type", f"this is {describe(held)}")
@@ -195,17 +196,23 @@ def generic_names(generics: Sequence[t.Generic], arguments: Sequence[object]) ->
     }
 
 
+@contextmanager
+def _opened(ctx: Context, declaration: t.Record | t.TypeAlias) -> Iterator[None]:
+    """A type is being resolved through its declaration: meeting it again inside is a circle."""
+    if declaration in ctx.opened:
+        raise TypeMismatch.at(declaration.span, f"the type `{declaration.name}` contains itself")
+    ctx.opened.append(declaration)
+    try:
+        yield
+    finally:
+        ctx.opened.pop()
+
+
 def record_type(ctx: Context, maker: RecordMaker, arguments: tuple[object, ...], axes: Shape = ()) -> Record:
     """The type of a record with given arguments."""
     declaration = maker.declaration
-    if declaration in ctx.open_records:
-        raise TypeMismatch.at(declaration.span, f"the record `{declaration.name}` contains itself")
-    ctx.open_records.append(declaration)
-    try:
-        with ctx.within(maker.module, generic_names(declaration.generics, arguments)):
-            fields = tuple((field.name, resolve(ctx, field.type)) for field in declaration.fields)
-    finally:
-        ctx.open_records.pop()
+    with _opened(ctx, declaration), ctx.within(maker.module, generic_names(declaration.generics, arguments)):
+        fields = tuple((field.name, resolve(ctx, field.type)) for field in declaration.fields)
     result = Record(declaration.name, fields, arguments, axes)
     ctx.records[replace(result, axes=())] = maker
     return result
@@ -461,7 +468,7 @@ def _coerce_array(ctx: Context, value: Bound, type_: Array, span: Span, declared
         if not value.soft:
             raise _mismatch(value, type_, span, declared, f"cast it: `{wanted}(...)`")
     if isinstance(value, Leaf):
-        affine = value.affine if wanted.kind == "int" else None
+        affine = value.affine if wanted == I64 else None
         leaf = Leaf(cast_value(ctx, value.value, wanted), affine=affine)
     else:
         leaf = replace(to_leaf(ctx, value, Agreement(wanted), span), weak=frozenset(), soft=False)

@@ -42,7 +42,7 @@ from dgraph.frontend.values import (
 from dgraph.ir.graph import Value
 from dgraph.ir.op import OPS
 from dgraph.sizes import size
-from dgraph.types import KEY, Shape
+from dgraph.types import I64, KEY, Shape
 
 FLOAT_FUNCTIONS = [
     "sqrt",
@@ -209,7 +209,7 @@ def cast(ctx: Context, function: DTypeValue, arguments: Arguments) -> Bound:
             held = int(held)
         return to_leaf(ctx, Literal(bool(held) if dtype.kind == "bool" else held), Agreement(dtype), found.span)
     leaf = materialise(ctx, value, found.span)
-    affine = leaf.affine if dtype.kind == "int" else None
+    affine = leaf.affine if dtype == I64 else None
     return Leaf(cast_value(ctx, leaf.value, dtype), affine=affine)
 
 

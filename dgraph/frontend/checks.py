@@ -10,7 +10,7 @@ from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import GENERIC_KINDS, generic_names, resolve
 from dgraph.frontend.annotations import check_annotations
 from dgraph.frontend.calls import is_size
-from dgraph.frontend.context import Context
+from dgraph.frontend.context import Context, framed
 from dgraph.frontend.entry import deep, lower_function
 from dgraph.frontend.initialisers import lower_initialiser
 from dgraph.frontend.listing import ON_FUNCTIONS
@@ -98,27 +98,28 @@ def _record(module: Module, item: t.Record) -> None:
     ctx = Context(module)
     with ctx.within(module, generic_names(item.generics, arguments)):
         for field in item.fields:
-            resolve(ctx, field.type)
+            framed(ctx, "this type", partial(resolve, ctx, field.type))
 
 
 def _constant(module: Module, item: t.Constant) -> None:
     ctx = Context(module)
-    ctx.lookup(item.name, item.span)
+    framed(ctx, "this constant", partial(ctx.lookup, item.name, item.span))
 
 
 def _function(module: Module, function: t.Function) -> None:
     """Lower a function on its own, with stand-ins for generics in dtypes and shapes."""
-    if any(generic.kind == "record" for generic in function.generics):
+    arguments = [assumed(generic) for generic in function.generics]
+    if any(argument is None for argument in arguments):
         return
     types: dict[str, Type] = {}
     ctx = Context(module)
-    names = generic_names(function.generics, [assumed(generic) for generic in function.generics])
+    names = generic_names(function.generics, arguments)
     for formal in function.formals:
         if is_size(formal.type):
             names[formal.name] = Binding(Extent(variable(formal.name)), formal.span)
     with ctx.within(module, names):
         for formal in function.formals:
-            types[formal.name] = resolve(ctx, formal.type)
+            types[formal.name] = framed(ctx, "this type", partial(resolve, ctx, formal.type))
     if any(isinstance(found, Function) for found in types.values()):
         return
     is_generic = any(generic.kind != "size" for generic in function.generics)

@@ -40,6 +40,7 @@ BUILTINS: dict[str, Callable[[Any, Arguments], Bound]] = {}
 """Functions of the language itself, by name."""
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
 def evaluates(*kinds: type[t.Node]) -> Callable[[Rule], Rule]:
@@ -125,6 +126,7 @@ class Context:
         self.path: tuple[object, ...] = ()
         self.node: t.Node = module.tree
         self.lifted: dict[t.Node, Callable[[], Bound]] = {}
+        self.facts: tuple[Size, ...] = ()
         self.ranges: dict[Value, tuple[Size, Size]] = {}
         self.reads: list[Read] | None = None
         self.is_guarded = False
@@ -135,7 +137,7 @@ class Context:
         self.loop: Loop | None = None
         self.ambient_key: Callable[[], Bound] | None = None
         self.constants: list[t.Constant] = []
-        self.open_records: list[t.Record] = []
+        self.opened: list[t.Record | t.TypeAlias] = []
         self.hidden: dict[str, tuple[Span, str]] = {}
         self.records: dict[Record, RecordMaker] = {}
 
@@ -242,11 +244,13 @@ class Context:
     def within(self, module: Module, names: dict[str, Binding]) -> Iterator[None]:
         """The body of another function or module: other names, no loop around it."""
         before = self.module, self.names, self.loop, self.lifted, self.reads, self.solved
+        facts = self.facts
         self.module, self.names, self.loop, self.lifted, self.reads, self.solved = module, names, None, {}, None, {}
         try:
             yield
         finally:
             self.module, self.names, self.loop, self.lifted, self.reads, self.solved = before
+            self.facts = facts
 
     @contextmanager
     def region(self, builder: Builder) -> Iterator[Builder]:
@@ -261,13 +265,13 @@ class Context:
 
     @contextmanager
     def local(self) -> Iterator[dict[str, Binding]]:
-        """Names bound inside are forgotten afterwards; gives the names as they stand inside."""
-        before = self.names
+        """Names bound and facts learnt inside are forgotten afterwards; gives the names as they stand inside."""
+        before, facts = self.names, self.facts
         self.names = dict(before)
         try:
             yield self.names
         finally:
-            self.names = before
+            self.names, self.facts = before, facts
 
     @contextmanager
     def step(self, *marks: object) -> Iterator[None]:
@@ -278,6 +282,16 @@ class Context:
             yield
         finally:
             self.path = before
+
+    @contextmanager
+    def assuming(self, facts: Sequence[Size]) -> Iterator[None]:
+        """Inside, these expressions over sizes and indices are known to be at least 0."""
+        before = self.facts
+        self.facts = (*before, *facts)
+        try:
+            yield
+        finally:
+            self.facts = before
 
     @contextmanager
     def no_collecting(self, reason: str) -> Iterator[None]:
@@ -336,6 +350,18 @@ def frame_loop(context: Context, frame: Frame, lower: Callable[[], Bound]) -> Bo
     finally:
         context.path = before
         context.frames.pop()
+
+
+def framed(context: Context, words: str, make: Callable[[], Result]) -> Result:
+    """Something of a module, outside of every function, that may hold literals."""
+    made: list[Result] = []
+
+    def lower() -> Bound:
+        made[:] = [make()]
+        return ModuleValue(context.module)
+
+    frame_loop(context, Frame(words, (object(),)), lower)
+    return made[0]
 
 
 def place_of_key(key: WeakKey) -> Span:

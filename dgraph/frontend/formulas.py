@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from dgraph.errors import NotSupported, ScopeError, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context, evaluates
+from dgraph.frontend.facts import facts_of
 from dgraph.frontend.joins import choose
 from dgraph.frontend.numbers import (
     affine_of,
@@ -333,14 +334,17 @@ def choice(ctx: Context, node: t.Choose) -> Bound:
         return ctx.evaluate(node.then if condition.value else node.otherwise)
     if isinstance(condition, Leaf) and condition.shape:
         return _lifted(ctx, node, condition)
-    predicate = truth(ctx, held).value
-    return choose(
-        ctx,
-        predicate,
-        lambda: (ctx.evaluate(node.then), node.then.span),
-        lambda: (ctx.evaluate(node.otherwise), node.otherwise.span),
-        widen=True,
-    )
+    return choose(ctx, truth(ctx, held).value, *_sides(ctx, node), widen=True)
+
+
+def _sides(ctx: Context, node: t.Choose) -> tuple[Callable[[], tuple[Bound, Span]], Callable[[], tuple[Bound, Span]]]:
+    """Both sides of a choice, each lowered under what the condition says of it."""
+
+    def side(chosen: t.Expression, holds: bool) -> tuple[Bound, Span]:
+        with ctx.assuming(facts_of(ctx, node.condition, holds=holds)):
+            return ctx.evaluate(chosen), chosen.span
+
+    return lambda: side(node.then, True), lambda: side(node.otherwise, False)
 
 
 def _lifted(ctx: Context, node: t.Choose, condition: Leaf) -> Bound:
@@ -359,13 +363,7 @@ def _lifted(ctx: Context, node: t.Choose, condition: Leaf) -> Bound:
     try:
         with ctx.region(child):
             predicate = truth(ctx, Binding(ctx.evaluate(node.condition), node.condition.span)).value
-            value = choose(
-                ctx,
-                predicate,
-                lambda: (ctx.evaluate(node.then), node.then.span),
-                lambda: (ctx.evaluate(node.otherwise), node.otherwise.span),
-                widen=False,
-            )
+            value = choose(ctx, predicate, *_sides(ctx, node), widen=False)
             leaf = materialise(ctx, value, node.span)
     finally:
         ctx.lifted = before

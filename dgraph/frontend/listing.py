@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dgraph.errors import DgraphError, Span
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, resolve
 from dgraph.frontend.annotations import check_annotations, fact
-from dgraph.frontend.context import Context
+from dgraph.frontend.context import Context, framed
 from dgraph.frontend.modules import Module
 from dgraph.frontend.stored import stored_of
 from dgraph.frontend.values import Annotated, Binding, Closure, Extent
@@ -90,7 +91,7 @@ def function_info(module: Module, function: t.Function) -> FunctionInfo:
         type_: Type | None
         try:
             with ctx.within(module, solver.names):
-                type_ = resolve(ctx, formal.type)
+                type_ = framed(ctx, "this type", partial(resolve, ctx, formal.type))
         except DgraphError:
             # Generic in a dtype, a shape or a record; `check` reports it if it is a fault.
             type_ = None
@@ -110,7 +111,9 @@ def stored(module: Module, precision: DType | None = None) -> dict[str, StoredIn
     for name, item in module.stored.items():
         owner = module.names[name].module
         ctx = Context(owner, precision)
-        out[name] = StoredInfo(item.name, item.kind, resolve(ctx, item.type), item.span)
+        out[name] = StoredInfo(
+            item.name, item.kind, framed(ctx, "this type", partial(resolve, ctx, item.type)), item.span
+        )
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dgraph.errors import Span, TypeMismatch
+from dgraph.errors import SizeMismatch, Span, TypeMismatch
 from dgraph.frontend.annotated_types import value_of_type
 from dgraph.frontend.builtins import take
 from dgraph.frontend.context import Arguments, Context, builtin
@@ -207,6 +207,9 @@ def _bernoulli(ctx: Context, key: Value, found: dict[str, Binding], type_: Array
     if "p" not in found:
         raise TypeMismatch.at(span, "`bernoulli` needs a probability", note="`bernoulli(key, 0.5)`")
     p = floats(ctx, found["p"])
+    if p.shape not in ((), type_.shape):
+        title = f"the probabilities have another shape than {type_}"
+        raise SizeMismatch.at(found["p"].span, title, f"this is {describe(p)}")
     return ctx.g.bernoulli(key, p.value, shape=type_.shape)
 
 

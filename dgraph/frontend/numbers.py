@@ -154,16 +154,18 @@ def to_leaf(ctx: Context, value: Number, agreement: Agreement, span: Span) -> Le
     dtype = agreement.dtype
     if isinstance(value, Literal):
         made = Leaf(ctx.g.constant(checked(value.value, dtype, span), dtype), agreement.weak)
-        return Leaf(made.value, made.weak, agreement.soft, size(value.value)) if type(value.value) is int else made
+        is_whole = type(value.value) is int and dtype == I64
+        return Leaf(made.value, made.weak, agreement.soft, size(int(value.value))) if is_whole else made
     if isinstance(value, Extent):
         counted = ctx.g.number(value.size)
-        return Leaf(cast_value(ctx, counted, dtype), agreement.weak, agreement.soft, value.size)
+        affine = value.size if dtype == I64 else None
+        return Leaf(cast_value(ctx, counted, dtype), agreement.weak, agreement.soft, affine)
     same = value.dtype.kind == dtype.kind
     return Leaf(
         cast_value(ctx, value.value, dtype),
         value.weak if same else agreement.weak,
         value.soft and agreement.soft,
-        value.affine if dtype.kind == "int" else None,
+        value.affine if dtype == I64 else None,
     )
 
 

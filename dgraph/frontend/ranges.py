@@ -81,12 +81,18 @@ def extreme(expression: Size, ranges: Ranges, *, upward: bool) -> Size | None:
     return None
 
 
-def is_inside(subscript: Size, extent: Size, ranges: Ranges) -> bool:
-    """Whether a subscript is provably inside an axis for all indices."""
-    lowest, highest = extreme(subscript, ranges, upward=False), extreme(subscript, ranges, upward=True)
-    if lowest is None or highest is None:
-        return False
-    return is_never_negative(lowest) and is_never_negative(extent - 1 - highest)
+def is_inside(subscript: Size, extent: Size, ranges: Ranges, facts: Sequence[Size] = ()) -> bool:
+    """Whether a subscript is provably inside an axis for all indices. `facts` are known to be at least 0."""
+    return all(_holds(wanted, ranges, facts) for wanted in (subscript, extent - 1 - subscript))
+
+
+def _holds(wanted: Size, ranges: Ranges, facts: Sequence[Size]) -> bool:
+    """Whether an expression is at least 0: in itself, or because it is at least a fact."""
+    for rest in (wanted, *(wanted - fact for fact in facts)):
+        lowest = extreme(rest, ranges, upward=False)
+        if lowest is not None and is_never_negative(lowest):
+            return True
+    return False
 
 
 def is_never_negative(expression: Size) -> bool:

@@ -9,6 +9,7 @@ from functools import reduce as fold
 from dgraph.errors import NotSupported, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Arguments, Context, builtin, evaluates
+from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import (
     Index,
     array_of,
@@ -141,7 +142,7 @@ def _by_accumulator(ctx: Context, word: str, node: t.Reduce, indices: Sequence[I
         else:
             test = truth(ctx, Binding(ctx.evaluate(guard), guard.span)).value
             taken, skipped = child.child(), child.child()
-            with ctx.region(taken), ctx.local():
+            with ctx.region(taken), ctx.local(), ctx.assuming(facts_of(ctx, guard)):
                 term, leaves = _terms(ctx, word, node)
                 values = [leaf.value for leaf in leaves]
                 if word == "mean":
@@ -186,7 +187,8 @@ def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index])
         test = truth(ctx, Binding(ctx.evaluate(guard), guard.span)).value
 
         def inside() -> tuple[Bound, Span]:
-            return ctx.evaluate(node.body), node.body.span
+            with ctx.assuming(facts_of(ctx, guard)):
+                return ctx.evaluate(node.body), node.body.span
 
         probe = ctx.g.child()
         with ctx.region(probe), ctx.local():

@@ -10,6 +10,7 @@ from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import coerce, resolve
 from dgraph.frontend.annotations import check_annotations
 from dgraph.frontend.context import Context, evaluates, executes
+from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import define
 from dgraph.frontend.joins import Side, choose, emit_if, join_sides
 from dgraph.frontend.numbers import truth
@@ -164,6 +165,7 @@ def nested_function(ctx: Context, node: t.Function) -> None:
 def assertion(ctx: Context, node: t.Assert) -> None:
     """`assert c, "message"`: checked as the program runs, showing the values compared."""
     held = Binding(ctx.evaluate(node.condition), node.condition.span)
+    ctx.facts = (*ctx.facts, *facts_of(ctx, node.condition))
     if isinstance(held.value, Literal) and held.value.value is True:
         return
     values, names = _compared(ctx, node.condition)
@@ -415,9 +417,10 @@ def _arms(ctx: Context, node: t.If, arms: Sequence[t.Arm]) -> None:
             ctx.execute(statement)
 
     builders, bound = [], []
-    for run in (first, lambda: _arms(ctx, node, later)):
+    for run, holds in ((first, True), (lambda: _arms(ctx, node, later), False)):
         builder = ctx.g.child()
-        with ctx.region(builder), ctx.local() as names:
+        facts = facts_of(ctx, arm.condition, holds=holds)
+        with ctx.region(builder), ctx.assuming(facts), ctx.local() as names:
             run()
             bound.append(dict(names))
         builders.append(builder)

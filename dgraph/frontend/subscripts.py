@@ -123,7 +123,7 @@ def at_of(ctx: Context, value: Bound, extent: Size, span: Span) -> At:
             raise SizeMismatch.at(span, "this index is out of range", f"entry {static} of an axis of length {extent}")
     if ctx.reads is not None and affine is not None:
         ctx.reads.append(Read(affine, extent, span, ctx.is_guarded))
-    is_proven = affine is not None and is_inside(affine, extent, ctx.ranges)
+    is_proven = affine is not None and is_inside(affine, extent, ctx.ranges, ctx.facts)
     leaf = index_value(ctx, Binding(value, span)) if static is None else None
     return At(leaf, static, is_proven, span)
 

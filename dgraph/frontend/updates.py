@@ -5,6 +5,7 @@ from __future__ import annotations
 from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
+from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import Index, define, point_names, settled, static_extents, trial
 from dgraph.frontend.numbers import affine_of, truth
 from dgraph.frontend.operators import negative
@@ -55,7 +56,7 @@ def _add(ctx: Context, held: Leaf, part: t.At, operator: str, node: t.Expression
             else:
                 test = truth(ctx, Binding(ctx.evaluate(generator.guard), generator.guard.span)).value
                 taken, skipped = child.child(), child.child()
-                with ctx.region(taken), ctx.local():
+                with ctx.region(taken), ctx.local(), ctx.assuming(facts_of(ctx, generator.guard)):
                     added = _contribution(ctx, held, own, part, operator, node)
                 regions, captures = close_together([taken, skipped], [[added], [own]])
                 (output,) = child.apply(If(), test, *captures, regions=regions)

@@ -5,8 +5,8 @@ Two forms are found, in index spaces of any region that is not itself a point:
     space (i, j):  space (k):  s += a[i, k] * b[k, j]             a sum inside a point
     space (i, j):  space (k):  out[i, k] += u * b[j, k]           an accumulation, as transposition writes it
 
-Each factor is an array read at bare loop indices that run over its whole axes, or, for the second form, a number of
-the outer point, which the space then yields as an array. Leading batch axes may be shared by all three. Sums are
+Each factor is an array read at bare loop indices that run over its whole axes, or, for the second form, a number or
+array of the outer point, which the space then yields. Leading batch axes may be shared by all three. Sums are
 rounded in another order than the graph wrote: here, and only here, a pass may change the last bits of a result.
 """
 
@@ -68,8 +68,8 @@ class _Loop(NamedTuple):
 
 @dataclass(frozen=True)
 class _Factor:
-    """A number as an entry of an array at loop indices. `array` is outside of the nest; None for a number of the
-    outermost point, `number`, which is an entry of what the space will yield."""
+    """A number as an entry of an array at loop indices. `array` is outside of the nest; None for a number or array of
+    the outermost point, `number`, which is an entry of what the space will yield."""
 
     array: Value | None
     number: Value
@@ -182,13 +182,17 @@ def _factor(path: Sequence[Node], value: Value) -> _Factor | None:
         outside, array = _outside(inner, level, maker.operands[0])
         loops = _loops(inner, maker.operands[1:])
         assert isinstance(array.type, Array)
-        if outside < 0 and loops and array.type.shape == tuple(_extent(path, loop) for loop in loops):
-            return _Factor(array, origin, loops)
-    op = path[0].op
-    assert isinstance(op, Space)
-    if level or maker.regions:
-        return None
-    return _Factor(None, origin, tuple(_Loop(0, position) for position in range(len(op.extents))))
+        if loops and array.type.shape == tuple(_extent(path, loop) for loop in loops):
+            if outside < 0:
+                return _Factor(array, origin, loops)
+            if outside == 0 and all(loop.level for loop in loops) and array in path[0].regions[0].producers:
+                return _Factor(None, array, (*_own_loops(path[0]), *loops))
+    return None if level or maker.regions else _Factor(None, origin, _own_loops(path[0]))
+
+
+def _own_loops(space: Node) -> tuple[_Loop, ...]:
+    assert isinstance(space.op, Space)
+    return tuple(_Loop(0, position) for position in range(len(space.op.extents)))
 
 
 def _is_only_write(path: Sequence[Node], node: Node) -> bool:
@@ -287,8 +291,10 @@ def _rewritten(space: Node, products: Sequence[_Product]) -> tuple[list[Node], d
                 body = _without(body, product.accumulate)
             for factor in (product.left, product.right):
                 if factor.array is None and factor.number not in yielded:
-                    dtype = product.accumulate.operands[-1].type.dtype  # type: ignore[union-attr]
-                    yielded[factor.number] = Value(Array(dtype, space.op.extents), factor.number.name)
+                    kind = factor.number.type
+                    assert isinstance(kind, Array)
+                    whole = Array(kind.dtype, space.op.extents + kind.shape)
+                    yielded[factor.number] = Value(whole, factor.number.name)
         nodes, outputs = _with_sums(body, inner, sums)
         region = Region((*body.inputs, *captured.values()), nodes, (*outputs, *yielded))
         operands, results = (*space.operands, *captured), (*space.results, *yielded.values())

@@ -5,7 +5,7 @@
 * a space directly inside another one, with little around it, makes one space of more axes;
 * an accumulator opened for one space and read after it is a buffer of that space;
 * an accumulator that a space does not write to passes it by;
-* a space that copies an array is the array.
+* a space that copies an array is the array, and so is a stack of what a loop walks.
 
 A yield in place of an accumulation gives -0 where 0 + -0 was 0; nothing else changes.
 """
@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import RegionOp
-from dgraph.ops.control import Space
+from dgraph.ops.control import For, Space
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Accumulate, Freeze, Fresh, Index
 from dgraph.ops.transform import Transform
@@ -44,6 +44,8 @@ def _tidy(region: Region) -> Region:
         if isinstance(node.op, Space):
             node = _flat(_yielding(_bypassed(node, known)))
             known.update(_copies(node))
+        elif isinstance(node.op, For):
+            known.update(_walked_stacks(node))
         nodes.append(node)
     return _closed_buffers(same_nodes(region, nodes, outputs_of(region, known)))
 
@@ -83,6 +85,17 @@ def _copies(node: Node) -> dict[Value, Value]:
             if array is not None and array.type == result.type:
                 found[result] = array
     return found
+
+
+def _walked_stacks(node: Node) -> dict[Value, Value]:
+    """The stacks of a loop that are arrays it walks."""
+    op, (body,) = node.op, node.regions
+    assert isinstance(op, For)
+    first = 1 + op.carries
+    walked = dict(zip(body.inputs[first:], node.operands[first : first + op.walks], strict=False))
+    stacks = slice(op.carries, op.carries + op.stacks)
+    pairs = zip(node.results[stacks], body.outputs[stacks], strict=True)
+    return {result: walked[v] for result, v in pairs if v in walked and walked[v].type == result.type}
 
 
 # ---- buffers that are yields ----------------------------------------------------------------------------------------

@@ -11,17 +11,19 @@ What cannot be checked is said, and fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dgraph.errors import DgraphError, Diagnostic, Label, Span
 from dgraph.program.arguments import extent, flatten, is_extent
+from dgraph.program.compiled import Compiled
 from dgraph.program.functions import Function, Program, compile, jvp, vjp
 from dgraph.sizes import Atom
 from dgraph.types import Array, leaves
 
+Leaf = np.ndarray[Any, Any]
 Report = Callable[[str], object]
 DRAWS = 8
 """Points tried before a function counts as not checkable."""
@@ -62,7 +64,9 @@ def check_program(
             note = "give a point where the function is smooth with --arg name=value"
             found.append(Diagnostic(title, (Label(_place(item.span), ""),), note))
         except _Wrong as reason:
-            found.append(Diagnostic(f"the derivatives of `{known}` are wrong: {reason}", (Label(_place(item.span), ""),)))
+            found.append(
+                Diagnostic(f"the derivatives of `{known}` are wrong: {reason}", (Label(_place(item.span), ""),))
+            )
     return found
 
 
@@ -85,9 +89,7 @@ def check_derivatives(function: Function, given: Mapping[str, Any], seed: int = 
     plain = compile(function, precision="f64")
     signature = plain.signature
     floats = [
-        formal.name
-        for formal in signature.formals
-        if any(leaf.dtype.is_float for _, leaf in leaves(formal.type))
+        formal.name for formal in signature.formals if any(leaf.dtype.is_float for _, leaf in leaves(formal.type))
     ]
     if not floats:
         return "takes no floats, so it has no derivatives to check"
@@ -112,14 +114,14 @@ def check_derivatives(function: Function, given: Mapping[str, Any], seed: int = 
 
 def draw_point(
     compiled: Any, given: Mapping[str, Any], random: np.random.Generator, draw: int
-) -> tuple[list[np.ndarray[Any, Any]], dict[str, int]]:
+) -> tuple[list[Leaf], dict[str, int]]:
     """Leaves at a random point: sizes 2 to 5, floats around 0 (later draws: positive, then small), integers that are
     legal indices of every axis."""
     signature = compiled.signature
     sizes: dict[Atom, int] = {}
     for position, name in enumerate(signature.sizes):
         sizes[name] = 2 + (position + draw) % 4
-    fixed: dict[str, list[np.ndarray[Any, Any]]] = {}
+    fixed: dict[str, list[Leaf]] = {}
     for formal in signature.formals:
         if formal.name in given and is_extent(formal):
             sizes[formal.name] = extent(formal.name, given[formal.name])
@@ -130,7 +132,7 @@ def draw_point(
                     for atom in axis.atoms():
                         if axis.terms == (((atom,), 1),):
                             sizes[atom] = number
-    point: list[np.ndarray[Any, Any]] = []
+    point: list[Leaf] = []
     for formal in signature.formals:
         if is_extent(formal):
             continue
@@ -159,7 +161,7 @@ def draw_point(
     return point, {formal.name: sizes[formal.name] for formal in signature.formals if is_extent(formal)}
 
 
-def _flatten_promoted(formal: Any, value: Any) -> list[np.ndarray[Any, Any]]:
+def _flatten_promoted(formal: Any, value: Any) -> list[Leaf]:
     """The leaves of a value whose floats may still be f32."""
     from dgraph.types import F32, F64, map_leaves
 
@@ -173,41 +175,74 @@ def _flatten_promoted(formal: Any, value: Any) -> list[np.ndarray[Any, Any]]:
     return []
 
 
-def _promoted(leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _promoted(leaf: Leaf) -> Leaf:
     return leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
 
 
 def _compare(
-    plain: Any, forward: Any, backward: Any, point: list[Any], extents: dict[str, int], random: np.random.Generator
+    plain: Compiled,
+    forward: Compiled,
+    backward: Compiled,
+    point: list[Leaf],
+    extents: dict[str, int],
+    random: np.random.Generator,
 ) -> str:
     """Compare differences, forward and reverse mode at one point."""
-    moving = [at for at, leaf in enumerate(point) if leaf.dtype == np.float64]
-    direction = {at: random.standard_normal(point[at].shape) for at in moving}
+    direction = {at: random.standard_normal(leaf.shape) for at, leaf in enumerate(point) if leaf.dtype == np.float64}
 
-    def value(step: float) -> list[np.ndarray[Any, Any]]:
+    def value(step: float) -> list[Leaf]:
         moved = [leaf + step * direction[at] if at in direction else leaf for at, leaf in enumerate(point)]
-        outputs = [np.asarray(leaf) for leaf in plain.kernel.call(moved, extents)]
-        return [leaf for leaf in outputs if leaf.dtype == np.float64]
+        return _floats(plain.kernel.call(moved, extents))
 
     base = value(0.0)
     if not all(np.isfinite(leaf).all() for leaf in base):
         raise _Unchecked("the function is not finite at the points tried")
-    outputs = [np.asarray(leaf) for leaf in forward.kernel.call([*point, *direction.values()], extents)]
-    count = len(plain.kernel.outputs)
-    tangents = outputs[count:]
+    moves = [direction.get(at, np.zeros_like(leaf)) for at, leaf in enumerate(point)]
+    parts = _by_formal(plain, moves).values()
+    along = [leaf for part in parts if any(leaf.dtype == np.float64 for leaf in part) for leaf in part]
+    tangents = _floats(_call_with(forward, plain, point, along, extents)[len(plain.kernel.outputs) :])
     worst = _difference(value, base, tangents)
     if worst > TOLERANCE:
         raise _Wrong(f"forward mode and differences differ by {worst:.1e} (relative)")
-    seeds = [random.standard_normal(np.shape(tangent)) for tangent in tangents]
-    pulled = [np.asarray(leaf) for leaf in backward.kernel.call([*point, *seeds], extents)][count:]
+    seeds = [random.standard_normal(leaf.shape) for leaf in base]
+    kinds = [port.type.dtype.is_float for port in plain.kernel.outputs]
+    shapes = [np.asarray(leaf) for leaf in plain.kernel.call(point, extents)]
+    waiting = iter(seeds)
+    cotangents = [
+        next(waiting) if is_float else np.zeros_like(leaf) for is_float, leaf in zip(kinds, shapes, strict=True)
+    ]
+    pulled = _floats(_call_with(backward, plain, point, cotangents, extents))
     if not all(np.isfinite(leaf).all() for leaf in pulled):
         raise _Unchecked("reverse mode is not finite at the points tried")
     left = sum(float(np.vdot(seed, tangent)) for seed, tangent in zip(seeds, tangents, strict=True))
-    right = sum(float(np.vdot(pull, direction[at])) for pull, at in zip(pulled, moving, strict=True))
-    scale = max(1.0, *(float(np.abs(s).max(initial=0) * np.abs(t).sum()) for s, t in zip(seeds, tangents, strict=True)))
-    if abs(left - right) > DUALITY * scale:
-        raise _Wrong(f"reverse and forward mode differ by {abs(left - right) / scale:.1e} (relative)")
-    return f"derivatives agree: differences to {worst:.0e}, reverse with forward to {abs(left - right) / scale:.0e}"
+    right = sum(float(np.vdot(pull, dx)) for pull, dx in zip(pulled, direction.values(), strict=True))
+    sums = (float(np.abs(s).max(initial=0) * np.abs(t).sum()) for s, t in zip(seeds, tangents, strict=True))
+    apart = abs(left - right) / max(1.0, *sums)
+    if apart > DUALITY:
+        raise _Wrong(f"reverse and forward mode differ by {apart:.1e} (relative)")
+    return f"derivatives agree: differences to {worst:.0e}, reverse with forward to {apart:.0e}"
+
+
+def _floats(leaves_: Sequence[Any]) -> list[Leaf]:
+    return [array for array in map(np.asarray, leaves_) if array.dtype == np.float64]
+
+
+def _call_with(
+    derived: Compiled, plain: Compiled, point: Sequence[Leaf], extra: Sequence[Leaf], extents: dict[str, int]
+) -> list[Any]:
+    """Call a transform at a point: its formals are those of the function by name, and others that take `extra`."""
+    known = _by_formal(plain, point)
+    rest = iter(extra)
+    given: list[Leaf] = []
+    for formal in derived.signature.formals:
+        given += known[formal.name] if formal.name in known else [next(rest) for _ in leaves(formal.type)]
+    return derived.kernel.call(given, extents)
+
+
+def _by_formal(compiled: Compiled, values: Sequence[Leaf]) -> dict[str, list[Leaf]]:
+    """Leaves by the formal that they belong to."""
+    waiting = iter(values)
+    return {formal.name: [next(waiting) for _ in leaves(formal.type)] for formal in compiled.signature.formals}
 
 
 def _difference(value: Callable[[float], list[Any]], base: list[Any], tangents: list[Any]) -> float:

@@ -10,15 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgraph.errors import ArgumentError, Diagnostic, DgraphError, Label
+from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label
 from dgraph.kernels.cache import Cache, make_key
-from dgraph.kernels.compile import CompiledGraph, compile_graph
+from dgraph.kernels.compile import CompiledGraph
 from dgraph.kernels.native import machine_name
 from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent
 from dgraph.program.signature import Signature
+from dgraph.program.sources import files_read, still_stands
 
 if TYPE_CHECKING:
-    from dgraph.ir.graph import Graph
     from dgraph.program.functions import Function, Program
 
 
@@ -136,7 +136,8 @@ def compile_function(function: Function, options: Options) -> Compiled:
             return Compiled(program, signature, kernel)
     from dgraph.program.build import build_kernel
 
-    signature, kernel, read = build_kernel(program, function.recipe, options)
+    signature, kernel = build_kernel(program, function.recipe, options)
+    read = files_read(program.module, program.file.parent if program.file is not None else None)
     stored.put(key, _pack(signature, kernel, read))
     return Compiled(program, signature, kernel)
 
@@ -154,14 +155,7 @@ def package_state() -> str:
     return digest.hexdigest()
 
 
-def compile_lowered(graph: Graph) -> CompiledGraph:
-    """Compile a source graph that no recipe names, such as a training step; its object code is cached by content."""
-    from dgraph.program.pipeline import stage
-
-    return compile_graph(stage(graph, "kernels"))
-
-
-def _pack(signature: Signature, kernel: CompiledGraph, read: list[tuple[str, str]]) -> bytes:
+def _pack(signature: Signature, kernel: CompiledGraph, read: list[tuple[str, str | None]]) -> bytes:
     """The signature, the files that were read with a hash of each, and the kernel."""
     head = json.dumps({"signature": signature.to_json(), "read": read}).encode()
     return len(head).to_bytes(8, "little") + head + kernel.to_bytes()
@@ -171,8 +165,6 @@ def _unpack(entry: bytes) -> tuple[Signature, CompiledGraph] | None:
     """What `_pack` wrote, or None if one of the files has changed since."""
     length = int.from_bytes(entry[:8], "little")
     head = json.loads(entry[8 : 8 + length])
-    for path, digest in head["read"]:
-        file = Path(path)
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            return None
+    if not still_stands(head["read"]):
+        return None
     return Signature.from_json(head["signature"]), CompiledGraph.from_bytes(entry[8 + length :])

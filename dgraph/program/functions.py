@@ -28,6 +28,11 @@ class Recipe:
     of: Recipe | None = None
     options: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def words(self) -> str:
+        """How the function is called in messages."""
+        return self.name if self.of is None else f"{self.name}({self.of.words})"
+
     def __str__(self) -> str:
         if self.of is None:
             return self.name

@@ -50,7 +50,9 @@ def make_folder(asked: Path | None, program: str) -> Path:
         raise DataError(Diagnostic(f"cannot make the run folder {asked or 'runs'}", (), str(fault))) from None
 
 
-def save_params(folder: Path, formals: Sequence[Formal], values: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> None:
+def save_params(
+    folder: Path, formals: Sequence[Formal], values: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]
+) -> None:
     """Write the leaves of params and states under their qualified names."""
     named: dict[str, np.ndarray[Any, Any]] = {}
     for formal in formals:
@@ -61,13 +63,13 @@ def save_params(folder: Path, formals: Sequence[Formal], values: Mapping[str, Se
 
 def load_params(program: Program, folder: Path) -> None:
     """Give a program the parameters of a run: a run folder or a parameter file. Raises `DataError`."""
-    from dgraph.frontend.host import stored_type
+    from dgraph.frontend import stored
 
     path = folder / PARAMETERS if folder.is_dir() else folder
     values, _ = parameters.load(path)
     found = {}
-    for name in program.module.stored:
-        type_ = stored_type(program.module, name)
+    for name, info in stored(program.module).items():
+        type_ = info.type
         if any(label in values for label, _ in leaves(type_, name)):
             found[name] = build(type_, parameters.fit_leaves(name, type_, values))
     if not found:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dgraph.errors import DataError, Diagnostic, ScopeError
+from dgraph.frontend import functions
 from dgraph.ir.graph import Formal
 from dgraph.params import fresh_key, initial_leaves
 from dgraph.program.arguments import flatten
@@ -20,7 +21,7 @@ from dgraph.train.folder import make_folder, save_metrics, save_params, save_sum
 from dgraph.train.pictures import draw_run
 from dgraph.train.progress import Progress
 from dgraph.train.settings import Settings, override, read_settings
-from dgraph.train.steps import Step, build_step, leaf_count
+from dgraph.train.steps import Step, build_step, leaf_count, takes_key
 from dgraph.types import Type
 
 Leaves = list[Any]
@@ -56,10 +57,11 @@ def train_program(
     started = time.perf_counter()
     module = program.module
     folder = program.file.parent if program.file is not None else Path()
-    trained = [item for item in module.functions.values() if any(note.name == "train" for note in item.annotations)]
+    known = functions(module)
+    trained = [info for info in known.values() if "train" in info.annotations]
     if not trained:
         raise ScopeError(Diagnostic(f"{program.path} has no @train function", (), "put @train(...) before the loss"))
-    asked = [override(read_settings(item, folder), settings) for item in trained]
+    asked = [override(read_settings(info, folder), settings) for info in trained]
     path = data or asked[0].data
     if path is None:
         raise DataError(Diagnostic(f"{program.path} names no data", (), "name a file with --data FILE.npz"))
@@ -71,11 +73,11 @@ def train_program(
     needed = list({formal.name: formal for step in steps for formal in step.columns}.values())
     chosen = pick_columns(path, columns, needed)
     parts = split(chosen, asked[0].test_rows(len(next(iter(chosen.values())))))
-    metrics = [item.name for item in module.functions.values() if any(note.name == "metric" for note in item.annotations)]
+    metrics = [name for name, info in known.items() if "metric" in info.annotations]
     run = Run(program, asked, make_folder(out, Path(program.path).stem), types, values, steps)
-    run.optimisers = [[list(leaves) for _, leaves in step.starts] for step in steps]
+    run.optimisers = [[list(leaves) for leaves in step.starts] for step in steps]
     for name in metrics:
-        _metric(run, name, parts.train if not parts.test else {key: column[:1] for key, column in parts.train.items()})
+        _metric(run, name, {key: column[:1] for key, column in parts.train.items()})
     interrupted = False
     try:
         _epochs(run, parts, metrics, quiet)
@@ -95,7 +97,9 @@ def train_program(
     if run.rows:
         draw_run(run.folder, program, asked[0].function, run.rows)
     if not quiet:
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in run.rows[-1].items()) if run.rows else "no epoch done"
+        figures = (
+            ", ".join(f"{name} {value:.4f}" for name, value in run.rows[-1].items()) if run.rows else "no epoch done"
+        )
         print(f"{figures}\nwrote {run.folder}")
     if interrupted:
         raise KeyboardInterrupt
@@ -123,7 +127,9 @@ def _epochs(run: Run, data: Data, metrics: Sequence[str], quiet: bool) -> None:
             figures = dict(zip(names, losses.tolist(), strict=True))
             if not np.isfinite(losses).all():
                 raise DataError(
-                    Diagnostic(f"the loss became {losses.tolist()} in epoch {epoch}", (), "try a smaller rate: --set rate=...")
+                    Diagnostic(
+                        f"the loss became {losses.tolist()} in epoch {epoch}", (), "try a smaller rate: --set rate=..."
+                    )
                 )
             held = data.test if next(iter(data.test.values())).size else data.train
             figures |= {name: _metric(run, name, held) for name in metrics}
@@ -137,7 +143,7 @@ def _step(run: Run, position: int, step: Step, rows: Columns, number: int) -> fl
     """One step on one batch: params, states and the optimiser's state are replaced; returns the loss."""
     inputs: Leaves = []
     for formal in step.data:
-        if formal.name in step.keys:
+        if takes_key(formal):
             inputs.append(fresh_key(run.program.seed, number * len(run.steps) + position))
         else:
             inputs.append(rows[formal.name])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from dgraph.errors import ArgumentError, Diagnostic, ScopeError, Span
-from dgraph.frontend import tree as t
+from dgraph.frontend import Annotated, FunctionInfo
 
 NUMBERS: dict[str, type] = {"batch": int, "epochs": int, "test": float}
+KNOWN = ("optimiser", "wrt", "batch", "epochs", "test", "data")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Settings:
 
     `optimiser` names the two functions `NAME_start` and `NAME`, called with `options`. `batch` rows make a step,
     `epochs` passes over the data are made, `test` of the rows are held out at the end of the data (a count, or a
-    fraction below 1). `data` is a file relative to the program. `wrt` names the params to train; empty means all.
+    fraction below 1). `data` is a file beside the program. `wrt` names the params to train; empty means all.
     """
 
     function: str
@@ -38,49 +39,42 @@ class Settings:
         return min(rows, int(self.test) if self.test >= 1 else round(self.test * rows))
 
 
-def read_settings(function: t.Function, folder: Path) -> Settings:
-    """The settings of a `@train` function. Raises `DgraphError` at the place of a fault."""
-    note = next(item for item in function.annotations if item.name == "train")
-    settings = Settings(function.name, note.span)
+def read_settings(info: FunctionInfo, folder: Path) -> Settings:
+    """The settings of a `@train` function. Raises `ScopeError` for an option that does not exist or does not fit."""
+    note = info.annotations["train"]
+    settings = Settings(info.name, info.span)
     if note.arguments:
-        raise ScopeError.at(note.arguments[0].span, "@train takes its options by name", note="@train(optimiser=adam(rate=1e-3))")
-    for keyword in note.keywords:
-        settings = _apply(settings, keyword, folder)
+        raise ScopeError.at(info.span, "@train takes its options by name", note="@train(optimiser=adam(rate=1e-3))")
+    for name, value in note.keywords.items():
+        settings = _apply(settings, name, value, folder)
     return settings
 
 
-def _apply(settings: Settings, keyword: t.Keyword, folder: Path) -> Settings:
-    name, value = keyword.name, keyword.value
+def _apply(settings: Settings, name: str, value: Any, folder: Path) -> Settings:
+    span = settings.span
     if name == "optimiser":
-        if isinstance(value, t.Name):
-            return replace(settings, optimiser=value.name, options={})
-        if isinstance(value, t.Call) and isinstance(value.function, t.Name) and not value.arguments:
-            options = {option.name: _number(option.value) for option in value.keywords}
-            return replace(settings, optimiser=value.function.name, options=options)
-        raise ScopeError.at(value.span, "an optimiser is a name with options", note="as in optimiser=adam(rate=1e-3)")
+        if not isinstance(value, Annotated) or value.arguments or not all(map(_is_number, value.keywords.values())):
+            raise ScopeError.at(span, "an optimiser is a name with options", note="as in optimiser=adam(rate=1e-3)")
+        return replace(settings, optimiser=value.name, options=dict(value.keywords))
     if name == "wrt":
-        items = value.items if isinstance(value, t.Tuple) else (value,)
-        if not all(isinstance(item, t.Name) for item in items):
-            raise ScopeError.at(value.span, "wrt takes names of params")
-        return replace(settings, wrt=tuple(item.name for item in items if isinstance(item, t.Name)))
+        names = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(item, Annotated) for item in names):
+            raise ScopeError.at(span, "wrt takes names of params", note="as in wrt=critic")
+        return replace(settings, wrt=tuple(item.name for item in names))
     if name == "data":
-        if not isinstance(value, t.String):
-            raise ScopeError.at(value.span, 'data takes a file name in quotes, as in data="digits.npz"')
-        return replace(settings, data=folder / value.value)
-    if name in NUMBERS:
-        return _with_number(settings, name, _number(value), value.span)
-    known = [item.name for item in fields(Settings) if item.name not in ("function", "span", "options")]
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean `{near[0]}`?" if near else f"its options are {', '.join(known)}"
-    raise ScopeError.at(keyword.span, f"@train has no option `{name}`", note=hint)
+        if not isinstance(value, str):
+            raise ScopeError.at(span, 'data takes a file name in quotes, as in data="digits.npz"')
+        return replace(settings, data=folder / value)
+    if name in NUMBERS and _is_number(value):
+        return _with_number(settings, name, value, span)
+    near = get_close_matches(name, KNOWN, 1)
+    hint = f"did you mean `{near[0]}`?" if near else f"its options are {', '.join(KNOWN)}"
+    title = f"{name} of @train takes a number" if name in NUMBERS else f"@train has no option `{name}`"
+    raise ScopeError.at(span, title, note="" if name in NUMBERS else hint)
 
 
-def _number(value: t.Expression) -> float:
-    if isinstance(value, t.Number):
-        return value.value
-    if isinstance(value, t.Negate):
-        return -_number(value.operand)
-    raise ScopeError.at(value.span, "an option of @train is a number written out")
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _with_number(settings: Settings, name: str, value: float, span: Span | None = None) -> Settings:
@@ -99,10 +93,10 @@ def override(settings: Settings, texts: Sequence[str]) -> Settings:
     for text in texts:
         name, equals, value = text.partition("=")
         try:
-            number: Any = float(value)
+            number = float(value)
         except ValueError:
             equals = ""
-        if not equals:
+        if not equals or number != number:
             raise ArgumentError(Diagnostic(f"--set {text} is not NAME=NUMBER", (), "as in --set epochs=3"))
         if name in NUMBERS:
             settings = _with_number(settings, name, number)

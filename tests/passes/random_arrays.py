@@ -58,7 +58,20 @@ class Program:
         return fitting[int(len(fitting) * self.rng.uniform() ** 0.5)]
 
     def statement(self, g: Builder, known: list[Value]) -> Value:
-        kinds = ["unary", "binary", "binary", "view", "reduce", "formula", "dot", "row_sum", "choice", "loop"]
+        kinds = [
+            "unary",
+            "binary",
+            "binary",
+            "view",
+            "reduce",
+            "formula",
+            "dot",
+            "row_sum",
+            "choice",
+            "loop",
+            "rows",
+            "steps",
+        ]
         return getattr(self, str(self.rng.choice(kinds)))(g, known)
 
     def unary(self, g: Builder, known: list[Value]) -> Value:
@@ -143,6 +156,40 @@ class Program:
             return [h.tanh(h.add(h.mul(carried[0], h.sin(other)), x))]
 
         return g.for_(g.number(size(2)), [x], body)[0]
+
+    def rows(self, g: Builder, known: list[Value]) -> Value:
+        """A function applied to every row, as vmap writes it; with an outer product gathered over the rows."""
+        x, w = self.pick(known, (N, M)), g.transpose(self.pick(known, (N, M)))
+
+        def point(h: Builder, indices: list[Value], _a: list[Value], own: list[Value]) -> list[Value]:
+            row = h.sin(h.index(x, *indices, policy="proven"))
+            made = h.tanh(h.dot(row, w))
+            left = h.broadcast(h.reshape(row, shape=(M, size(1))), shape=(M, N))
+            outer = h.mul(left, h.broadcast(made, shape=(M, N)))
+            return [h.accumulate(own[0], outer), h.add(made, h.dot(w, row, transpose_a=True))]
+
+        gathered, yielded = g.space((N,), point, buffers=[Accumulator(F64, (M, N))])
+        return g.dot(yielded, g.transpose(gathered))
+
+    def steps(self, g: Builder, known: list[Value]) -> Value:
+        """A loop over rows with weights, and the gathering of their gradient."""
+        x, w = self.pick(known, (N, M)), g.transpose(self.pick(known, (N, M)))
+        start = [self.fitted(g, known, (N,)), g.zeros(Accumulator(F64, (M, N)))]
+
+        def body(h: Builder, _i: Value, carried: list[Value], walked: list[Value]) -> list[Value]:
+            state = h.tanh(h.add(h.dot(walked[0], w), carried[0]))
+            left = h.broadcast(h.reshape(walked[0], shape=(M, size(1))), shape=(M, N))
+            outer = h.mul(left, h.broadcast(state, shape=(M, N)))
+            return [state, h.accumulate(carried[1], outer), state]
+
+        reverse = bool(self.rng.integers(2))
+        last, gathered, taped = g.for_(g.number(N), start, body, walks=[x], tapes=1, length=N, reverse=reverse)
+
+        def back(h: Builder, _i: Value, carried: list[Value], walked: list[Value]) -> list[Value]:
+            return [h.add(h.sin(carried[0]), walked[0])]
+
+        (again,) = g.for_(g.number(N), [last], back, walks=[taped], reverse=not reverse)
+        return g.add(g.freeze(gathered), g.broadcast(again, shape=(M, N)))
 
 
 def is_same(left: Sequence[Any], right: Sequence[Any]) -> bool:

@@ -1,0 +1,46 @@
+"""What a condition says about indices, so that reads behind it can be proven to stay inside."""
+
+from __future__ import annotations
+
+from dgraph.frontend import tree as t
+from dgraph.frontend.context import Context
+from dgraph.frontend.numbers import affine_of
+from dgraph.sizes import Size
+
+SIMPLE = (t.Name, t.Number, t.Chain, t.Link, t.Negate, t.Member)
+OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
+
+
+def facts_of(ctx: Context, condition: t.Expression, *, holds: bool = True) -> tuple[Size, ...]:
+    """Expressions over sizes and indices that are at least 0 where a condition holds (or does not)."""
+    if isinstance(condition, t.Not):
+        return facts_of(ctx, condition.operand, holds=not holds)
+    if isinstance(condition, t.Logical) and (condition.operator == "and") == holds:
+        return tuple(fact for operand in condition.operands for fact in facts_of(ctx, operand, holds=holds))
+    if not isinstance(condition, t.Compare) or (len(condition.operators) > 1 and not holds):
+        return ()
+    sides = [_affine(ctx, operand) for operand in condition.operands]
+    facts: list[Size] = []
+    for operator, left, right in zip(condition.operators, sides, sides[1:], strict=False):
+        if left is not None and right is not None:
+            facts.extend(_compared(operator if holds else OPPOSITE[operator], left, right))
+    return tuple(facts)
+
+
+def _affine(ctx: Context, operand: t.Expression) -> Size | None:
+    if not all(isinstance(node, SIMPLE) for node in t.walk(operand)):
+        return None
+    with ctx.region(ctx.g.child()):
+        return affine_of(ctx.evaluate(operand))
+
+
+def _compared(operator: str, left: Size, right: Size) -> list[Size]:
+    if operator == "<":
+        return [right - left - 1]
+    if operator == "<=":
+        return [right - left]
+    if operator == ">":
+        return [left - right - 1]
+    if operator == ">=":
+        return [left - right]
+    return [left - right, right - left] if operator == "==" else []
