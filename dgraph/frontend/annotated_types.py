@@ -10,7 +10,7 @@ from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.modules import Module
-from dgraph.frontend.numbers import Agreement, cast_value, kind_of, require_dtype, spread, to_leaf
+from dgraph.frontend.numbers import Agreement, cast_value, counted, kind_of, require_dtype, spread, to_leaf
 from dgraph.frontend.values import (
     AliasValue,
     Binding,
@@ -124,6 +124,9 @@ def shape_of(ctx: Context, dims: Sequence[t.Expression | t.Splice]) -> Shape:
 
 def dim_size(ctx: Context, dim: t.Expression) -> Size:
     """A dimension as a size."""
+    if isinstance(dim, t.Name) and not ctx.knows(dim.name):
+        note = f"bind it after the name of the function or record: `[{dim.name}]`"
+        raise ScopeError.at(dim.span, f"`{dim.name}` is not a size here", "not known here", note=note)
     held = ctx.evaluate(dim)
     if isinstance(held, Extent):
         return held.size
@@ -172,7 +175,9 @@ def type_arguments(
             found = resolve(ctx, as_type(first))
             out.append(found.dtype if generic.kind in KINDS and isinstance(found, Array) else found)
     if rest or len(out) != len(generics):
-        raise TypeMismatch.at(rest[0].span if rest else dims[0].span, f"{len(generics)} sizes belong here")
+        raise TypeMismatch.at(
+            rest[0].span if rest else dims[0].span, f"there is room for {counted(len(generics), 'size')}"
+        )
     return tuple(out)
 
 
@@ -269,9 +274,21 @@ class Solver:
         while before != len(self.solved) and self.unsolved:
             before = len(self.solved)
             for written, value in pairs:
-                known = type_of(value)
-                if known is not None:
-                    self.match(written, known)
+                self.match_value(written, value)
+
+    def match_value(self, written: t.TypeExpression, value: Bound) -> None:
+        """Learn from one value; a literal in a tuple says nothing."""
+        known = type_of(value)
+        if known is not None:
+            self.match(written, known)
+        elif isinstance(value, TupleValue) and isinstance(written, t.TypeTuple):
+            for item, held in zip(written.items, value.items, strict=False):
+                self.match_value(item, held)
+        elif isinstance(value, TupleValue) and isinstance(written, t.TypeName) and written.path[0] not in self.kinds:
+            with self.ctx.within(self.module, self.names):
+                head = _head(self.ctx, written)
+            if isinstance(head, AliasValue):
+                self._match_alias(head, written, lambda inner: inner.match_value(head.declaration.type, value))
 
     def match(self, written: t.TypeExpression, actual: Type) -> None:
         """Learn from one type."""
@@ -301,12 +318,17 @@ class Solver:
                 self._match_arguments(held.declaration.generics, arguments, actual.arguments)
                 self._match_dims(axes, actual.axes)
         elif isinstance(held, AliasValue):
-            arguments, _ = _split(held.declaration.generics, written)
-            inner = Solver(self.ctx, held.module, held.declaration.generics, {})
-            inner.match(held.declaration.type, actual)
-            if not inner.unsolved:
-                values = [generic_argument(inner.names[generic.name].value) for generic in held.declaration.generics]
-                self._match_arguments(held.declaration.generics, arguments, values)
+            self._match_alias(held, written, lambda inner: inner.match(held.declaration.type, actual))
+
+    def _match_alias(self, held: AliasValue, written: t.TypeName, learn: Callable[[Solver], None]) -> None:
+        generics = held.declaration.generics
+        arguments, _ = _split(generics, written)
+        inner = Solver(self.ctx, held.module, generics, {})
+        learn(inner)
+        if not inner.unsolved:
+            self._match_arguments(
+                generics, arguments, [generic_argument(inner.names[one.name].value) for one in generics]
+            )
 
     def _match_generic(self, written: t.TypeName, name: str, actual: Type) -> None:
         kind = self.kinds[name]

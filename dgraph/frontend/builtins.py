@@ -15,6 +15,7 @@ from dgraph.frontend.numbers import (
     Agreement,
     agree,
     cast_value,
+    counted,
     kind_of,
     materialise,
     meet,
@@ -88,7 +89,7 @@ def take(arguments: Arguments, words: str, names: Sequence[str], required: int) 
     """Arguments of a function of the language by the names of its formals."""
     if len(arguments.positional) > len(names):
         place = arguments.positional[len(names)].span
-        title = f"`{words}` takes {len(names)} arguments, not {len(arguments.positional)}"
+        title = f"`{words}` takes {counted(len(names), 'argument')}, not {len(arguments.positional)}"
         raise TypeMismatch.at(place, title, note=f"`{words}({', '.join(names)})`")
     found = dict(zip(names, arguments.positional, strict=False))
     for name, binding in arguments.keywords.items():

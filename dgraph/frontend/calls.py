@@ -11,6 +11,7 @@ from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, coerce, resolve, value_of_type
 from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
 from dgraph.frontend.modules import unknown
+from dgraph.frontend.numbers import counted
 from dgraph.frontend.stored import root, stored_by_name, stored_of
 from dgraph.frontend.values import (
     Binding,
@@ -106,7 +107,7 @@ def assign(ctx: Context, function: FunctionValue, arguments: Arguments) -> Assig
         surplus = arguments.positional[len(formals)]
         raise TypeMismatch.at(
             surplus.span,
-            f"{function.words} takes {len(formals)} arguments, not {len(arguments.positional)}",
+            f"{function.words} takes {counted(len(formals), 'argument')}, not {len(arguments.positional)}",
             "one too many",
             also=[(_place(function), f"takes {', '.join(names) or 'nothing'}")],
         )

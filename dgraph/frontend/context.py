@@ -199,6 +199,10 @@ class Context:
             raise ScopeError.at(span, f"`{name}` is not visible here", also=[hidden], note=note)
         raise unknown(span, f"`{name}` is not defined", name, known)
 
+    def knows(self, name: str) -> bool:
+        """Whether a name means anything here."""
+        return name in self.names or self.module.lookup(name) is not None or name in BUILTINS or name in DTYPES
+
     def dtype(self, name: str) -> DType:
         """A dtype by name, promoted where the caller asked for it."""
         dtype = DTYPES[name]

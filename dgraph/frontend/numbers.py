@@ -264,6 +264,11 @@ def broadcast_shapes(shapes: Sequence[tuple[Shape, Span]]) -> Shape:
     return result
 
 
+def counted(count: int, word: str) -> str:
+    """`1 argument`, `2 arguments`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def shape_text(shape: Shape) -> str:
     """A shape as the reader writes it."""
     return f"[{', '.join(map(str, shape))}]" if shape else "of a scalar"

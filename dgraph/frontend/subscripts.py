@@ -17,6 +17,7 @@ from dgraph.frontend.numbers import (
     affine_of,
     agree,
     broadcast_shapes,
+    counted,
     index_value,
     is_number,
     shape_text,
@@ -82,7 +83,11 @@ def picks_of(ctx: Context, subscripts: Sequence[t.Expression], shape: Shape, spa
         raise TypeMismatch.at(subscripts[rests[1]].span, "only one `...` fits into a subscript")
     given = len(subscripts) - len(rests)
     if given > len(shape):
-        title = f"{given} subscripts for {len(shape)} axes" if shape else "a scalar has no axes to index"
+        title = (
+            f"{counted(given, 'subscript')} for {'1 axis' if len(shape) == 1 else f'{len(shape)} axes'}"
+            if shape
+            else "a scalar has no axes to index"
+        )
         raise TypeMismatch.at(subscripts[-1].span, title, f"the shape is {shape_text(shape)}" if shape else "")
     cut = rests[0] if rests else given
     before, after = subscripts[:cut], subscripts[cut + 1 :] if rests else []
@@ -390,7 +395,8 @@ def entry_for(ctx: Context, value: Leaf, shape: Shape, new: Bound, span: Span) -
         agree(ctx, [Binding(value, span), Binding(new, span)])
     if isinstance(new, Leaf) and new.shape:
         if broadcast_shapes([(shape, span), (new.shape, span)]) != shape:
-            raise SizeMismatch.at(span, f"shape {shape_text(shape)} is wanted here", f"shape {shape_text(new.shape)}")
+            wanted = f"the shape {shape_text(shape)}" if shape else "one number"
+            raise SizeMismatch.at(span, f"{wanted} is wanted here", f"the shape is {shape_text(new.shape)}")
         new = spread(ctx, new, shape)
     entry = coerce(ctx, new, Array(value.dtype, shape), span, widen=True)
     assert isinstance(entry, Leaf)

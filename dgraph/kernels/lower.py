@@ -79,7 +79,7 @@ class GraphLowering(Lowering):
         if machine == "i64" and node.op.name in _INDEX_ARITHMETIC and sum(map(_length, operands)) < 8:
             return _INDEX_ARITHMETIC[node.op.name](*operands)
         applied = Apply(node.op.name, machine, tuple(operands), scalar_facts(node.op))
-        return self.let(node.result.name, applied)
+        return self.let(node.result.name or node.op.name, applied)
 
     def expanded(self, scope: Scope, node: Node) -> None:
         """The index-space form of an array op."""

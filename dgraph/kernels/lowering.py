@@ -60,6 +60,7 @@ class Lowering:
         self.bounds: dict[Local, tuple[Size, Size]] = {}
         self.extents: dict[Size, None] = {}
         self.literals: dict[Buffer, Literal] = {}
+        self.passed: list[set[tuple[Expression, Check]]] = [set()]
 
     # ---- statements ---------------------------------------------------------------------------------------------
 
@@ -71,10 +72,12 @@ class Lowering:
     def block(self) -> Iterator[list[Statement]]:
         """Statements inside this context go to a block of their own."""
         outer, self.out = self.out, []
+        self.passed.append(set())
         try:
             yield self.out
         finally:
             self.out = outer
+            self.passed.pop()
 
     def let(self, name: str, value: Expression) -> Local:
         """A new local with a value."""
@@ -104,7 +107,9 @@ class Lowering:
         target = scope.targets.get(value)
         type_ = value.type
         assert isinstance(type_, Array | Accumulator)
-        view = target if target is not None else self.temporary(value.name, type_)
+        maker = scope.region.producers.get(value)
+        name = value.name or (maker.op.name if maker is not None else "")
+        view = target if target is not None else self.temporary(name, type_)
         scope.owned.add(view.buffer)
         return view
 
@@ -206,7 +211,10 @@ class Lowering:
     # ---- checks -------------------------------------------------------------------------------------------------
 
     def fail_unless(self, holds: Expression, check: Check, values: Sequence[Expression] = ()) -> None:
-        """Stop the program unless a condition holds."""
+        """Stop the program unless a condition holds; once is enough in a block and the blocks inside it."""
+        if any((holds, check) in passed for passed in self.passed):
+            return
+        self.passed[-1].add((holds, check))
         if check not in self.checks:
             self.checks.append(check)
         fail = Fail(self.checks.index(check) + 1, tuple(values))

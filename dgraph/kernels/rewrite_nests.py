@@ -8,6 +8,7 @@ from dataclasses import replace
 from dgraph.kernels.nests import (
     Apply,
     Block,
+    Call,
     Copy,
     Expression,
     Fail,
@@ -17,6 +18,7 @@ from dgraph.kernels.nests import (
     Load,
     Local,
     Loop,
+    MatrixProduct,
     Point,
     PointTape,
     Statement,
@@ -56,28 +58,17 @@ def substitute(expression: Expression, values: Mapping[Local, Expression]) -> Ex
     return expression
 
 
-def change_block(block: Block, change: Change, locals_: Mapping[Local, Local]) -> Block:
-    """A block with every expression changed and assigned locals renamed."""
-    return tuple(change_statement(statement, change, locals_) for statement in block)
-
-
-def change_statement(statement: Statement, change: Change, locals_: Mapping[Local, Local]) -> Statement:
-    """A statement with every expression changed and assigned locals renamed."""
+def change_expressions(statement: Statement, change: Change) -> Statement:
+    """A statement with the expressions that it evaluates itself changed; blocks inside it stay as they are."""
     match statement:
         case Let(local=local, value=value):
-            return Let(locals_.get(local, local), change(value))
+            return Let(local, change(value))
         case Store(index=index, value=value) | Update(index=index, value=value):
             return replace(statement, index=change(index), value=change(value))
-        case Loop(index=index, start=start, stop=stop, body=body):
-            inner = change_block(body, change, locals_)
-            return replace(
-                statement, index=locals_.get(index, index), start=change(start), stop=change(stop), body=inner
-            )
-        case While(test=test, condition=condition, body=body):
-            return While(change_block(test, change, locals_), change(condition), change_block(body, change, locals_))
-        case If(condition=condition, then=then, otherwise=otherwise):
-            sides = (change_block(side, change, locals_) for side in (then, otherwise))
-            return If(change(condition), *sides)
+        case Loop(start=start, stop=stop):
+            return replace(statement, start=change(start), stop=change(stop))
+        case While(condition=condition) | If(condition=condition):
+            return replace(statement, condition=change(condition))
         case Fill(index=index, count=count):
             return replace(statement, index=change(index), count=change(count))
         case Copy(target_index=target, source_index=source, count=count):
@@ -90,7 +81,33 @@ def change_statement(statement: Statement, change: Change, locals_: Mapping[Loca
             return replace(statement, row=change(row), bytes=change(count))
         case Fail(values=values):
             return replace(statement, values=tuple(map(change, values)))
+        case Call(scalars=scalars):
+            return replace(statement, scalars=tuple(map(change, scalars)))
+        case MatrixProduct(target=target, left=left, right=right):
+            target, left, right = (replace(matrix, index=change(matrix.index)) for matrix in (target, left, right))
+            return replace(statement, target=target, left=left, right=right)
     return statement
+
+
+def change_block(block: Block, change: Change, locals_: Mapping[Local, Local]) -> Block:
+    """A block with every expression changed and locals that are given values renamed."""
+    found: list[Statement] = []
+    for statement in block:
+        changed = change_expressions(statement, change)
+        match changed:
+            case Let(local=local):
+                changed = replace(changed, local=locals_.get(local, local))
+            case Loop(index=index, body=body):
+                inner = change_block(body, change, locals_)
+                changed = replace(changed, index=locals_.get(index, index), body=inner)
+            case While(test=test, body=body):
+                test, body = (change_block(part, change, locals_) for part in (test, body))
+                changed = replace(changed, test=test, body=body)
+            case If(then=then, otherwise=otherwise):
+                then, otherwise = (change_block(part, change, locals_) for part in (then, otherwise))
+                changed = replace(changed, then=then, otherwise=otherwise)
+        found.append(changed)
+    return tuple(found)
 
 
 def rename(block: Block, values: Mapping[Local, Expression]) -> Block:

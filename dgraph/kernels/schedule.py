@@ -311,10 +311,11 @@ def blockwise(chain: list[Loop], body: Block, totals: list[Local]) -> Block | No
         return wrapped(outer, direct)
     terms = {local: Local("term", local.type) for local in totals}
     blocks = {local: Buffer("terms", local.type, size(BLOCK)) for local in totals}
-    starts: list[Statement] = [Let(term, Literal(0.0, term.type)) for term in terms.values()]
+    always = {statement.local for statement in body if isinstance(statement, Let)}
+    starts = [Let(terms[local], Literal(0.0, local.type)) for local in totals if local not in always]
 
     def added(lane: Local, count: Expression, first: list[Statement]) -> Block:
-        """A loop that computes terms, and their sum."""
+        """A loop that computes terms, and their sum. A term that may be left out is 0."""
         stores = [Store(blocks[local], lane, terms[local]) for local in totals]
         turn = replace(inner, index=lane, stop=count, body=(*first, *starts, *_with_terms(body, terms), *stores))
         sums = [Let(local, Apply("add", local.type, (local, Sum(blocks[local], ZERO, count)))) for local in totals]

@@ -21,8 +21,9 @@ def shape_of(kernel: Kernel) -> Shape:
 
 def same_kernel(one: Kernel, other: Kernel) -> bool:
     """Whether the parameters of two kernels of one structure correspond in number and type."""
-    pairs = zip((*one.buffers, *one.scalars), (*other.buffers, *other.scalars), strict=True)
-    return one.sizes == other.sizes and all(a.type == b.type for a, b in pairs)
+    buffers = [buffer.type for buffer in one.buffers] == [buffer.type for buffer in other.buffers]
+    scalars = [local.type for local in one.scalars] == [local.type for local in other.scalars]
+    return buffers and scalars and one.sizes == other.sizes
 
 
 class _Shaper:

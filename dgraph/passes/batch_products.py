@@ -23,6 +23,9 @@ from dgraph.passes.row_products import row_operand, rows_times
 from dgraph.sizes import product
 from dgraph.types import Array
 
+READS = (Index, Constant, SizeValue, *VIEWS)
+"""Ops that compute nothing: they are done again rather than stored."""
+
 FEW = 4
 """So many points, known as a literal, are left as they are."""
 
@@ -104,7 +107,7 @@ def _crossing(body: Region, cone: list[Node], later: list[Node]) -> list[Value]:
     first = set(cone)
     shared = [node for node in later if node in first]
     users = {operand for node in later if node not in first for operand in node.operands} | set(body.outputs)
-    dear = [node for node in shared if not isinstance(node.op, Index | Constant | SizeValue | VIEWS)]
+    dear = [node for node in shared if not isinstance(node.op, READS)]
     # What only cheap shared nodes read is computed with them again, so a dear node that they read crosses itself.
     users |= {operand for node in shared if node not in dear for operand in node.operands}
     return [result for node in dear for result in node.results if result in users]

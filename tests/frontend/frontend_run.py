@@ -20,7 +20,14 @@ def program(name: str) -> Module:
     return load_program(PROGRAMS / f"{name}.dg")
 
 
-def run(module: Module | str, target: Target, *arguments: Any, types: dict[str, Type] | None = None, precision: DType | None = None, **extents: int) -> Any:
+def run(
+    module: Module | str,
+    target: Target,
+    *arguments: Any,
+    types: dict[str, Type] | None = None,
+    precision: DType | None = None,
+    **extents: int,
+) -> Any:
     """The results of a function: one array, or a list of the leaves."""
     if isinstance(module, str):
         module = parse_program(module)

@@ -56,7 +56,7 @@ def test_prelude_names_may_be_shadowed():
 def test_what_a_program_offers():
     module = parse_program(
         "record Net[d]:\n    w: f32[d] = zeros()\n\nparam net: Net[3]\nstate seen: i32 = 0\n\n"
-        '@train(optimiser=adam(rate=1e-3), wrt=net, batch=64)\ndef loss[n](x: f32[n, 3], rate: f32 = 0.5) -> f32:\n'
+        "@train(optimiser=adam(rate=1e-3), wrt=net, batch=64)\ndef loss[n](x: f32[n, 3], rate: f32 = 0.5) -> f32:\n"
         '    """Doc."""\n    return inner(x) * rate\n\n'
         "def inner[n](x: f32[n, 3]) -> f32 = sum(x @ net.w)\n"
     )
