@@ -6,12 +6,16 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dgraph.cli.values import print_json, read_arguments, show_value
 from dgraph.errors import Diagnostic, ScopeError
 from dgraph.program import functions
 from dgraph.program.functions import Function, Program
+from dgraph.types import leaves
+
+if TYPE_CHECKING:
+    from dgraph.ir.graph import Formal
 
 
 def split_target(text: str) -> tuple[str, str | None]:
@@ -69,10 +73,12 @@ def grad(options: Namespace) -> int:
     """`dgraph grad`."""
     program, name = load_target(options)
     function = chosen(program, name)
-    names = names_of(options.wrt) or (first_float_formal(function),)
+    names = names_of(options.wrt)
     derivative = functions.value_and_grad(function, names, mode=options.mode)
     compiled = functions.compile(derivative, device=options.device, precision=options.precision)
     value, slopes = compiled(**read_arguments(options.arg))
+    if names is None:
+        names, slopes = (first_float_formal(compiled.signature.formals),), (slopes,)
     derivatives = dict(zip(names, slopes, strict=True))
     if options.json:
         print_json({"value": value, "derivatives": derivatives})
@@ -83,14 +89,9 @@ def grad(options: Namespace) -> int:
     return 0
 
 
-def first_float_formal(function: Function) -> str:
-    """The name of the first formal that holds floats. Raises `ScopeError` if there is none."""
-    from dgraph.types import leaves
-
-    for formal in function.graph.formals:
-        if any(leaf.dtype.is_float for _, leaf in leaves(formal.type)):
-            return formal.name
-    raise ScopeError(Diagnostic(f"{function.recipe} has no float argument to differentiate with respect to"))
+def first_float_formal(formals: Sequence[Formal]) -> str:
+    """The name of the first formal that holds floats."""
+    return next(formal.name for formal in formals if any(leaf.dtype.is_float for _, leaf in leaves(formal.type)))
 
 
 def check(options: Namespace) -> int:

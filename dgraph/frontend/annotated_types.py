@@ -6,34 +6,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
+from dgraph.errors import ScopeError, SizeMismatch, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.modules import Module
-from dgraph.frontend.numbers import Agreement, cast_value, counted, kind_of, require_dtype, spread, to_leaf
+from dgraph.frontend.numbers import counted
 from dgraph.frontend.values import (
     AliasValue,
     Binding,
     Bound,
-    Builtin,
-    Closure,
     DTypeValue,
     Extent,
-    Leaf,
     Literal,
     ModuleValue,
-    Pending,
     RecordMaker,
-    RecordValue,
     ShapeValue,
-    Transformed,
     TupleValue,
     TypeValue,
     describe,
     type_of,
 )
 from dgraph.sizes import Size, size, solve, variable
-from dgraph.types import DTYPES, I64, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
+from dgraph.types import DTYPES, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
 from dgraph.types import Extent as ExtentType
 
 KINDS = {"float": ("float",), "int": ("int",), "number": ("float", "int")}
@@ -407,110 +401,3 @@ def generic_argument(value: Bound) -> object:
         return value.shape
     assert isinstance(value, TypeValue)
     return value.type
-
-
-# ---- values of a type -----------------------------------------------------------------------------------------------
-
-
-def value_of_type(ctx: Context, type_: Type, make: Callable[[str, Array], Leaf], name: str = "") -> Bound:
-    """A value of a type with leaves made from their names and types."""
-    if isinstance(type_, Array):
-        return make(name, type_)
-    if isinstance(type_, Tuple):
-        items = enumerate(type_.items)
-        return TupleValue(
-            tuple(value_of_type(ctx, item, make, f"{name}.{at}" if name else str(at)) for at, item in items)
-        )
-    if isinstance(type_, Record):
-        maker = maker_of(ctx, type_)
-        fields = {
-            field: value_of_type(ctx, with_axes(inner, type_.axes), make, f"{name}.{field}" if name else field)
-            for field, inner in type_.fields
-        }
-        return RecordValue(maker.declaration, type_.arguments, type_.axes, fields)
-    raise TypeError(f"a {type_} has no value in a graph")
-
-
-def coerce(
-    ctx: Context, value: Bound, type_: Type, span: Span, *, declared: Span | None = None, widen: bool = False
-) -> Bound:
-    """A value brought to a declared type: literals and weak values take its dtype, makers its shape, integers become
-    its floats; with `widen` (typed bindings) a scalar is broadcast. Anything else is a mismatch."""
-    if isinstance(value, Pending):
-        return value.make(type_, span)
-    if isinstance(type_, Array):
-        return _coerce_array(ctx, value, type_, span, declared, widen)
-    if isinstance(type_, ExtentType):
-        if isinstance(value, Extent):
-            return value
-        if isinstance(value, Literal) and type(value.value) is int:
-            return Extent(size(value.value))
-    elif isinstance(type_, Tuple) and isinstance(value, TupleValue) and len(value.items) == len(type_.items):
-        pairs = zip(value.items, type_.items, strict=True)
-        return TupleValue(
-            tuple(coerce(ctx, item, inner, span, declared=declared, widen=widen) for item, inner in pairs)
-        )
-    elif isinstance(type_, Record):
-        return _coerce_record(ctx, value, type_, span, declared, widen)
-    elif isinstance(type_, Function) and isinstance(value, Closure | Transformed | Builtin):
-        return value
-    raise _mismatch(value, type_, span, declared)
-
-
-def _coerce_record(ctx: Context, value: Bound, type_: Record, span: Span, declared: Span | None, widen: bool) -> Bound:
-    if isinstance(value, RecordValue) and value.name == type_.name and len(value.axes) == len(type_.axes):
-        fields = {}
-        for name, inner in type_.fields:
-            wanted = with_axes(inner, type_.axes)
-            try:
-                fields[name] = coerce(ctx, value.fields[name], wanted, span, declared=declared)
-            except SizeMismatch:
-                raise _mismatch(value, type_, span, declared) from None
-        return RecordValue(value.declaration, type_.arguments, type_.axes, fields)
-    if widen and isinstance(value, Literal | Leaf) and not (isinstance(value, Leaf) and value.shape):
-        parts = {
-            name: coerce(ctx, value, with_axes(inner, type_.axes), span, declared=declared, widen=True)
-            for name, inner in type_.fields
-        }
-        return RecordValue(maker_of(ctx, type_).declaration, type_.arguments, type_.axes, parts)
-    raise _mismatch(value, type_, span, declared)
-
-
-def _coerce_array(ctx: Context, value: Bound, type_: Array, span: Span, declared: Span | None, widen: bool) -> Bound:
-    if isinstance(value, TupleValue) and not type_.shape:
-        raise _mismatch(value, type_, span, declared)
-    if not isinstance(value, Leaf | Literal | Extent):
-        raise _mismatch(value, type_, span, declared)
-    wanted, given = type_.dtype, kind_of(value)
-    if given != wanted.kind and not (given == "int" and wanted.kind == "float"):
-        raise _mismatch(value, type_, span, declared)
-    if isinstance(value, Leaf) and given == wanted.kind and value.dtype != wanted:
-        if value.weak:
-            require_dtype(value, wanted, declared)
-        if not value.soft:
-            raise _mismatch(value, type_, span, declared, f"cast it: `{wanted}(...)`")
-    if isinstance(value, Leaf):
-        affine = value.affine if wanted == I64 else None
-        leaf = Leaf(cast_value(ctx, value.value, wanted), affine=affine)
-    else:
-        leaf = replace(to_leaf(ctx, value, Agreement(wanted), span), weak=frozenset(), soft=False)
-    if leaf.shape == type_.shape:
-        return leaf
-    if not leaf.shape and widen:
-        return spread(ctx, leaf, type_.shape)
-    raise _mismatch(leaf, type_, span, declared)
-
-
-def _mismatch(value: Bound, type_: Type, span: Span, declared: Span | None, note: str = "") -> TypeMismatch:
-    also = [] if declared is None or declared == span else [(declared, f"{type_} is declared here")]
-    same_rank = (
-        isinstance(value, Leaf)
-        and isinstance(type_, Array)
-        and value.dtype.kind == type_.dtype.kind
-        and len(value.shape) == len(type_.shape)
-    )
-    if same_rank and isinstance(value, Leaf) and isinstance(type_, Array) and value.shape != type_.shape:
-        a, b = next((a, b) for a, b in zip(value.shape, type_.shape, strict=True) if a != b)
-        note = note or f"{a} and {b} are not the same size for all values"
-        return SizeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)  # type: ignore[return-value]
-    return TypeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dgraph.errors import Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import Solver, coerce, generic_argument, record_type
+from dgraph.frontend.annotated_types import Solver, generic_argument, record_type
+from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Arguments, Context, evaluates, invokes
 from dgraph.frontend.modules import unknown
 from dgraph.frontend.values import (

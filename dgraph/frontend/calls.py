@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import Solver, coerce, resolve, value_of_type
+from dgraph.frontend.annotated_types import Solver, resolve
+from dgraph.frontend.coercion import coerce, value_of_type
 from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
+from dgraph.frontend.memo import Instance, Key, captured_values, key_of, stored_leaves
 from dgraph.frontend.modules import unknown
 from dgraph.frontend.numbers import counted
 from dgraph.frontend.stored import root, stored_by_name, stored_of
@@ -28,7 +30,7 @@ from dgraph.frontend.values import (
     map_bound,
     type_of,
 )
-from dgraph.ir.graph import Value
+from dgraph.ir.graph import Region, Value
 from dgraph.types import Type
 
 
@@ -317,6 +319,10 @@ def _apply_solved(
         probe = ctx.probe
         assert probe is not None
         return value_of_type(ctx, wanted, lambda name, type_: Leaf(probe.input(type_, name)))
+    ctx.g.span = span
+    known = _again(ctx, closure, given, solver.names)
+    if known is not None:
+        return known
     identity = (function, *(part for formal in function.formals for part in identities(given[formal.name].value)))
     frame = Frame(closure.words, identity)
     is_inline = function.result is not None and _returns_function(function.result)
@@ -326,7 +332,6 @@ def _apply_solved(
             return body_value(ctx, closure, function, {**solver.names, **given})
         return _call_node(ctx, closure, function, given, solver.names)
 
-    ctx.g.span = span
     return frame_loop(ctx, frame, lower)
 
 
@@ -368,7 +373,33 @@ def _call_node(
         return body_value(ctx, closure, function, {**names, **given})
     outputs = [leaf for _, leaf in leaves_of(result) if isinstance(leaf, Leaf)]
     region = child.close([leaf.value for leaf in outputs])
-    found = iter(outer.call(function.name, [*operands, *child.captures], region))
+    _remember(ctx, key_of(ctx, closure, given, names), region, result, list(child.captures))
+    return _returned_leaves(result, outer.call(function.name, [*operands, *child.captures], region))
+
+
+def _remember(ctx: Context, key: Key | None, region: Region, result: Bound, captures: list[Value]) -> None:
+    """Keep an instance that captures nothing but params and states."""
+    origins = stored_leaves(ctx) if captures else {}
+    if key is not None and all(value in origins for value in captures):
+        ctx.instances[key] = Instance(region, result, tuple(origins[value] for value in captures))
+
+
+def _again(ctx: Context, closure: Closure, given: Mapping[str, Binding], names: Mapping[str, Binding]) -> Bound | None:
+    """A `call` of an instance met before."""
+    key = key_of(ctx, closure, given, names)
+    instance = None if key is None else ctx.instances.get(key)
+    if instance is None:
+        return None
+    assert isinstance(closure.function, t.Function)
+    arguments = [leaf for binding in given.values() for _, leaf in leaves_of(binding.value)]
+    operands = [leaf.value for leaf in arguments if isinstance(leaf, Leaf)]
+    results = ctx.g.call(closure.function.name, [*operands, *captured_values(ctx, instance)], instance.region)
+    return _returned_leaves(instance.result, results)
+
+
+def _returned_leaves(result: Bound, values: Sequence[Value]) -> Bound:
+    """What a function returned, with the results of its `call` node as leaves."""
+    found = iter(values)
 
     def leave(held: Bound) -> Bound:
         return Leaf(next(found), soft=held.soft) if isinstance(held, Leaf) else held

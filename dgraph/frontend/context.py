@@ -140,6 +140,7 @@ class Context:
         self.opened: list[t.Record | t.TypeAlias] = []
         self.hidden: dict[str, tuple[Span, str]] = {}
         self.records: dict[Record, RecordMaker] = {}
+        self.instances: dict[tuple[object, ...], Any] = {}
 
     # ---- rules --------------------------------------------------------------------------------------------------
 

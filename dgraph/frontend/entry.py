@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from dgraph.errors import Diagnostic, NotSupported, Span
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import Solver, resolve, value_of_type
+from dgraph.frontend.annotated_types import Solver, resolve
 from dgraph.frontend.builtins import ELEMENTWISE
 from dgraph.frontend.calls import body_value, extra_names, is_size
+from dgraph.frontend.coercion import value_of_type
 from dgraph.frontend.context import Context, Frame, frame_loop
 from dgraph.frontend.formulas import solid
 from dgraph.frontend.modules import Module, unknown
@@ -24,6 +25,7 @@ from dgraph.frontend.values import (
     Extent,
     FunctionValue,
     Leaf,
+    ShapeValue,
     Transformed,
     rebuild,
     type_of,
@@ -205,8 +207,9 @@ class _Entry:
             )
         for generic in function.generics:
             held = solver.names[generic.name].value
-            if isinstance(held, Extent):
-                self.sizes.update(dict.fromkeys(atom for atom in held.size.atoms() if isinstance(atom, str)))
+            extents = (held.size,) if isinstance(held, Extent) else held.shape if isinstance(held, ShapeValue) else ()
+            for extent in extents:
+                self.sizes.update(dict.fromkeys(atom for atom in extent.atoms() if isinstance(atom, str)))
         return {name: solver.names[name] for name in solver.names}
 
     def formal_types(self, function: FunctionValue) -> dict[str, Type]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import coerce, generic_names, maker_of, resolve
+from dgraph.frontend.annotated_types import generic_names, maker_of, resolve
 from dgraph.frontend.builtins import ELEMENTWISE
+from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, Frame, frame_loop
 from dgraph.frontend.entry import deep
 from dgraph.frontend.formulas import Index, solid, space_of

@@ -12,8 +12,18 @@ from dgraph.errors import NotDifferentiable, Span
 from dgraph.frontend.batching import basis, map_region
 from dgraph.frontend.context import Context
 from dgraph.frontend.formulas import with_axes_in_front
-from dgraph.frontend.transforms import RULES, Traced, function_words, prepared, trace, value_of
-from dgraph.frontend.values import Binding, Bound, Leaf, Transformed, TupleValue, describe, leaves_of, map_bound
+from dgraph.frontend.transforms import RULES, Traced, function_words, prepared, require_scalar, trace, value_of
+from dgraph.frontend.values import (
+    Binding,
+    Bound,
+    Leaf,
+    Transformed,
+    TupleValue,
+    describe,
+    leaves_of,
+    map_bound,
+    rebuild,
+)
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.transform import Jvp, Vjp
@@ -42,10 +52,20 @@ class Sides:
 
 def jacobian(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
     """`jacobian(f, wrt=x)`: the output's axes first, then those of the argument."""
+    return _jacobian(ctx, function, values, span)[1]
+
+
+def _jacobian(
+    ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span, is_gradient: bool = False
+) -> tuple[Bound, Bound]:
+    """The function's value and its Jacobian; of a gradient, that of the first entry of the result alone."""
     values = prepared(ctx, function.function, values, function.wrt)
     traced = trace(ctx, function.function, values, function.wrt, span)
     inputs = traced.region.inputs[: len(traced.names)]
     outputs = tuple(at for at, leaf in enumerate(traced.outputs) if leaf.dtype.is_float)
+    if is_gradient:
+        require_scalar(function, traced.result, traced.outputs, span)
+        outputs = (0,)
     sides = Sides(traced, tuple(at for at, value in enumerate(inputs) if _is_float(value)), outputs)
     if not sides.inputs or not outputs:
         title = f"{function.words} needs float arguments and a float result"
@@ -53,7 +73,13 @@ def jacobian(ctx: Context, function: Transformed, values: Mapping[str, Binding],
     make = _by_rows if _is_reverse(function.mode, sides) else _by_columns
     with ctx.g.at(span=span):
         blocks = make(ctx, sides, function_words(function))
-    return _arranged(ctx, function, values, sides, blocks)
+    result = traced.result
+    if len(outputs) < len(traced.outputs):
+        # What has no Jacobian is passed along, so the function itself runs too.
+        primals = ctx.g.call(function_words(function), traced.operands, traced.region)
+        leaves = [replace(leaf, value=value) for leaf, value in zip(traced.outputs, primals, strict=True)]
+        result = rebuild(result, iter(leaves))
+    return result, _arranged(ctx, function, values, sides, result, blocks)
 
 
 def _is_float(value: Value) -> bool:
@@ -132,7 +158,7 @@ def _by_rows(ctx: Context, sides: Sides, words: str) -> Blocks:
 
 
 def _arranged(
-    ctx: Context, function: Transformed, values: Mapping[str, Binding], sides: Sides, blocks: Blocks
+    ctx: Context, function: Transformed, values: Mapping[str, Binding], sides: Sides, result: Bound, blocks: Blocks
 ) -> Bound:
     """The tree of the result, with the tree of each argument in place of every float leaf."""
     rows = iter(range(len(sides.traced.outputs)))
@@ -153,7 +179,7 @@ def _arranged(
         slopes = [_with_axes(map_bound(value_of(ctx, values, function, name), at_input), axes) for name in function.wrt]
         return TupleValue(tuple(slopes)) if function.is_tuple or len(slopes) > 1 else slopes[0]
 
-    return map_bound(sides.traced.result, at_output)
+    return map_bound(result, at_output)
 
 
 def _with_axes(value: Bound, axes: tuple[Size, ...]) -> Bound:
@@ -163,14 +189,18 @@ def _with_axes(value: Bound, axes: tuple[Size, ...]) -> Bound:
 
 def hessian(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
     """`hessian(f, wrt=x)`: the Jacobian, forward, of the gradient."""
-    slope = replace(function, kind="grad", mode="auto")
+    slope = replace(function, kind="slope", mode="auto")
     mode = "forward" if function.mode == "auto" else function.mode
     return jacobian(ctx, replace(function, kind="jacobian", function=slope, mode=mode), values, span)
 
 
 def forward_gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
     """`grad(f, mode="forward")`: the Jacobian of a scalar by tangents."""
-    return jacobian(ctx, replace(function, kind="jacobian"), values, span)
+    value, slope = _jacobian(ctx, function, values, span, is_gradient=True)
+    if not isinstance(value, TupleValue):
+        return slope
+    assert isinstance(slope, TupleValue)
+    return TupleValue((slope.items[0], *value.items[1:]))
 
 
 RULES["jacobian"] = jacobian

@@ -132,7 +132,7 @@ def _join_numbers(
     elif kinds == {"key"}:
         agreement = Agreement(KEY)
     else:
-        agreement = agree(ctx, [Binding(one, a.span), Binding(other, b.span)])
+        agreement = agree(ctx, [Binding(one, a.span), Binding(other, b.span)], bools=True)
     shape = broadcast_shapes([(shapes[0], a.span), (shapes[1], b.span)])
     for side, value, output in zip((a, b), (one, other), join.outputs, strict=True):
         with ctx.region(side.builder):

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dgraph.errors import SizeMismatch, Span, TypeMismatch
-from dgraph.frontend.annotated_types import value_of_type
 from dgraph.frontend.builtins import take
+from dgraph.frontend.coercion import value_of_type
 from dgraph.frontend.context import Arguments, Context, builtin
 from dgraph.frontend.formulas import require_size
 from dgraph.frontend.numbers import cast_value, fresh_dtype, index_value, materialise

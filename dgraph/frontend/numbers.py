@@ -55,16 +55,22 @@ def kind_of(value: Number) -> str:
     return "bool" if isinstance(value.value, bool) else "int" if isinstance(value.value, int) else "float"
 
 
-def agree(ctx: Context, parts: Sequence[Binding], *, unify: bool = True, to_float: bool = False) -> Agreement:
-    """The dtype in which numbers meet. Literals and weak values take the dtype of the others; an integer that meets a
-    float becomes that float. With `unify` false (comparisons) soft and weak integers widen without binding anyone."""
+def agree(
+    ctx: Context, parts: Sequence[Binding], *, unify: bool = True, to_float: bool = False, bools: bool = False
+) -> Agreement:
+    """The dtype in which numbers meet.
+
+    Literals and weak values take the dtype of the others; an integer that meets a float becomes that float. With
+    `unify` false (comparisons) soft and weak integers widen without binding anyone. Bools agree only where `bools`
+    allows them, among themselves.
+    """
     numbers = [number(part) for part in parts]
     kinds = {kind_of(value) for value in numbers}
     if "key" in kinds:
         at = next(part for part, value in zip(parts, numbers, strict=True) if kind_of(value) == "key")
         raise TypeMismatch.at(at.span, "a key is not a number", "this is a key", note="draw with it: `normal(key)`")
     if "bool" in kinds:
-        if kinds == {"bool"} and not to_float:
+        if kinds == {"bool"} and bools:
             return Agreement(BOOL)
         at = next(part for part, value in zip(parts, numbers, strict=True) if kind_of(value) == "bool")
         other = next((part for part, value in zip(parts, numbers, strict=True) if kind_of(value) != "bool"), at)
@@ -281,9 +287,11 @@ def spread(ctx: Context, leaf: Leaf, shape: Shape) -> Leaf:
     return Leaf(ctx.g.widen(leaf.value, shape), leaf.weak, leaf.soft)
 
 
-def meet(ctx: Context, parts: Sequence[Binding], *, unify: bool = True, to_float: bool = False) -> list[Leaf]:
+def meet(
+    ctx: Context, parts: Sequence[Binding], *, unify: bool = True, to_float: bool = False, bools: bool = False
+) -> list[Leaf]:
     """Numbers as graph values of one dtype and one shape."""
-    agreement = agree(ctx, parts, unify=unify, to_float=to_float)
+    agreement = agree(ctx, parts, unify=unify, to_float=to_float, bools=bools)
     leaves = [to_leaf(ctx, number(part), agreement, part.span) for part in parts]
     shape = broadcast_shapes([(leaf.shape, part.span) for leaf, part in zip(leaves, parts, strict=True)])
     marks = agreement.weak, agreement.soft

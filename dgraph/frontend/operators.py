@@ -282,7 +282,7 @@ def comparison(ctx: Context, symbol: str, left: Binding, right: Binding) -> Boun
         decided = _decide(symbol, a, b)
         if decided is not None:
             return Literal(decided)
-    x, y = meet(ctx, [left, right], unify=False)
+    x, y = meet(ctx, [left, right], unify=False, bools=True)
     if x.dtype is BOOL and symbol not in ("==", "!="):
         raise TypeMismatch.at(left.span.to(right.span), "bools have no order", note="combine them with `and`, `or`")
     return Leaf(getattr(ctx.g, COMPARISONS[symbol])(x.value, y.value))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import coerce
 from dgraph.frontend.builtins import array_argument, take
+from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Arguments, Context, builtin, evaluates
 from dgraph.frontend.formulas import require_size
 from dgraph.frontend.makers import shape_argument, split_key
@@ -100,7 +100,7 @@ def agreed(ctx: Context, items: Sequence[Binding]) -> Agreement:
     for dtype in (KEY, BOOL):
         if all(isinstance(item.value, Leaf) and item.value.dtype is dtype for item in items):
             return Agreement(dtype)
-    return agree(ctx, items)
+    return agree(ctx, items, bools=True)
 
 
 # ---- shape ----------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def reshape(ctx: Context, arguments: Arguments) -> Bound:
 def array_or_scalar(ctx: Context, binding: Binding) -> Leaf:
     """An argument of any rank."""
     value = number(binding, "an array")
-    return value if isinstance(value, Leaf) else to_leaf(ctx, value, agree(ctx, [binding]), binding.span)
+    return value if isinstance(value, Leaf) else to_leaf(ctx, value, agree(ctx, [binding], bools=True), binding.span)
 
 
 def reshaped(ctx: Context, x: Leaf, shape: Shape, span: Span) -> Value:

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 
 from dgraph.errors import DgraphError, NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import coerce, resolve
+from dgraph.frontend.annotated_types import resolve
 from dgraph.frontend.annotations import check_annotations
+from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, evaluates, executes
 from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import define

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dgraph.errors import NotSupported, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import coerce
+from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, evaluates
 from dgraph.frontend.numbers import (
     affine_of,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from dgraph.errors import NotDifferentiable, NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotated_types import coerce
 from dgraph.frontend.calls import (
     SYNTACTIC,
     Assigned,
@@ -27,6 +26,7 @@ from dgraph.frontend.calls import (
     readable,
     solve_generics,
 )
+from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Arguments, Context, builtin, invokes
 from dgraph.frontend.formulas import solid
 from dgraph.frontend.modules import unknown
@@ -376,18 +376,23 @@ def _require_floats(ctx: Context, function: Transformed, values: Mapping[str, Bi
             )
 
 
+def require_scalar(function: Transformed, result: Bound, outputs: Sequence[Leaf], span: Span) -> Leaf:
+    """The scalar float that a gradient is of: the result, or the first entry of a tuple."""
+    head = result.items[0] if isinstance(result, TupleValue) and result.items else result
+    if not outputs or head is not outputs[0] or outputs[0].shape or not outputs[0].dtype.is_float:
+        raise NotDifferentiable.at(
+            span,
+            f"{function.words} needs a function with a scalar float result",
+            f"it gives {describe(result)}",
+            also=[(_declared(function), "declared here")],
+            note="use `jacobian` or `vjp`, or return the scalar first in a tuple",
+        )
+    return outputs[0]
+
+
 def _gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> tuple[Bound, Bound]:
     def seeds(traced: Traced) -> list[Value | None]:
-        first = traced.outputs[0] if traced.outputs else None
-        head = traced.result.items[0] if isinstance(traced.result, TupleValue) else traced.result
-        if first is None or head is not first or first.shape or not first.dtype.is_float:
-            raise NotDifferentiable.at(
-                span,
-                f"{function.words} needs a function with a scalar float result",
-                f"it gives {describe(traced.result)}",
-                also=[(_declared(function), "declared here")],
-                note="use `jacobian` or `vjp`, or return the scalar first in a tuple",
-            )
+        first = require_scalar(function, traced.result, traced.outputs, span)
         return [ctx.g.constant(1.0, first.dtype), *(None for _ in traced.outputs[1:])]
 
     value, slopes = _reverse(ctx, function, values, span, seeds)
@@ -404,6 +409,11 @@ def _grad(ctx: Context, function: Transformed, values: Mapping[str, Binding], sp
         return RULES["forward gradient"](ctx, function, values, span)
     value, slope = _gradient(ctx, function, values, span)
     return TupleValue((slope, *value.items[1:])) if isinstance(value, TupleValue) else slope
+
+
+def _slope(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
+    """The gradient alone, whatever else the function returns: what `hvp` and `hessian` differentiate."""
+    return _gradient(ctx, function, values, span)[1]
 
 
 def _value_and_grad(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
@@ -455,12 +465,13 @@ def _jvp(ctx: Context, function: Transformed, values: Mapping[str, Binding], spa
 
 def _hvp(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
     own, tangents = _split_extras(function, values)
-    slope = replace(function, kind="grad", mode="auto")
+    slope = replace(function, kind="slope", mode="auto")
     return forward(ctx, replace(function, kind="jvp", function=slope), own, tangents, span)[1]
 
 
 RULES: dict[str, Callable[[Context, Transformed, Mapping[str, Binding], Span], Bound]] = {
     "grad": _grad,
+    "slope": _slope,
     "value_and_grad": _value_and_grad,
     "jvp": _jvp,
     "vjp": _vjp,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from dgraph.kernels.nest_parts import expressions_of, parts, read_first, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -25,13 +26,8 @@ from dgraph.kernels.nests import (
     Store,
     Sum,
     Update,
-    expressions_of,
     number,
-    parts,
-    walk,
-    written_buffers,
 )
-from dgraph.kernels.rewrite_nests import read_first
 from dgraph.kernels.views import as_static, coefficient, minus, plus, times
 from dgraph.sizes import Size, size
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node, Value
 from dgraph.kernels.lowering import describe, entry_bytes
+from dgraph.kernels.nest_parts import parts, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
@@ -34,9 +35,6 @@ from dgraph.kernels.nests import (
     While,
     machine_type,
     number,
-    parts,
-    walk,
-    written_buffers,
 )
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, plus, row_major, times, whole

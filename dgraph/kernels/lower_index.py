@@ -125,7 +125,9 @@ def _index(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         scope.bindings[node.result] = into
     elif condition is None:
         known = lowering.literals.get(view.buffer)
-        scope.bindings[node.result] = known or lowering.let(node.result.name or array.name or "entry", Load(place.buffer, place.offset))
+        scope.bindings[node.result] = known or lowering.let(
+            node.result.name or array.name or "entry", Load(place.buffer, place.offset)
+        )
     else:
         local = lowering.let(node.result.name or "read", lowering.constant(0, result.dtype))
         lowering.emit(If(condition, (Let(local, Load(place.buffer, place.offset)),)))

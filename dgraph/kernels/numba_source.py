@@ -7,19 +7,13 @@ the arena; then the values of a failed check; then scalars that kernels leave be
 
 from __future__ import annotations
 
-import keyword
 import math
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from dgraph.errors import NOWHERE
 from dgraph.kernels.bind import FAULT_VALUES, MISFIT, OUT_OF_MEMORY, Layout, binding_steps
-from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.nests import (
     WIDTHS,
     Apply,
-    Block,
     Buffer,
     Call,
     Copy,
@@ -27,64 +21,23 @@ from dgraph.kernels.nests import (
     Extent,
     Fail,
     Fill,
-    If,
     Kernel,
-    Let,
     Literal,
-    Load,
-    Local,
-    Loop,
     Matrix,
     MatrixProduct,
-    Note,
     Point,
     PointTape,
     Program,
     Statement,
-    Store,
     Sum,
     Swap,
     TapeReserve,
     TapeSetTop,
     TapeTop,
-    Update,
-    While,
 )
-from dgraph.kernels.scalars import RANDOM_BITS, TIGHT, scalar_text
-from dgraph.sizes import Quotient, Size
-
-_RESERVED = {
-    *keyword.kwlist,
-    *PRIMITIVES,
-    *("f32", "f64", "i32", "i64", "u8", "bool", "range", "inf_f32", "nan_f32", "inf_f64", "nan_f64", "None"),
-    *("entry", "table", "state", "arena", "status", "random_bits"),
-}
-
-
-class Names:
-    """Unique, legal names in one function."""
-
-    def __init__(self) -> None:
-        self.known: dict[object, str] = {}
-        self.taken = set(_RESERVED)
-
-    def of(self, thing: object, wish: str) -> str:
-        """The name of a thing, made from a wish on first use."""
-        found = self.known.get(thing)
-        if found is None:
-            found = self.known[thing] = self.fresh(wish)
-        return found
-
-    def fresh(self, wish: str) -> str:
-        """A name that nothing has yet."""
-        stem = re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_") or "t"
-        stem = stem if stem[0].isalpha() else f"t{stem}"
-        name, count = stem, 1
-        while name in self.taken or name.startswith(("kernel_", "slot_")):
-            count += 1
-            name = f"{stem}_{count}" if not name.startswith(("kernel_", "slot_")) else f"a_{stem}_{count}"
-        self.taken.add(name)
-        return name
+from dgraph.kernels.printer import Printer, Text, literal
+from dgraph.kernels.scalars import RANDOM_BITS, TIGHT
+from dgraph.sizes import Size
 
 
 def print_program(program: Program) -> str:
@@ -96,129 +49,62 @@ def print_program(program: Program) -> str:
     return "\n\n".join(parts)
 
 
-@dataclass
-class _Printer:
-    program: Program
-    names: Names = field(default_factory=Names)
-    lines: list[str] = field(default_factory=list)
-    depth: int = 1
+class _NumbaPrinter(Printer):
+    """Memory by typed pointers."""
 
     @property
     def fault_place(self) -> int:
+        """The word of the state where values of a failed check are put."""
         return 4 * self.program.rows
 
     @property
     def scratch_place(self) -> int:
+        """The word of the state where kernels leave scalars."""
         return self.fault_place + FAULT_VALUES
 
-    # ---- text ---------------------------------------------------------------------------------------------------
+    # ---- memory -------------------------------------------------------------------------------------------------
 
-    def line(self, text: str) -> None:
-        self.lines.append("    " * self.depth + text)
+    def load(self, buffer: Buffer, index: Expression) -> Text:
+        """A read through a pointer."""
+        return f"load_{buffer.type}({self.buffer(buffer)}, {self.text(index)})", TIGHT
 
-    def comment(self, words: str) -> None:
-        text = " ".join(words.split())
-        if text:
-            self.line(f"# {''.join(c if c.isprintable() else '?' for c in text)}")
+    def store(self, buffer: Buffer, index: Expression, value: str) -> None:
+        """A write through a pointer."""
+        self.line(f"store_{buffer.type}({self.buffer(buffer)}, {self.text(index)}, {value})")
 
-    def local(self, local: Local) -> str:
-        return self.names.of(local, local.name)
-
-    def buffer(self, buffer: Buffer) -> str:
-        return self.names.of(buffer, buffer.name)
-
-    def size(self, value: Size) -> tuple[str, int]:
-        """A size as text with its precedence."""
-        if value.constant is not None:
-            return str(value.constant), TIGHT if value.constant >= 0 else 4
-        text = ""
-        for monomial, coefficient in value.terms:
-            factors = [self.atom(atom) for atom in monomial]
-            if abs(coefficient) != 1 or not factors:
-                factors.insert(0, str(abs(coefficient)))
-            sign = "-" if coefficient < 0 else "+"
-            text += (f" {sign} " if text else "-" if coefficient < 0 else "") + " * ".join(factors)
-        ((monomial, coefficient), *rest) = value.terms
-        is_atom = not rest and len(monomial) == 1 and coefficient == 1
-        return text, TIGHT if is_atom else 5 if not rest and coefficient > 0 else 4
-
-    def atom(self, atom: object) -> str:
-        if isinstance(atom, Quotient):
-            return f"floor_div_i64({self.size(atom.numerator)[0]}, {self.size(atom.denominator)[0]})"
-        assert isinstance(atom, str)
-        return self.names.of(("size", atom), atom)
-
-    def text(self, expression: Expression) -> str:
-        return self.expression(expression)[0]
-
-    def expression(self, expression: Expression) -> tuple[str, int]:
+    def special(self, expression: Expression) -> Text:
+        """Sums and tape tops."""
         match expression:
-            case Local():
-                return self.local(expression), TIGHT
-            case Literal(value=value, type=type_):
-                return literal(value, type_)
-            case Extent(size=value):
-                return self.size(value)
-            case Load(buffer=buffer, index=index):
-                return f"load_{buffer.type}({self.buffer(buffer)}, {self.text(index)})", TIGHT
             case Sum(buffer=buffer, index=index, count=count):
                 return f"sum_{buffer.type}({self.pointer_at(buffer, index)}, {self.text(count)})", TIGHT
             case TapeTop(row=row):
                 return f"load_i64(state, {self.row_index(row)} + 2)", TIGHT
-            case Apply(op=op, type=type_, operands=operands, facts=facts):
-                types = [operand.type for operand in operands]
-                return scalar_text(op, type_, types, [self.expression(operand) for operand in operands], facts)
-        raise TypeError(expression)
+        return super().special(expression)
 
     def row_index(self, row: Expression) -> str:
+        """The word of the state where a row of tape memory is described."""
         text, precedence = self.expression(row)
         return f"4 * {text}" if precedence >= 6 else f"4 * ({text})"
 
     def pointer_at(self, buffer: Buffer, index: Expression) -> str:
+        """A pointer to an entry."""
         if isinstance(index, Extent) and not index.size.terms:
             return self.buffer(buffer)
         return f"offset_{buffer.type}({self.buffer(buffer)}, {self.text(index)})"
 
     def address_at(self, buffer: Buffer, index: Expression) -> str:
+        """The address of an entry."""
         return f"address_{buffer.type}({self.pointer_at(buffer, index)})"
 
     # ---- statements ---------------------------------------------------------------------------------------------
 
-    def block(self, block: Block) -> None:
-        self.depth += 1
-        before = len(self.lines)
-        for statement in block:
-            self.statement(statement)
-        if all(line.lstrip().startswith("#") for line in self.lines[before:]):
-            self.line("pass")
-        self.depth -= 1
-
-    def statement(self, statement: Statement) -> None:
+    def other(self, statement: Statement) -> None:
+        """Blocks of memory, pointers, tapes, failures, products, calls."""
         match statement:
-            case Let(local=local, value=value):
-                self.line(f"{self.local(local)} = {self.text(value)}")
-            case Store(buffer=buffer, index=index, value=value):
-                self.line(f"store_{buffer.type}({self.buffer(buffer)}, {self.text(index)}, {self.text(value)})")
-            case Update(buffer=buffer, index=index, value=value, op=op):
-                combined = Apply(op, buffer.type, (Load(buffer, index), value))
-                self.line(f"store_{buffer.type}({self.buffer(buffer)}, {self.text(index)}, {self.text(combined)})")
-            case Loop():
-                self.loop(statement)
-            case While(test=test, condition=condition, body=body):
-                self.line("while True:")
-                self.block((*test, If(condition, (), (_BREAK,)), *body))
-            case If():
-                self.choice(statement)
             case Fill():
                 self.fill(statement)
-            case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
-                places = self.address_at(target, to), self.address_at(source, at)
-                text = f"copy_bytes({places[0]}, {places[1]}, {self.bytes(count, target.type)})"
-                if "pointer" in (target.kind, source.kind):
-                    # Blocks that a loop exchanged may have ended where they are wanted.
-                    self.line(f"if {places[0]} != {places[1]}:")
-                    text = f"    {text}"
-                self.line(text)
+            case Copy():
+                self.copy(statement)
             case MatrixProduct():
                 self.product(statement)
             case Point(buffer=buffer, to=to, index=index):
@@ -229,12 +115,11 @@ class _Printer:
                 self.line(f"{first} = {second}")
                 self.line(f"{second} = {between}")
             case PointTape(buffer=buffer, row=row, start=start):
-                base = Apply("add", "i64", (start, start))
-                address = f"load_i64(state, {self.row_index(row)})"
-                offset = self.expression(base.operands[0])
-                text = address if offset[0] == "0" else f"{address} + {offset[0]}"
-                self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}({text})")
+                place = self.text(start)
+                address = f"load_i64(state, {self.row_index(row)})" + ("" if place == "0" else f" + {place}")
+                self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}({address})")
             case TapeReserve(row=row, bytes=count):
+                # An empty tape has memory too, so that 0 can only mean that there is none left.
                 self.line(f"if tape_reserve(offset_i64(state, {self.row_index(row)}), {self.text(count)} + 64) == 0:")
                 self.line(f"    return {OUT_OF_MEMORY}")
             case TapeSetTop(row=row, bytes=count):
@@ -242,13 +127,23 @@ class _Printer:
             case Fail(check=check, values=values):
                 self.values_to_state(self.fault_place, values[:FAULT_VALUES])
                 self.line(f"return {check}")
-            case Note(words=words):
-                if statement is _BREAK:
-                    self.line("break")
-                else:
-                    self.comment(words)
             case Call():
                 self.call(statement)
+            case _:
+                super().other(statement)
+
+    def copy(self, copy: Copy) -> None:
+        """A block of memory copied."""
+        target, source = (
+            self.address_at(copy.target, copy.target_index),
+            self.address_at(copy.source, copy.source_index),
+        )
+        text = f"copy_bytes({target}, {source}, {self.bytes(copy.count, copy.target.type)})"
+        if "pointer" in (copy.target.kind, copy.source.kind):
+            # Blocks that a loop exchanged may have ended where they are wanted.
+            self.line(f"if {target} != {source}:")
+            text = f"    {text}"
+        self.line(text)
 
     def values_to_state(self, place: int, values: Iterable[Expression]) -> None:
         for position, value in enumerate(values):
@@ -260,33 +155,6 @@ class _Printer:
         """The value of a machine type in a word of the state."""
         pointer = "state" if type_ == "i64" else f"pointer_{type_}(address_i64(state))"
         return f"load_{type_}({pointer}, {place * (8 // WIDTHS[type_])})"
-
-    def loop(self, loop: Loop) -> None:
-        place = f"{loop.span}" if loop.span is not NOWHERE else ""
-        if loop.note:
-            self.comment(f"{loop.note}  {place}")
-        start, stop = self.text(loop.start), self.text(loop.stop)
-        index = self.local(loop.index)
-        if loop.kind == "reverse":
-            self.line(
-                f"for {index} in range({stop} - 1, {start} - 1, -1):"
-                if start != "0"
-                else f"for {index} in range({stop} - 1, -1, -1):"
-            )
-        else:
-            self.line(f"for {index} in range({stop}):" if start == "0" else f"for {index} in range({start}, {stop}):")
-        self.block(loop.body)
-
-    def choice(self, choice: If) -> None:
-        if choice.then or not choice.otherwise:
-            self.line(f"if {self.text(choice.condition)}:")
-            self.block(choice.then)
-            if choice.otherwise:
-                self.line("else:")
-                self.block(choice.otherwise)
-        else:
-            self.line(f"if not_bool({self.text(choice.condition)}):")
-            self.block(choice.otherwise)
 
     def bytes(self, count: Expression, type_: str) -> str:
         width = WIDTHS[type_]
@@ -343,9 +211,6 @@ class _Printer:
             self.line(f"{self.local(local)} = {self.word(self.scratch_place + position, local.type)}")
 
 
-_BREAK = Note("break")
-
-
 def returns_value(kernel: Kernel) -> bool:
     """Whether a kernel returns the scalar that it leaves behind."""
     return len(kernel.results) == 1 and not kernel.can_fail
@@ -356,31 +221,12 @@ def needs_state(kernel: Kernel) -> bool:
     return kernel.uses_tapes or kernel.can_fail or len(kernel.results) > 1
 
 
-def literal(value: float | int | bool, type_: str) -> tuple[str, int]:
-    """A constant as text with its precedence."""
-    if type_ == "bool":
-        return str(bool(value)), TIGHT
-    if type_ in ("f32", "f64"):
-        number = float(value)
-        if math.isnan(number):
-            return f"nan_{type_}", TIGHT
-        if math.isinf(number):
-            return (f"inf_{type_}", TIGHT) if number > 0 else (f"-inf_{type_}", 6)
-        if type_ == "f32":
-            return f"f32({number!r})", TIGHT
-        return repr(number), TIGHT if math.copysign(1.0, number) > 0 else 6
-    if type_ == "i64":
-        wrapped = (int(value) + 2**63) % 2**64 - 2**63
-        return str(wrapped), TIGHT if wrapped >= 0 else 6
-    return f"{type_}({int(value)})", TIGHT
-
-
 def layout_of(program: Program) -> Layout:
     """The table of a program."""
     return Layout(tuple(map(len, program.input_shapes)), program.size_formals, tuple(map(len, program.output_shapes)))
 
 
-class _KernelPrinter(_Printer):
+class _KernelPrinter(_NumbaPrinter):
     def __init__(self, program: Program, kernel: Kernel) -> None:
         super().__init__(program)
         self.kernel = kernel
@@ -413,7 +259,7 @@ class _KernelPrinter(_Printer):
         return "\n".join([head, *self.lines]) + "\n"
 
 
-class _EntryPrinter(_Printer):
+class _EntryPrinter(_NumbaPrinter):
     def function(self) -> str:
         """The entry: sizes from the table, memory, the driver."""
         program = self.program

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from dgraph.kernels.nest_parts import expressions_of, parts, read_buffers, read_first, set_locals, walk, written_buffers
 from dgraph.kernels.nests import (
     Block,
     Buffer,
@@ -28,14 +29,7 @@ from dgraph.kernels.nests import (
     TapeSetTop,
     TapeTop,
     While,
-    expressions_of,
-    parts,
-    read_buffers,
-    set_locals,
-    walk,
-    written_buffers,
 )
-from dgraph.kernels.rewrite_nests import read_first
 from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
 

@@ -9,19 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from dgraph.kernels.nests import (
-    Block,
-    Buffer,
-    Loop,
-    Point,
-    Program,
-    Swap,
-    While,
-    blocks_of,
-    read_buffers,
-    walk,
-    written_buffers,
-)
+from dgraph.kernels.nest_parts import blocks_of, read_buffers, walk, written_buffers
+from dgraph.kernels.nests import Block, Buffer, Loop, Point, Program, Swap, While
 from dgraph.sizes import Size, size
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dgraph.kernels.nests import Call, MatrixProduct, Program, walk
+from dgraph.kernels.nest_parts import walk
+from dgraph.kernels.nests import Call, MatrixProduct, Program
 from dgraph.sizes import Size
 
 

@@ -1,8 +1,8 @@
-"""Copies of expressions and statements with parts replaced, and what a block reads before it sets it."""
+"""Copies of expressions and statements with parts replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from dgraph.kernels.nests import (
@@ -29,9 +29,6 @@ from dgraph.kernels.nests import (
     TapeTop,
     Update,
     While,
-    expressions_of,
-    parts,
-    set_locals,
 )
 from dgraph.kernels.views import minus, plus, times
 
@@ -114,37 +111,3 @@ def rename(block: Block, values: Mapping[Local, Expression]) -> Block:
     """A block with locals replaced by expressions where they are read."""
     renamed = {local: value for local, value in values.items() if isinstance(value, Local)}
     return change_block(block, lambda expression: substitute(expression, values), renamed)
-
-
-def read_first(block: Block) -> tuple[dict[Local, None], set[Local]]:
-    """The locals that a block reads before it gives them a value, and those that it gives one for certain."""
-    read: dict[Local, None] = {}
-    given: set[Local] = set()
-
-    def take(expressions: Iterable[Expression]) -> None:
-        for expression in expressions:
-            for part in parts(expression):
-                if isinstance(part, Local) and part not in given:
-                    read.setdefault(part)
-
-    def inside(body: Block, known: set[Local]) -> set[Local]:
-        found, certain = read_first(body)
-        for local in found:
-            if local not in given | known:
-                read.setdefault(local)
-        return certain
-
-    for statement in block:
-        if isinstance(statement, While):
-            given |= inside(statement.test, set())
-            take(expressions_of(statement))
-            inside(statement.body, set())
-            continue
-        take(expressions_of(statement))
-        if isinstance(statement, Loop):
-            inside(statement.body, {statement.index})
-        elif isinstance(statement, If):
-            given |= inside(statement.then, set()) & inside(statement.otherwise, set())
-        else:
-            given.update(set_locals(statement))
-    return read, given

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dgraph.kernels.lanes import in_lanes
+from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -32,11 +33,7 @@ from dgraph.kernels.nests import (
     Sum,
     Update,
     While,
-    blocks_of,
-    expressions_of,
     number,
-    parts,
-    walk,
 )
 from dgraph.kernels.rewrite_nests import rename
 from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from dgraph.kernels.nest_parts import expressions_of, parts, set_locals, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -27,10 +28,6 @@ from dgraph.kernels.nests import (
     Sum,
     TapeTop,
     While,
-    expressions_of,
-    parts,
-    set_locals,
-    walk,
 )
 from dgraph.kernels.rewrite_nests import change_expressions, substitute
 

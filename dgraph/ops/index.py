@@ -252,5 +252,8 @@ class Undefined(Op):
         return (self.type,)
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
-        """None."""
-        return None
+        """NaN or 0, which nothing may let through: a choice turned into a select computes with it and drops it."""
+        if not isinstance(self.type, Array):
+            return None
+        shape = tuple(map(size_of, self.type.shape))
+        return np.full(shape, np.nan if self.type.dtype.is_float else 0, self.type.dtype.numpy)[()]

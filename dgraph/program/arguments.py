@@ -47,7 +47,7 @@ def flatten(name: str, type_: Type, value: Any, span: Span | None = None) -> Ite
         yield _array(name, type_, value, span)
     elif isinstance(type_, Tuple):
         if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != len(type_.items):
-            _fault(f"`{name}` is a tuple of {len(type_.items)} entries, not {_describe(value)}", span)
+            _fault(f"`{name}` is a tuple of {len(type_.items)} entries, not {describe(value)}", span)
         for position, (item, entry) in enumerate(zip(type_.items, value, strict=True)):
             yield from flatten(f"{name}.{position}", item, entry, span)
     elif isinstance(type_, Record):
@@ -61,7 +61,7 @@ def extent(name: str, value: Any, span: Span | None = None) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        _fault(f"`{name}` is a size, so it takes a whole number, not {_describe(value)}", span)
+        _fault(f"`{name}` is a size, so it takes a whole number, not {describe(value)}", span)
     if number < 0:
         _fault(f"`{name}` is a size, so it cannot be {number}", span)
     return number
@@ -95,7 +95,7 @@ def _record(name: str, type_: Record, value: Any, span: Span | None) -> Iterator
             present, entry = hasattr(value, field), getattr(value, field, None)
         if not present:
             title = f"`{name}` is a {type_.name} and needs the field `{field}`"
-            _fault(title, span, f"its fields are {', '.join(names)}; {_describe(value)} was given")
+            _fault(title, span, f"its fields are {', '.join(names)}; {describe(value)} was given")
         yield from flatten(f"{name}.{field}", with_axes(item, type_.axes), entry, span)
 
 
@@ -113,65 +113,82 @@ def _stacked(name: str, type_: Record, value: Sequence[Any], span: Span | None) 
 
 
 def _array(name: str, type_: Array, value: Any, span: Span | None) -> np.ndarray[Any, Any]:
-    wanted = type_.dtype
-    if not isinstance(value, np.ndarray | np.generic):
-        if hasattr(value, "__dlpack__"):
-            value = np.from_dlpack(value)
-        elif isinstance(value, bool | int | float | list | tuple):
-            return _literal(name, type_, value, span)
-        elif hasattr(value, "__array__"):
-            value = np.asarray(value)
-        else:
-            _fault(f"`{name}` is a {type_}, not {_describe(value)}", span)
-    found = dtype_of_numpy(value.dtype)
-    if found is not wanted:
-        value = _converted(name, wanted, found, value, span)
-    if value.ndim != type_.rank:
-        _fault(f"`{name}` has {_axes(value.ndim)}, and {type_} has {type_.rank}", span)
-    return np.require(value, wanted.numpy, ["C", "A"])
+    array = as_array(name, value, span, f"is {_article(type_)} {type_}")
+    if array.dtype != type_.dtype.numpy:
+        literal = isinstance(value, bool | int | float | list | tuple) and not isinstance(value, np.generic)
+        array = (_literal if literal else _converted)(name, type_.dtype, array, span)
+    if array.ndim != type_.rank:
+        _fault(f"`{name}` has {axes_in_words(array.ndim)}, and {type_} has {type_.rank}", span)
+    return np.require(array, type_.dtype.numpy, ["C", "A"])
 
 
-def _converted(name: str, wanted: DType, found: DType | None, value: Any, span: Span | None) -> Any:
-    """An array of another dtype, where no value can change: a wider integer. Floats never convert by themselves."""
-    if isinstance(value, np.generic) and found is not None and found.kind == wanted.kind and not wanted.is_float:
-        low, high = LIMITS[wanted.name]
-        if low <= int(value) <= high:
-            return wanted.numpy.type(value)
-    if found is not None and (found.kind, wanted.kind) == ("int", "int") and np.can_cast(value.dtype, wanted.numpy):
-        return value.astype(wanted.numpy)
-    if value.dtype.newbyteorder("=") == wanted.numpy:
-        return value.astype(wanted.numpy)
-    cast = f"cast it: `{name}.astype(numpy.{wanted.numpy_name})`"
-    _fault(f"`{name}` is {found or value.dtype}, and {wanted} is declared", span, cast)
-
-
-def _literal(name: str, type_: Array, value: Any, span: Span | None) -> np.ndarray[Any, Any]:
-    """A Python number or nested list."""
+def as_array(name: str, value: Any, span: Span | None = None, wanted: str = "takes numbers") -> np.ndarray[Any, Any]:
+    """Anything that holds numbers as a NumPy array or scalar, of whatever dtype. Raises `ArgumentError`."""
+    if isinstance(value, np.ma.MaskedArray):
+        _fault(f"`{name}` is a masked array", span, "fill it: `.filled(value)`")
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
     try:
-        array = np.asarray(value)
-    except ValueError:
-        _fault(f"`{name}` is a nested list whose rows differ in length", span)
-    wanted, kind = type_.dtype, array.dtype.kind
+        if isinstance(value, bool | int | float | list | tuple | np.generic):
+            return np.asarray(value)
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+        if hasattr(value, "__array__"):
+            return np.asarray(value)
+    except Exception as fault:  # what an array of another library raises is its own affair
+        if isinstance(value, list | tuple) and isinstance(fault, ValueError):
+            _fault(f"`{name}` is a nested list whose rows differ in length", span)
+        _fault(f"`{name}` cannot be read as an array", span, f"{type(fault).__name__}: {fault}")
+    _fault(f"`{name}` {wanted}, not {describe(value)}", span)
+
+
+def _converted(name: str, wanted: DType, array: np.ndarray[Any, Any], span: Span | None) -> np.ndarray[Any, Any]:
+    """An array of another dtype, where no value can change: a wider integer. Floats never convert by themselves."""
+    found = dtype_of_numpy(array.dtype)
+    if array.dtype.newbyteorder("=") == wanted.numpy:
+        return array.astype(wanted.numpy)
+    if wanted.kind == "int" and array.dtype.kind in "iu":
+        low, high = LIMITS[wanted.name]
+        fits = not array.ndim and low <= int(array) <= high
+        if fits or np.can_cast(array.dtype, wanted.numpy):
+            return array.astype(wanted.numpy)
+    note = f"cast it: `{name}.astype(numpy.{wanted.numpy_name})`" if array.dtype.kind in "fiub" else ""
+    _fault(f"`{name}` is {found or array.dtype}, and {wanted} is declared", span, note)
+
+
+def _literal(name: str, wanted: DType, array: np.ndarray[Any, Any], span: Span | None) -> np.ndarray[Any, Any]:
+    """What a Python number or nested list holds, in the declared dtype."""
+    kind = array.dtype.kind
+    if not array.size:
+        return array.astype(wanted.numpy)
     allowed = {"float": "fiu", "int": "iu", "key": "iu", "bool": "b"}[wanted.kind]
-    if array.size and kind not in allowed:
-        if array.dtype == object or kind not in "fiub":
-            _fault(f"`{name}` is a {type_}, and not every entry given is a number in range", span)
-        what = {"f": "a float", "b": "a bool"}.get(kind, "a number")
+    if kind not in allowed:
+        what = {"f": "a float", "b": "a bool", "i": "an integer", "u": "an integer", "c": "a complex number"}.get(kind)
+        if what is None:
+            _fault(f"`{name}` is {wanted}, and not every entry given is a number in range", span)
         _fault(f"`{name}` is {wanted}, and {what} was given", span)
-    if wanted.name in LIMITS and array.size:
+    if wanted.name in LIMITS:
         low, high = LIMITS[wanted.name]
         if int(array.min()) < low or int(array.max()) > high:
             _fault(f"`{name}` is {wanted}, which holds {low} to {high}", span)
-    if array.ndim != type_.rank:
-        _fault(f"`{name}` has {_axes(array.ndim)}, and {type_} has {type_.rank}", span)
-    return np.ascontiguousarray(array.astype(wanted.numpy)).reshape(array.shape)
+    with np.errstate(over="ignore"):
+        found = array.astype(wanted.numpy)
+    if wanted.is_float and not np.array_equal(np.isfinite(found), np.isfinite(array)):
+        _fault(f"`{name}` is {wanted}, and not every number given fits", span)
+    return found
 
 
-def _axes(count: int) -> str:
+def _article(type_: Array) -> str:
+    return "an" if type_.dtype.name[0] in "fi" else "a"
+
+
+def axes_in_words(count: int) -> str:
+    """`2 axes`."""
     return "no axes (it is one number)" if count == 0 else "1 axis" if count == 1 else f"{count} axes"
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """A value as messages name it."""
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)[:40]
     if isinstance(value, np.ndarray):

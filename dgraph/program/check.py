@@ -20,6 +20,7 @@ from dgraph.errors import DgraphError, Diagnostic, Label, Span
 from dgraph.program.arguments import extent, flatten, is_extent
 from dgraph.program.compiled import Compiled
 from dgraph.program.functions import Function, Program, compile, jvp, vjp
+from dgraph.program.generic import concrete
 from dgraph.sizes import Atom
 from dgraph.types import Array, leaves
 
@@ -86,6 +87,7 @@ def _place(span: Span) -> Span:
 
 def check_derivatives(function: Function, given: Mapping[str, Any], seed: int = 0) -> str:
     """Check one function; returns what was done in words. Raises `DgraphError` for a fault of the program."""
+    function = concrete(function, given, "f64")
     plain = compile(function, precision="f64")
     signature = plain.signature
     floats = [

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label
@@ -16,10 +14,11 @@ from dgraph.kernels.compile import CompiledGraph
 from dgraph.kernels.native import machine_name
 from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent
 from dgraph.program.signature import Signature
-from dgraph.program.sources import files_read, still_stands
+from dgraph.program.sources import Files, package_state, still_stands
 
 if TYPE_CHECKING:
     from dgraph.program.functions import Function, Program
+    from dgraph.program.generic import Open
 
 
 @dataclass(frozen=True)
@@ -121,50 +120,57 @@ class Compiled:
         return ArgumentError(Diagnostic(first.title, (Label(place, "declared here"),), first.note))
 
 
+COMPILING = RLock()
+"""Held while anything is lowered or compiled: both are work for one thread at a time."""
+
+
 def compile_function(function: Function, options: Options) -> Compiled:
     """Compile, or load what was compiled before. A hit parses nothing and imports neither lark nor numba."""
+    from dgraph.program.generic import Generic, Open
+
     options.verify()
     program = function.program
     asked = json.dumps([program.digest, str(function.recipe), asdict(options)], sort_keys=True)
     key = make_key("function", asked, machine=machine_name(), package=package_state())
     stored = Cache.default()
-    entry = stored.get(key)
-    if entry is not None:
-        found = _unpack(entry)
-        if found is not None:
-            signature, kernel = found
-            return Compiled(program, signature, kernel)
+    with COMPILING:
+        entry = stored.get(key)
+        found = None if entry is None else _unpack(entry)
+        if found is None:
+            found = _made(function, options)
+            stored.put(key, _pack(*found, program.files))
+        head, code = found
+        if isinstance(head, Open):
+            return Generic(function, options, head)
+        return Compiled(program, head, CompiledGraph.from_bytes(code))
+
+
+def _made(function: Function, options: Options) -> tuple[Signature | Open, bytes]:
+    """What a cache does not know of a function: its signature and code, or what a call must say first."""
     from dgraph.program.build import build_kernel
+    from dgraph.program.lower import open_formals
 
-    signature, kernel = build_kernel(program, function.recipe, options)
-    read = files_read(program.module, program.file.parent if program.file is not None else None)
-    stored.put(key, _pack(signature, kernel, read))
-    return Compiled(program, signature, kernel)
-
-
-@cache
-def package_state() -> str:
-    """A hash over the files of the installed dgraph: a changed compiler or standard library finds no old entries."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for folder in (root, root.parent / "grammar"):
-        for file in sorted(folder.rglob("*")):
-            if file.suffix in (".py", ".dg", ".lark", ".rules"):
-                facts = file.stat()
-                digest.update(f"{file}:{facts.st_size}:{facts.st_mtime_ns}".encode())
-    return digest.hexdigest()
+    opened = open_formals(function.program.module, function.recipe)
+    if opened is not None:
+        return opened, b""
+    signature, kernel = build_kernel(function.program, function.recipe, options)
+    return signature, kernel.to_bytes()
 
 
-def _pack(signature: Signature, kernel: CompiledGraph, read: list[tuple[str, str | None]]) -> bytes:
-    """The signature, the files that were read with a hash of each, and the kernel."""
-    head = json.dumps({"signature": signature.to_json(), "read": read}).encode()
-    return len(head).to_bytes(8, "little") + head + kernel.to_bytes()
+def _pack(head: Signature | Open, code: bytes, read: Files) -> bytes:
+    """What is known of a function, with the files that were read and a hash of each, and its code."""
+    kind = "signature" if isinstance(head, Signature) else "open"
+    text = json.dumps({kind: head.to_json(), "read": read}).encode()
+    return len(text).to_bytes(8, "little") + text + code
 
 
-def _unpack(entry: bytes) -> tuple[Signature, CompiledGraph] | None:
+def _unpack(entry: bytes) -> tuple[Signature | Open, bytes] | None:
     """What `_pack` wrote, or None if one of the files has changed since."""
+    from dgraph.program.generic import Open
+
     length = int.from_bytes(entry[:8], "little")
     head = json.loads(entry[8 : 8 + length])
     if not still_stands(head["read"]):
         return None
-    return Signature.from_json(head["signature"]), CompiledGraph.from_bytes(entry[8 + length :])
+    known = Signature.from_json(head["signature"]) if "signature" in head else Open.from_json(head["open"])
+    return known, entry[8 + length :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,34 @@ if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
     from dgraph.ir.graph import Graph
     from dgraph.program.compiled import Compiled
+    from dgraph.program.sources import Files
 
 TRANSFORMS = ("grad", "value_and_grad", "jvp", "vjp", "jacobian", "hessian", "hvp", "vmap")
+
+Types = tuple[tuple[str, str, int], ...]
+"""Name, dtype and number of axes of formals that are generic in a dtype or a shape."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a function is made: a def of the program by name, or a transform of another recipe with its options."""
+    """How a function is made: a def of the program by name, with types for its generic formals, or a transform of
+    another recipe with its options."""
 
     name: str
     of: Recipe | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    types: Types = ()
+
+    @property
+    def root(self) -> Recipe:
+        """The def at the bottom."""
+        return self if self.of is None else self.of.root
+
+    def with_types(self, types: Types) -> Recipe:
+        """The same for a def whose generic formals have these types."""
+        if self.of is None:
+            return replace(self, types=types)
+        return replace(self, of=self.of.with_types(types))
 
     @property
     def words(self) -> str:
@@ -35,7 +52,8 @@ class Recipe:
 
     def __str__(self) -> str:
         if self.of is None:
-            return self.name
+            types = ", ".join(f"{name}: {dtype}[{', '.join('_' * rank)}]" for name, dtype, rank in self.types)
+            return f"{self.name}({types})" if types else self.name
         listed = "".join(f", {key}={value!r}" for key, value in self.options)
         return f"{self.name}({self.of}{listed})"
 
@@ -43,7 +61,7 @@ class Recipe:
 class Program:
     """A `.dg` program. Its functions are attributes; `params` holds the values of its params.
 
-    The text is read when something is asked of it that no cache can answer; faults appear then as `DgraphError`.
+    A text that was read before is read again only when something is asked of it that no cache can answer.
     """
 
     def __init__(self, text: str, path: str, file: Path | None, seed: int = 0) -> None:
@@ -51,20 +69,41 @@ class Program:
         self.path = path
         self.file = file
         self.seed = seed
+        self.place = file.absolute() if file is not None else None
         self._params: dict[str, Any] = {}
+        self._read: tuple[Module, Files] | None = None
 
-    @cached_property
+    @property
     def module(self) -> Module:
         """The program as the front end sees it. Raises `DgraphError` if it cannot be read."""
-        from dgraph.frontend import load_program, parse_program
+        return self._module_and_files()[0]
 
-        return load_program(self.file) if self.file is not None else parse_program(self.text, self.path)
+    @property
+    def files(self) -> Files:
+        """The files on which the meaning of the program rests; see `files_read`."""
+        return self._module_and_files()[1]
+
+    def _module_and_files(self) -> tuple[Module, Files]:
+        if self._read is None:
+            from dgraph.frontend import load_program, parse_program
+            from dgraph.program.sources import files_read
+            from dgraph.reader.files import normalise
+
+            if self.file is None or self.place is None:
+                self._read = parse_program(self.text, self.path), []
+                return self._read
+            # The working directory may have changed since the program was loaded.
+            module = load_program(self.file if self.file.absolute() == self.place else self.place)
+            if module.source.text != normalise(self.text):
+                note = "load it again with dg.load"
+                raise DataError(Diagnostic(f"{self.path} has changed since it was loaded", (), note))
+            self._read = module, files_read(module, self.place.parent)
+        return self._read
 
     @cached_property
     def digest(self) -> str:
         """A hash of the text and of where it stands: the start of every cache key."""
-        place = str(self.file.resolve()) if self.file is not None else ""
-        return hashlib.sha256(f"{place}\n{self.text}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.place or ''}\n{self.text}".encode("utf-8", "surrogatepass")).hexdigest()
 
     def function(self, name: str) -> Function:
         """A function by name. Raises `ScopeError` if there is none."""
@@ -142,6 +181,10 @@ class Function:
         """Arguments by position or name; params are keyword arguments that default to the program's values."""
         return self.compiled(*arguments, **named)
 
+    def with_types(self, types: Types) -> Function:
+        """The function with its generic formals of these types."""
+        return Function(self.program, self.recipe.with_types(types))
+
     def draw(self, path: str | Path, stage: str = "source") -> None:
         """Write a picture of a stage of the graph: `.svg .png .pdf .dot`."""
         from dgraph.program.pictures import draw_function
@@ -158,11 +201,14 @@ class Function:
 
 
 def load(path: str | Path, *, seed: int = 0) -> Program:
-    """Load a program from a `.dg` file. Raises `DataError` if the file cannot be read."""
-    file = Path(path)
+    """Load a program from a `.dg` file. Raises `DgraphError` if it, or a module that it imports, cannot be read."""
+    from dgraph.program.sources import read_through
     from dgraph.reader.files import read_file
 
-    return Program(read_file(file), str(path), file, seed)
+    file = Path(path)
+    program = Program(read_file(file), str(path), file, seed)
+    read_through(program)
+    return program
 
 
 def parse(text: str, *, path: str = "<text>", seed: int = 0) -> Program:

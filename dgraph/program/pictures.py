@@ -12,6 +12,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import Interpreter, bind_sizes
 from dgraph.ir.graph import Graph, Region, Value
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent
+from dgraph.program.generic import concrete
 from dgraph.program.pipeline import stage as stage_of
 from dgraph.types import Array
 from dgraph.view import Scene, draw, record, scene_of, svg
@@ -46,6 +47,7 @@ def scene_of_function(
     function: Function, stage: str, arguments: Mapping[str, Any] | None, wrt: Sequence[str] | None
 ) -> Scene:
     """The scene that a picture shows."""
+    function = concrete(function, arguments or {})
     title = f"{function.recipe} ({stage})"
     if stage == "reverse" and arguments is None:
         from dgraph.program.functions import value_and_grad

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dgraph.errors import Span
 from dgraph.ir.text import print_graph
 from dgraph.program.functions import Function, Program, value_and_grad
+from dgraph.program.generic import concrete
 from dgraph.program.pipeline import stage as stage_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _tree(label: str, thing: Any, depth: int) -> Iterator[str]:
 
 def stage_text(function: Function, stage: str, wrt: Sequence[str] | None = None) -> str:
     """The text of a stage of a function: graph, optimised, grad, loops, numba, llvm, cuda, ptx."""
+    function = concrete(function, {})
     if stage == "graph":
         return print_graph(function.graph)
     if stage == "optimised":

@@ -27,7 +27,7 @@ def read_through(program: Program) -> None:
     stored = Cache.default()
     entry = stored.get(key)
     if entry is None or not still_stands(json.loads(entry)):
-        stored.put(key, json.dumps(files_read(program.module, program.folder)).encode())
+        stored.put(key, json.dumps(program.files).encode())
 
 
 def files_read(module: Module, beside: Path | None) -> Files:

@@ -16,6 +16,7 @@ from dgraph.ir.graph import Formal
 from dgraph.params import fresh_key, initial_leaves
 from dgraph.program.arguments import flatten
 from dgraph.program.functions import Program
+from dgraph.program.generic import concrete
 from dgraph.train.data import Columns, Data, batches, pick_columns, read_columns, split
 from dgraph.train.folder import make_folder, save_metrics, save_params, save_summary
 from dgraph.train.pictures import draw_run
@@ -163,7 +164,7 @@ def _step(run: Run, position: int, step: Step, rows: Columns, number: int) -> fl
 
 def _metric(run: Run, name: str, columns: Columns) -> float:
     """A metric over rows of data, with the values that params and states have now."""
-    compiled = run.program.function(name).compiled
+    compiled = concrete(run.program.function(name), columns).compiled
     inputs: Leaves = []
     for formal in compiled.signature.formals:
         if formal.name in run.values:

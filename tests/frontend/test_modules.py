@@ -1,3 +1,5 @@
+"""Modules, imports, and what a program offers."""
+
 from pathlib import Path
 
 import pytest

@@ -1,3 +1,5 @@
+"""The range of an index, and whether a read is inside."""
+
 import pytest
 
 from dgraph.errors import NOWHERE, DgraphError

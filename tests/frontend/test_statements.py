@@ -39,42 +39,189 @@ CASES: list[tuple[str, str, tuple[Any, ...], Any]] = [
         (M, np.array([3, 1], "i4")),
         M[:, [3, 1]],
     ),
-    ("comprehension", "def f[n](x: f64[n]) -> f64[2, n] = [x[i] + k for k in range(2) for i]", (X,), np.stack([X, X + 1])),
+    (
+        "comprehension",
+        "def f[n](x: f64[n]) -> f64[2, n] = [x[i] + k for k in range(2) for i]",
+        (X,),
+        np.stack([X, X + 1]),
+    ),
     ("slices", "def f[n](x: f64[n, 4]) -> f64[n - 1, 2] = x[1:, ::2]", (M,), M[1:, ::2]),
     ("negative step", "def f[n](x: f64[n]) -> f64[n] = x[::-1]", (X,), X[::-1]),
     ("rest", "def f[n, m](x: f64[n, m]) -> f64[n] = x[..., -1]", (M,), M[:, -1]),
-    ("moving slice", body("[n](x: f64[2 * n], s: i64) -> f64[2]", "z: f64[2] = zeros()", "for s in range(n):", "    z += x[2 * s : 2 * s + 2]", "return z"), (X, 0), [5.0, 6.0]),
+    (
+        "moving slice",
+        body(
+            "[n](x: f64[2 * n], s: i64) -> f64[2]",
+            "z: f64[2] = zeros()",
+            "for s in range(n):",
+            "    z += x[2 * s : 2 * s + 2]",
+            "return z",
+        ),
+        (X, 0),
+        [5.0, 6.0],
+    ),
     ("middle index", "def f[n, m](x: f64[n, m], k: i64) -> f64[n] = x[:, k]", (M, 2), M[:, 2]),
-    ("update an entry", body("[n](x: f64[n]) -> f64[n]", "x[1] = 9.0", "x[-1] += 1", "return x"), (X,), [3.0, 9.0, 2.0, 6.0]),
+    (
+        "update an entry",
+        body("[n](x: f64[n]) -> f64[n]", "x[1] = 9.0", "x[-1] += 1", "return x"),
+        (X,),
+        [3.0, 9.0, 2.0, 6.0],
+    ),
     ("update a slice", body("[n](x: f64[n]) -> f64[n]", "x[1:-1] *= 10", "return x"), (X,), [3.0, 10.0, 20.0, 5.0]),
     ("update with a step", body("[n](x: f64[n]) -> f64[n]", "x[::2] = 0.0", "return x"), (X,), [0.0, 1.0, 0.0, 5.0]),
     ("update backwards", body("[n](x: f64[n]) -> f64[n]", "x[::-1] = x", "return x"), (X,), X[::-1]),
-    ("update a column", body("[n, m](x: f64[n, m]) -> f64[n, m]", "x[:, 0] = -x[:, 0]", "return x"), (M,), M * [-1, 1, 1, 1]),
-    ("update part of a row", body("(x: f64[3, 4], k: i32) -> f64[3, 4]", "x[k, 1:3] = [7.0, 8.0]", "return x"), (M * 0, 1), [[0] * 4, [0, 7, 8, 0], [0] * 4]),
-    ("exchange entries", body("[n](x: f64[n], i: i32) -> f64[n]", "x[i], x[0] = x[0], x[i]", "return x"), (X, 2), [2.0, 1.0, 3.0, 5.0]),
-    ("add through places", body("[n](x: f64[n], p: i32[3]) -> f64[n]", "x[p[k]] += 1 for k", "return x"), (X, np.array([0, 0, 2], "i4")), [5.0, 1.0, 3.0, 5.0]),
-    ("add through an array", body("[n](x: f64[n], p: i32[3]) -> f64[n]", "x[p] += [1.0, 2.0, 3.0]", "return x"), (X, np.array([0, 0, 2], "i4")), [6.0, 1.0, 5.0, 5.0]),
-    ("subtract under a guard", body("[n](x: f64[n]) -> f64[n]", "x[i] -= 1 for i if x[i] > 2", "return x"), (X,), [2.0, 1.0, 2.0, 4.0]),
-    ("replace over a generator", body("[n](x: f64[n]) -> f64[n]", "x[i] = x[i - 1] for i in range(1, n)", "return x"), (X,), [3.0, 3.0, 1.0, 2.0]),
-    ("for carries", body("[n](x: f64[n]) -> f64", "t = 1.0", "for v in x:", "    t = t * 0.5 + v", "return t"), (X,), 6.6875),
-    ("for collects", body("[n](x: f64[n]) -> f64[n]", "t = 0.0", "for i in range(n):", "    t += x[i]", "    ys[i] = t", "return ys"), (X,), np.cumsum(X)),
-    ("for collects rows", body("[n](x: f64[n]) -> f64[n, n]", "for i in range(n):", "    ys[i, j] = x[i] * x[j]", "return ys"), (X,), np.outer(X, X)),
-    ("for collects two", body("[n](x: f64[n]) -> f64[n]", "for i, v in enumerate(x):", "    a[i], b[i] = v, 2 * v", "return a + b"), (X,), 3 * X),
-    ("backward range", body("(x: f64) -> f64", "for i in range(6, 0, -2):", "    x = 10 * x + i", "return x"), (0.0,), 642.0),
+    (
+        "update a column",
+        body("[n, m](x: f64[n, m]) -> f64[n, m]", "x[:, 0] = -x[:, 0]", "return x"),
+        (M,),
+        M * [-1, 1, 1, 1],
+    ),
+    (
+        "update part of a row",
+        body("(x: f64[3, 4], k: i32) -> f64[3, 4]", "x[k, 1:3] = [7.0, 8.0]", "return x"),
+        (M * 0, 1),
+        [[0] * 4, [0, 7, 8, 0], [0] * 4],
+    ),
+    (
+        "exchange entries",
+        body("[n](x: f64[n], i: i32) -> f64[n]", "x[i], x[0] = x[0], x[i]", "return x"),
+        (X, 2),
+        [2.0, 1.0, 3.0, 5.0],
+    ),
+    (
+        "add through places",
+        body("[n](x: f64[n], p: i32[3]) -> f64[n]", "x[p[k]] += 1 for k", "return x"),
+        (X, np.array([0, 0, 2], "i4")),
+        [5.0, 1.0, 3.0, 5.0],
+    ),
+    (
+        "add through an array",
+        body("[n](x: f64[n], p: i32[3]) -> f64[n]", "x[p] += [1.0, 2.0, 3.0]", "return x"),
+        (X, np.array([0, 0, 2], "i4")),
+        [6.0, 1.0, 5.0, 5.0],
+    ),
+    (
+        "subtract under a guard",
+        body("[n](x: f64[n]) -> f64[n]", "x[i] -= 1 for i if x[i] > 2", "return x"),
+        (X,),
+        [2.0, 1.0, 2.0, 4.0],
+    ),
+    (
+        "replace over a generator",
+        body("[n](x: f64[n]) -> f64[n]", "x[i] = x[i - 1] for i in range(1, n)", "return x"),
+        (X,),
+        [3.0, 3.0, 1.0, 2.0],
+    ),
+    (
+        "for carries",
+        body("[n](x: f64[n]) -> f64", "t = 1.0", "for v in x:", "    t = t * 0.5 + v", "return t"),
+        (X,),
+        6.6875,
+    ),
+    (
+        "for collects",
+        body(
+            "[n](x: f64[n]) -> f64[n]", "t = 0.0", "for i in range(n):", "    t += x[i]", "    ys[i] = t", "return ys"
+        ),
+        (X,),
+        np.cumsum(X),
+    ),
+    (
+        "for collects rows",
+        body("[n](x: f64[n]) -> f64[n, n]", "for i in range(n):", "    ys[i, j] = x[i] * x[j]", "return ys"),
+        (X,),
+        np.outer(X, X),
+    ),
+    (
+        "for collects two",
+        body("[n](x: f64[n]) -> f64[n]", "for i, v in enumerate(x):", "    a[i], b[i] = v, 2 * v", "return a + b"),
+        (X,),
+        3 * X,
+    ),
+    (
+        "backward range",
+        body("(x: f64) -> f64", "for i in range(6, 0, -2):", "    x = 10 * x + i", "return x"),
+        (0.0,),
+        642.0,
+    ),
     ("empty range", body("(x: f64, k: i32) -> f64", "for i in range(3, k):", "    x += 1", "return x"), (1.0, 2), 1.0),
-    ("zip", body("[n](x: f64[n], y: f64[n]) -> f64", "t = 0.0", "for a, b in zip(x, y):", "    t += a * b", "return t"), (X, X), X @ X),
-    ("a tuple is unrolled", body("(x: f64[2]) -> f64", "for w in ([[1.0, 2.0]], [[3.0], [4.0], [5.0]]):", "    x = w @ x if len(x) == 2 else w @ x", "return sum(x)"), (np.array([1.0, 1.0]),), 36.0),
-    ("while", body("(x: f64) -> (f64, i32)", "k = 0", "while x > 1:", "    x /= 2", "    k += 1", "return x, k"), (12.0,), [0.75, 4]),
-    ("while with a guarded read", body("[n](x: f64[n]) -> i32", "k = 0", "while k < n and x[k] < 10:", "    k += 1", "return k"), (X,), 4),
-    ("branches", body("(x: f64) -> f64", "y = 1.0", "if x > 2:", "    y = x", "elif x > 1:", "    z = 5.0", "    y = z", "return y"), (1.5,), 5.0),
-    ("early return", body("(x: f64) -> f64", "if x > 0:", "    return x", "y = x * x", "if y > 4:", "    return y", "return -y"), (-1.0,), -1.0),
-    ("return from every branch", body("(x: f64) -> (f64, f64)", "if x > 0:", "    return x, 1.0", "else:", "    return -x, 2.0"), (-3.0,), [3.0, 2.0]),
-    ("choice of arrays", "def f[n](x: f64[n]) -> f64[n] = sqrt(x - 2) if x > 2 else 0.0", (X,), np.sqrt(np.maximum(X - 2, 0))),
-    ("choice by an array of another rank", "def f[n, m](x: f64[n, m], c: bool[m]) -> f64[n, m] = x if c else -x", (M, np.array([1, 0, 1, 0], bool)), M * [1, -1, 1, -1]),
+    (
+        "zip",
+        body("[n](x: f64[n], y: f64[n]) -> f64", "t = 0.0", "for a, b in zip(x, y):", "    t += a * b", "return t"),
+        (X, X),
+        X @ X,
+    ),
+    (
+        "a tuple is unrolled",
+        body(
+            "(x: f64[2]) -> f64",
+            "for w in ([[1.0, 2.0]], [[3.0], [4.0], [5.0]]):",
+            "    x = w @ x if len(x) == 2 else w @ x",
+            "return sum(x)",
+        ),
+        (np.array([1.0, 1.0]),),
+        36.0,
+    ),
+    (
+        "while",
+        body("(x: f64) -> (f64, i32)", "k = 0", "while x > 1:", "    x /= 2", "    k += 1", "return x, k"),
+        (12.0,),
+        [0.75, 4],
+    ),
+    (
+        "while with a guarded read",
+        body("[n](x: f64[n]) -> i32", "k = 0", "while k < n and x[k] < 10:", "    k += 1", "return k"),
+        (X,),
+        4,
+    ),
+    (
+        "branches",
+        body(
+            "(x: f64) -> f64",
+            "y = 1.0",
+            "if x > 2:",
+            "    y = x",
+            "elif x > 1:",
+            "    z = 5.0",
+            "    y = z",
+            "return y",
+        ),
+        (1.5,),
+        5.0,
+    ),
+    (
+        "early return",
+        body("(x: f64) -> f64", "if x > 0:", "    return x", "y = x * x", "if y > 4:", "    return y", "return -y"),
+        (-1.0,),
+        -1.0,
+    ),
+    (
+        "return from every branch",
+        body("(x: f64) -> (f64, f64)", "if x > 0:", "    return x, 1.0", "else:", "    return -x, 2.0"),
+        (-3.0,),
+        [3.0, 2.0],
+    ),
+    (
+        "choice of arrays",
+        "def f[n](x: f64[n]) -> f64[n] = sqrt(x - 2) if x > 2 else 0.0",
+        (X,),
+        np.sqrt(np.maximum(X - 2, 0)),
+    ),
+    (
+        "choice by an array of another rank",
+        "def f[n, m](x: f64[n, m], c: bool[m]) -> f64[n, m] = x if c else -x",
+        (M, np.array([1, 0, 1, 0], bool)),
+        M * [1, -1, 1, -1],
+    ),
     ("where", "def f[n](x: f64[n]) -> f64[n] = where(x > 2, x, 0.0)", (X,), np.where(X > 2, X, 0)),
     ("chained comparison", "def f[n](x: f64[n]) -> i64 = sum(1 < x <= 3)", (X,), 2),
     ("logic on arrays", "def f[n](x: f64[n]) -> bool = any(x > 4 and not x < 5)", (X,), True),
-    ("sum over two indices", "def f[n, m](x: f64[n, m]) -> f64 = sum(x[i, j] * i for i, j)", (M,), (M * np.arange(3)[:, None]).sum()),
+    (
+        "sum over two indices",
+        "def f[n, m](x: f64[n, m]) -> f64 = sum(x[i, j] * i for i, j)",
+        (M,),
+        (M * np.arange(3)[:, None]).sum(),
+    ),
     ("guarded sum", "def f[n, m](x: f64[n, m]) -> f64 = sum(x[i, j] for i, j if j < i)", (M,), np.tril(M, -1).sum()),
     ("guarded mean", "def f[n](x: f64[n]) -> f64 = mean(x[i] for i if x[i] > 1)", (X,), 10 / 3),
     ("guarded max", "def f[n](x: f64[n]) -> f64 = max(x[i] for i if x[i] < 4)", (X,), 3.0),
@@ -89,25 +236,93 @@ CASES: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ("axis", "def f[n, m](x: f64[n, m]) -> f64[n] = max(x, axis=-1) + mean(x, axis=1)", (M,), M.max(1) + M.mean(1)),
     ("max of several", "def f[n](x: f64[n]) -> f64[n] = max(x, 2, 2.5)", (X,), np.maximum(X, 2.5)),
     ("any function of a generator", "def f[n](x: f64[n]) -> f64 = norm(x[i] * 2 for i)", (X,), 2 * np.linalg.norm(X)),
-    ("lambda captures", body("(x: f64) -> f64", "a = 2.0", "g = lambda z: a * z", "a = 3.0", "return g(x) + a"), (1.0,), 5.0),
-    ("nested def", body("[n](x: f64[n]) -> f64", "def g(z: f64) -> f64:", "    return z + sum(x)", "return g(1.0)"), (X,), 12.0),
-    ("function of a function", "def twice(g: fn(f64) -> f64) -> fn(f64) -> f64 = lambda z: g(g(z))\ndef f(x: f64) -> f64 = twice(twice(lambda z: 2 * z))(x)", (1.0,), 16.0),
-    ("keywords and defaults", "def g(a: f64, b: f64 = 2, c: f64 = 3) -> f64 = a + 10 * b + 100 * c\ndef f(x: f64) -> f64 = g(x, c=1)", (5.0,), 125.0),
-    ("a size formal", "def g[n](x: f64[n], k: size = 2) -> f64[k * n] = tile(x, k)\ndef f(x: f64[2]) -> f64[6] = g(x, k=3)", (X[:2],), np.tile(X[:2], 3)),
-    ("any shape", "def g[*s](x: f64[*s]) -> f64[*s] = x * len(s)\ndef f(x: f64[3, 4]) -> f64[3, 4] = g(x)", (M,), 2 * M),
+    (
+        "lambda captures",
+        body("(x: f64) -> f64", "a = 2.0", "g = lambda z: a * z", "a = 3.0", "return g(x) + a"),
+        (1.0,),
+        5.0,
+    ),
+    (
+        "nested def",
+        body("[n](x: f64[n]) -> f64", "def g(z: f64) -> f64:", "    return z + sum(x)", "return g(1.0)"),
+        (X,),
+        12.0,
+    ),
+    (
+        "function of a function",
+        "def twice(g: fn(f64) -> f64) -> fn(f64) -> f64 = lambda z: g(g(z))\n"
+        "def f(x: f64) -> f64 = twice(twice(lambda z: 2 * z))(x)",
+        (1.0,),
+        16.0,
+    ),
+    (
+        "keywords and defaults",
+        "def g(a: f64, b: f64 = 2, c: f64 = 3) -> f64 = a + 10 * b + 100 * c\ndef f(x: f64) -> f64 = g(x, c=1)",
+        (5.0,),
+        125.0,
+    ),
+    (
+        "a size formal",
+        "def g[n](x: f64[n], k: size = 2) -> f64[k * n] = tile(x, k)\ndef f(x: f64[2]) -> f64[6] = g(x, k=3)",
+        (X[:2],),
+        np.tile(X[:2], 3),
+    ),
+    (
+        "any shape",
+        "def g[*s](x: f64[*s]) -> f64[*s] = x * len(s)\ndef f(x: f64[3, 4]) -> f64[3, 4] = g(x)",
+        (M,),
+        2 * M,
+    ),
     ("any float", "def g[T: float, n](x: T[n]) -> T = sum(x)\ndef f(x: f32[4]) -> f32 = g(x)", (X,), 11.0),
-    ("alias", "type Pair[n] = (f64[n], f64)\ndef g[n](p: Pair[n]) -> f64 = sum(p[0]) * p[1]\ndef f(x: f64[4]) -> f64 = g((x, 2.0))", (X,), 22.0),
-    ("makers", "def f[n](x: f64[n]) -> f64[n, n] = eye(n) + ones(n, n) + zeros(like=[x for i in range(n)])", (X,), np.eye(4) + 1),
-    ("shape functions", "def f(x: f64[3, 4]) -> f64[4, 6] = concat(transpose(x), stack(x[0], x[1], x[2], axis=1), axis=1)", (M,), np.hstack([M.T, M.T])),
-    ("softmax", "def f(x: f64[3, 4]) -> f64[3, 4] = softmax(x) + exp(log_softmax(x, axis=0))", (M,), np.exp(M - M.max(1, keepdims=True)) / np.exp(M - M.max(1, keepdims=True)).sum(1, keepdims=True) + np.exp(M - M.max(0)) / np.exp(M - M.max(0)).sum(0)),
+    (
+        "alias",
+        "type Pair[n] = (f64[n], f64)\ndef g[n](p: Pair[n]) -> f64 = sum(p[0]) * p[1]\n"
+        "def f(x: f64[4]) -> f64 = g((x, 2.0))",
+        (X,),
+        22.0,
+    ),
+    (
+        "makers",
+        "def f[n](x: f64[n]) -> f64[n, n] = eye(n) + ones(n, n) + zeros(like=[x for i in range(n)])",
+        (X,),
+        np.eye(4) + 1,
+    ),
+    (
+        "shape functions",
+        "def f(x: f64[3, 4]) -> f64[4, 6] = concat(transpose(x), stack(x[0], x[1], x[2], axis=1), axis=1)",
+        (M,),
+        np.hstack([M.T, M.T]),
+    ),
+    (
+        "softmax",
+        "def f(x: f64[3, 4]) -> f64[3, 4] = softmax(x) + exp(log_softmax(x, axis=0))",
+        (M,),
+        np.exp(M - M.max(1, keepdims=True)) / np.exp(M - M.max(1, keepdims=True)).sum(1, keepdims=True)
+        + np.exp(M - M.max(0)) / np.exp(M - M.max(0)).sum(0),
+    ),
     ("statistics", "def f[n](x: f64[n]) -> (f64, f64) = var(x), std(x)", (X,), [X.var(), X.std()]),
-    ("triangles", "def f(x: f64[3, 3]) -> f64[3, 3] = tril(x) + 2 * triu(x) + diag(diag(x))", (M[:, :3],), np.tril(M[:, :3]) + 2 * np.triu(M[:, :3]) + np.diag(np.diag(M[:, :3]))),
+    (
+        "triangles",
+        "def f(x: f64[3, 3]) -> f64[3, 3] = tril(x) + 2 * triu(x) + diag(diag(x))",
+        (M[:, :3],),
+        np.tril(M[:, :3]) + 2 * np.triu(M[:, :3]) + np.diag(np.diag(M[:, :3])),
+    ),
     ("one hot", "def f(k: i32[3]) -> f64[3, 4] = one_hot(k, 4)", (np.array([2, 0, 3], "i4"),), np.eye(4)[[2, 0, 3]]),
-    ("clip, round and sign", "def f[n](x: f64[n]) -> f64[n] = clip(x, 1.5, 3) + round(x / 3) * sign(x)", (X,), np.clip(X, 1.5, 3) + np.round(X / 3)),
+    (
+        "clip, round and sign",
+        "def f[n](x: f64[n]) -> f64[n] = clip(x, 1.5, 3) + round(x / 3) * sign(x)",
+        (X,),
+        np.clip(X, 1.5, 3) + np.round(X / 3),
+    ),
     ("powers", "def f(x: f64) -> f64 = x ** 2 + x ** -1 + x ** 0.5 + 2 ** x", (4.0,), 34.25),
     ("scope binds outside", body("(x: f64) -> f64", "scope inner:", "    y = 2 * x", "return y"), (1.0,), 2.0),
-    ("batched product", "def f(x: f64[2, 2, 3], y: f64[2, 3, 2]) -> f64[2, 2, 2] = x @ y", (M.reshape(2, 2, 3), M.reshape(2, 3, 2)), M.reshape(2, 2, 3) @ M.reshape(2, 3, 2)),
-]  # fmt: skip
+    (
+        "batched product",
+        "def f(x: f64[2, 2, 3], y: f64[2, 3, 2]) -> f64[2, 2, 2] = x @ y",
+        (M.reshape(2, 2, 3), M.reshape(2, 3, 2)),
+        M.reshape(2, 2, 3) @ M.reshape(2, 3, 2),
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -191,12 +406,14 @@ def test_an_untaken_side_is_not_computed():
 
 def test_draws_depend_on_the_key_only():
     text = (
-        "def f(k: key) -> (f64[3], f64[3]):\n    a, b = split(k)\n    x: f64[3] = normal(a)\n    y: f64[3] = normal(a)\n"
+        "def f(k: key) -> (f64[3], f64[3]):\n    a, b = split(k)\n"
+        "    x: f64[3] = normal(a)\n    y: f64[3] = normal(a)\n"
         "    return x, y\n"
-        "def g(k: key, n: size) -> f64[n]:\n    for t in range(n):\n        u: f64 = uniform(fold(k, t))\n        out[t] = u\n"
+        "def g(k: key, n: size) -> f64[n]:\n    for t in range(n):\n"
+        "        u: f64 = uniform(fold(k, t))\n        out[t] = u\n"
         "    return out\n"
     )
     x, y = run(text, "f", np.uint64(5))
     np.testing.assert_array_equal(x, y)
     draws = run(text, "g", np.uint64(5), n=50)
-    assert len(set(draws)) == 50 and 0 <= draws.min() and draws.max() < 1
+    assert len(set(draws)) == 50 and draws.min() >= 0 and draws.max() < 1

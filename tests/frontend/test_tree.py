@@ -1,3 +1,5 @@
+"""From text to the syntax tree."""
+
 import pytest
 
 from dgraph.errors import ParseError
@@ -51,8 +53,10 @@ def test_every_statement_and_declaration():
         '    """Says."""\n    a, (b, c) = x\n    y: f64 = 1\n    u[1:-1, ..., ::2].w += 2\n'
         '    z[i, j] = x[i] for i in range(3) for j\n    assert n > 0, "no"\n'
         "    if a < b <= c:\n        d = 1\n    elif b:\n        d = 2\n    else:\n        d = 3\n"
-        "    @checkpoint(every=4)\n    for i, q in enumerate(x):\n        d = 4\n    while d > 0:\n        d -= 1\n"
-        "    scope inner:\n        e = lambda v, w: v if v else w\n    def g(x: f64) -> f64 = x\n    return a, -b ** 2\n"
+        "    @checkpoint(every=4)\n    for i, q in enumerate(x):\n        d = 4\n"
+        "    while d > 0:\n        d -= 1\n"
+        "    scope inner:\n        e = lambda v, w: v if v else w\n"
+        "    def g(x: f64) -> f64 = x\n    return a, -b ** 2\n"
     )
     kinds = [type(item).__name__ for item in module.items]
     assert kinds == ["ImportModule", "ImportNames", "TypeAlias", "Record", "Stored", "Stored", "Function"]
@@ -61,7 +65,8 @@ def test_every_statement_and_declaration():
     assert function.doc == "Says." and module.doc == "Doc."
     assert [generic.kind for generic in function.generics] == ["size", "shape", "float"]
     kinds = [type(statement).__name__ for statement in function.body.statements]
-    assert kinds == "Bind TypedBind Rebind Bind Assert If For While Scope Function Return".split()
+    expected = ["Bind", "TypedBind", "Rebind", "Bind", "Assert", "If", "For", "While", "Scope", "Function", "Return"]
+    assert kinds == expected
     names = {type(node).__name__ for node in t.walk(module)}
     assert {"Slice", "Rest", "Compare", "Choose", "Lambda", "Negate", "Power", "FieldOf", "At", "Targets"} <= names
 

@@ -1,0 +1,189 @@
+"""What statements and expressions are made of: walks, and which locals and buffers are read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dgraph.kernels.nests import (
+    Apply,
+    Block,
+    Buffer,
+    Call,
+    Copy,
+    Expression,
+    Extent,
+    Fail,
+    Fill,
+    If,
+    Let,
+    Load,
+    Local,
+    Loop,
+    MatrixProduct,
+    Point,
+    PointTape,
+    Statement,
+    Store,
+    Sum,
+    Swap,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
+    Update,
+    While,
+)
+
+
+def blocks_of(statement: Statement) -> tuple[Block, ...]:
+    """The blocks inside a statement, in order of execution."""
+    match statement:
+        case Loop(body=body):
+            return (body,)
+        case While(test=test, body=body):
+            return (test, body)
+        case If(then=then, otherwise=otherwise):
+            return (then, otherwise)
+    return ()
+
+
+def walk(block: Block) -> Iterator[Statement]:
+    """Every statement of a block and of the blocks inside it, in order."""
+    for statement in block:
+        yield statement
+        for inner in blocks_of(statement):
+            yield from walk(inner)
+
+
+def expressions_of(statement: Statement) -> tuple[Expression, ...]:
+    """The expressions that a statement itself evaluates, not those of the blocks inside it."""
+    match statement:
+        case Let(value=value):
+            return (value,)
+        case Store(index=index, value=value) | Update(index=index, value=value):
+            return (index, value)
+        case Loop(start=start, stop=stop):
+            return (start, stop)
+        case While(condition=condition) | If(condition=condition):
+            return (condition,)
+        case Fill(index=index, count=count, value=value):
+            return (index, count, value)
+        case Copy(target_index=target, source_index=source, count=count):
+            return (target, source, count)
+        case MatrixProduct(target=target_, left=left, right=right, rows=rows, columns=columns, inner=inner):
+            matrices = (target_, left, right)
+            extents = (rows, columns, inner, *(matrix.leading for matrix in matrices))
+            return (*(matrix.index for matrix in matrices), *map(Extent, extents))
+        case Point(index=index):
+            return (index,)
+        case PointTape(row=row, start=start):
+            return (row, start)
+        case TapeReserve(row=row, bytes=count) | TapeSetTop(row=row, bytes=count):
+            return (row, count)
+        case Fail(values=values):
+            return values
+        case Call(scalars=scalars):
+            return scalars
+    return ()
+
+
+def parts(expression: Expression) -> Iterator[Expression]:
+    """An expression and everything inside it."""
+    yield expression
+    match expression:
+        case Apply(operands=operands):
+            for operand in operands:
+                yield from parts(operand)
+        case Load(index=index):
+            yield from parts(index)
+        case TapeTop(row=row):
+            yield from parts(row)
+        case Sum(index=index, count=count):
+            yield from parts(index)
+            yield from parts(count)
+
+
+def read_buffers(statement: Statement) -> Iterator[Buffer]:
+    """The buffers that a statement itself reads."""
+    for expression in expressions_of(statement):
+        for part in parts(expression):
+            if isinstance(part, Load | Sum):
+                yield part.buffer
+    match statement:
+        case Update(buffer=buffer):
+            yield buffer
+        case Copy(source=source):
+            yield source
+        case MatrixProduct(left=left, right=right):
+            yield left.buffer
+            yield right.buffer
+        case Point(to=to):
+            yield to
+        case Swap(one=one, other=other):
+            yield one
+            yield other
+        case Call(buffers=buffers):
+            yield from buffers
+
+
+def written_buffers(statement: Statement) -> Iterator[Buffer]:
+    """The buffers that a statement itself writes."""
+    match statement:
+        case Store(buffer=buffer) | Update(buffer=buffer) | Fill(buffer=buffer) | Copy(target=buffer):
+            yield buffer
+        case Point(buffer=buffer) | PointTape(buffer=buffer):
+            yield buffer
+        case MatrixProduct(target=target):
+            yield target.buffer
+        case Swap(one=one, other=other):
+            yield one
+            yield other
+        case Call(kernel=kernel, buffers=buffers):
+            inside = {buffer for inner in walk(kernel.body) for buffer in written_buffers(inner)}
+            for mine, theirs in zip(buffers, kernel.buffers, strict=True):
+                if theirs in inside:
+                    yield mine
+
+
+def set_locals(statement: Statement) -> Iterator[Local]:
+    """The locals that a statement itself gives a value."""
+    match statement:
+        case Let(local=local):
+            yield local
+        case Loop(index=index):
+            yield index
+        case Call(results=results):
+            yield from results
+
+
+def read_first(block: Block) -> tuple[dict[Local, None], set[Local]]:
+    """The locals that a block reads before it gives them a value, and those that it gives one for certain."""
+    read: dict[Local, None] = {}
+    given: set[Local] = set()
+
+    def take(expressions: Iterable[Expression]) -> None:
+        for expression in expressions:
+            for part in parts(expression):
+                if isinstance(part, Local) and part not in given:
+                    read.setdefault(part)
+
+    def inside(body: Block, known: set[Local]) -> set[Local]:
+        found, certain = read_first(body)
+        for local in found:
+            if local not in given | known:
+                read.setdefault(local)
+        return certain
+
+    for statement in block:
+        if isinstance(statement, While):
+            given |= inside(statement.test, set())
+            take(expressions_of(statement))
+            inside(statement.body, set())
+            continue
+        take(expressions_of(statement))
+        if isinstance(statement, Loop):
+            inside(statement.body, {statement.index})
+        elif isinstance(statement, If):
+            given |= inside(statement.then, set()) & inside(statement.otherwise, set())
+        else:
+            given.update(set_locals(statement))
+    return read, given
