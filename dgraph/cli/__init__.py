@@ -7,9 +7,11 @@ command, 3 a fault of dgraph itself.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from dgraph import __version__
 from dgraph.cli import commands
@@ -22,6 +24,10 @@ DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What a terminal's encoding lacks is shown as an escape; in JSON that is still the same text.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = options.command(options)
         sys.stdout.flush()
@@ -34,10 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{fault}\n")
         return 1
     except BrokenPipeError:
-        sys.stderr.close()
+        # Nobody reads on; what is still to be flushed at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
+        return 1
+    except MemoryError as fault:
+        sys.stderr.write(f"error: there is not enough memory\n   = {fault}\n")
+        return 1
+    except OSError as fault:
+        if options.debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {fault.filename or 'the system'}: {fault.strerror or fault}\n")
         return 1
     except Exception as fault:
         if options.debug:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgraph.cli.values import print_json, read_arguments, show_value
-from dgraph.errors import Diagnostic, ScopeError
+from dgraph.errors import ArgumentError, Diagnostic, ScopeError
 from dgraph.program import functions
 from dgraph.program.functions import Function, Program
 from dgraph.types import leaves
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def split_target(text: str) -> tuple[str, str | None]:
     """FILE and FUNC of `FILE[:FUNC]`."""
-    path, colon, name = text.rpartition(":")
-    if colon and name.isidentifier() and not Path(text).is_file():
+    path, _, name = text.rpartition(":")
+    if path and name.isidentifier() and not Path(text).is_file():
         return path, name
     return text, None
 
@@ -118,7 +118,13 @@ def train(options: Namespace) -> int:
     """`dgraph train`."""
     from dgraph.train import train_program
 
-    program = functions.load(options.target, seed=options.seed)
+    path, name = split_target(options.target)
+    if name is not None:
+        note = "write the file alone: every @train function in it is trained"
+        raise ArgumentError(Diagnostic(f"`dgraph train` takes a file, not {options.target}", (), note))
+    if options.device != "cpu":
+        raise ArgumentError(Diagnostic(f"training with --device {options.device} is not supported yet"))
+    program = functions.load(path, seed=options.seed)
     summary = train_program(
         program,
         data=Path(options.data) if options.data else None,

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from dgraph.errors import ArgumentError, DataError, Diagnostic
+from dgraph.program.arguments import read_arrays
+from dgraph.types import dtype_of_numpy
 
 NUMBERS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
@@ -53,21 +55,15 @@ def _numbers(value: Any) -> Any:
 
 def _read_file(text: str) -> Any:
     path, _, key = text.partition(":") if ".npz:" in text else (text, "", "")
-    try:
-        loaded = np.load(Path(path), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as fault:
-        raise DataError(Diagnostic(f"cannot read {path} as a NumPy file", (), str(fault))) from None
+    loaded = read_arrays(Path(path))
     if isinstance(loaded, np.ndarray):
         return loaded
-    with loaded:
-        keys = ", ".join(loaded.files)
-        if not key:
-            raise DataError(
-                Diagnostic(f"{path} holds several arrays", (), f"say which: @{path}:KEY with KEY of {keys}")
-            )
-        if key not in loaded.files:
-            raise DataError(Diagnostic(f"{path} has no array `{key}`", (), f"it has {keys}"))
-        return loaded[key]
+    keys = ", ".join(loaded) or "none"
+    if not key:
+        raise DataError(Diagnostic(f"{path} holds several arrays", (), f"say which: @{path}:KEY with KEY of {keys}"))
+    if key not in loaded:
+        raise DataError(Diagnostic(f"{path} has no array `{key}`", (), f"it has {keys}"))
+    return loaded[key]
 
 
 def to_json(value: Any) -> Any:
@@ -101,6 +97,7 @@ def show_value(name: str, value: Any) -> str:
         return "\n".join(show_value(f"{name}.{at}", entry) for at, entry in enumerate(value))
     if isinstance(value, np.ndarray) and value.ndim:
         shape = ", ".join(map(str, value.shape))
+        dtype = dtype_of_numpy(value.dtype) or value.dtype
         text = np.array2string(value, threshold=200, edgeitems=4, max_line_width=110)
-        return f"{name}: {value.dtype}[{shape}] =\n{text}"
-    return f"{name} = {value.item() if isinstance(value, np.generic | np.ndarray) else value!r}"
+        return f"{name}: {dtype}[{shape}] =\n{text}"
+    return f"{name} = {value}"

@@ -248,6 +248,7 @@ class Solver:
         self.spans = {generic.name: generic.span for generic in generics}
         self.names = dict(outer)
         self.solved: set[str] = set()
+        self.free: set[str] = set()
         self.from_where: dict[str, str] = {}
         for name in self.kinds:
             self.names.pop(name, None)
@@ -255,7 +256,18 @@ class Solver:
     @property
     def unsolved(self) -> list[str]:
         """Generics without a value, in order."""
-        return [name for name in self.kinds if name not in self.solved]
+        return [name for name in self.kinds if name not in self.solved and name not in self.free]
+
+    def leave_free(self, pairs: Sequence[tuple[t.TypeExpression, Bound]]) -> None:
+        """A dtype that only literals would decide stays open: they take the dtype that they meet in the body."""
+        for name in self.unsolved:
+            uses = [value for written, value in pairs if isinstance(written, t.TypeName) and written.path == (name,)]
+            if self.kinds[name] in KINDS and uses and all(isinstance(value, Literal) for value in uses):
+                self.free.add(name)
+
+    def is_free(self, written: t.TypeExpression) -> bool:
+        """Whether a type is a dtype left open."""
+        return isinstance(written, t.TypeName) and written.path[0] in self.free and written.dims is None
 
     def put(self, name: str, value: Bound) -> None:
         """Solve one generic."""
@@ -327,10 +339,13 @@ class Solver:
     def _match_generic(self, written: t.TypeName, name: str, actual: Type) -> None:
         kind = self.kinds[name]
         if kind == "record":
+            # An array is a vector space as well, so a param that is one has its optimiser too.
             axes = len(written.dims or ())
             if name not in self.solved and isinstance(actual, Record) and len(actual.axes) >= axes:
                 self._match_dims(written.dims or (), actual.axes[:axes])
                 self.put(name, TypeValue(replace(actual, axes=actual.axes[axes:])))
+            elif name not in self.solved and isinstance(actual, Array) and not axes:
+                self.put(name, TypeValue(actual))
         elif kind in KINDS and isinstance(actual, Array):
             if name not in self.solved and actual.dtype.kind in KINDS[kind]:
                 self.put(name, DTypeValue(actual.dtype))

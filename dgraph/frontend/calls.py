@@ -274,7 +274,9 @@ def solve_generics(ctx: Context, closure: Closure, values: Mapping[str, Binding]
                 wanted = resolve(ctx, formal.type)
             made = coerce(ctx, held.value, wanted, held.span, declared=formal.span)
             solver.names[formal.name] = Binding(made, held.span)
-    solver.run([(formal.type, values[formal.name].value) for formal in function.formals])
+    pairs = [(formal.type, values[formal.name].value) for formal in function.formals]
+    solver.run(pairs)
+    solver.leave_free(pairs)
     return solver
 
 
@@ -296,6 +298,9 @@ def brought(
     out: dict[str, Binding] = {}
     for formal in function.formals:
         held = values[formal.name]
+        if solver.is_free(formal.type):
+            out[formal.name] = Binding(held.value, formal.span)
+            continue
         with ctx.within(closure.module, solver.names):
             wanted = resolve(ctx, formal.type)
         made = coerce(ctx, held.value, wanted, held.span, declared=formal.type.span, widen=formal.name in defaults)

@@ -195,7 +195,7 @@ class Context:
             return Binding(Builtin(name), span)
         known = [*self.names, *self.module.names, *BUILTINS, *DTYPES]
         hidden = self.hidden.get(name)
-        if hidden is not None and hidden[0].source is span.source:
+        if hidden is not None:
             note = "bind it before, or in every branch with one type"
             raise ScopeError.at(span, f"`{name}` is not visible here", also=[hidden], note=note)
         raise unknown(span, f"`{name}` is not defined", name, known)
@@ -249,13 +249,14 @@ class Context:
     def within(self, module: Module, names: dict[str, Binding]) -> Iterator[None]:
         """The body of another function or module: other names, no loop around it."""
         before = self.module, self.names, self.loop, self.lifted, self.reads, self.solved
-        facts = self.facts
+        facts, hidden = self.facts, self.hidden
+        self.hidden = {}
         self.module, self.names, self.loop, self.lifted, self.reads, self.solved = module, names, None, {}, None, {}
         try:
             yield
         finally:
             self.module, self.names, self.loop, self.lifted, self.reads, self.solved = before
-            self.facts = facts
+            self.facts, self.hidden = facts, hidden
 
     @contextmanager
     def region(self, builder: Builder) -> Iterator[Builder]:

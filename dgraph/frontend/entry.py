@@ -22,6 +22,7 @@ from dgraph.frontend.values import (
     Binding,
     Bound,
     Closure,
+    DTypeValue,
     Extent,
     FunctionValue,
     Leaf,
@@ -33,7 +34,7 @@ from dgraph.frontend.values import (
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Formal, Graph
 from dgraph.sizes import variable
-from dgraph.types import DType, Function, Type, with_axes
+from dgraph.types import F64, DType, Function, Type, leaves, with_axes
 from dgraph.types import Extent as ExtentType
 
 FRAMES = 40_000
@@ -104,7 +105,8 @@ def lower_function(
 ) -> Graph:
     """The graph of a function or of a transform of one. The params and states that it reads are its last formals.
 
-    `types` gives the types of formals whose declaration is generic in a dtype, a shape or a record.
+    `types` gives the types of formals whose declaration is generic in a dtype, a shape or a record; a float dtype that
+    they leave open is the first float among them.
     """
     with deep():
         return _Entry(module, target, types or {}, precision).lower()
@@ -199,6 +201,9 @@ class _Entry:
             if generic.kind == "size":
                 solver.put(generic.name, Extent(variable(generic.name)))
                 continue
+            if generic.kind in ("float", "number") and self.types:
+                solver.put(generic.name, DTypeValue(self.common_float()))
+                continue
             raise NotSupported.at(
                 generic.span,
                 f"{closure.words} is generic in `{generic.name}`",
@@ -211,6 +216,11 @@ class _Entry:
             for extent in extents:
                 self.sizes.update(dict.fromkeys(atom for atom in extent.atoms() if isinstance(atom, str)))
         return {name: solver.names[name] for name in solver.names}
+
+    def common_float(self) -> DType:
+        """The float of the types given by the host, for a dtype that they leave open (the rate of an optimiser)."""
+        arrays = [array for type_ in self.types.values() for _, array in leaves(type_)]
+        return next((array.dtype for array in arrays if array.dtype.is_float), F64)
 
     def formal_types(self, function: FunctionValue) -> dict[str, Type]:
         """The types of the formals of any function value."""

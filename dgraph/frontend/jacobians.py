@@ -74,8 +74,8 @@ def _jacobian(
     with ctx.g.at(span=span):
         blocks = make(ctx, sides, function_words(function))
     result = traced.result
-    if len(outputs) < len(traced.outputs):
-        # What has no Jacobian is passed along, so the function itself runs too.
+    if is_gradient or len(outputs) < len(traced.outputs):
+        # The value and what has no Jacobian are passed along, so the function itself runs too.
         primals = ctx.g.call(function_words(function), traced.operands, traced.region)
         leaves = [replace(leaf, value=value) for leaf, value in zip(traced.outputs, primals, strict=True)]
         result = rebuild(result, iter(leaves))
@@ -104,12 +104,14 @@ def _by_columns(ctx: Context, sides: Sides, words: str) -> Blocks:
     blocks: Blocks = {}
     traced = sides.traced
     count = len(traced.operands)
+    floats = [at for at, leaf in enumerate(traced.outputs) if leaf.dtype.is_float]
     for column in sides.inputs:
         op = Jvp(function=words, active=tuple(at == column for at in range(count)))
 
         def sweep(g: Builder, tangent: Value, op: Jvp = op) -> list[Value]:
             results = g.apply(op, *traced.operands, tangent, regions=[traced.region])
-            return list(results[len(traced.outputs) :])
+            tangents = zip(floats, results[len(traced.outputs) :], strict=True)
+            return [value for row, value in tangents if row in sides.outputs]
 
         inner = sides.input_type(column)
         if not inner.shape:
@@ -195,12 +197,12 @@ def hessian(ctx: Context, function: Transformed, values: Mapping[str, Binding], 
 
 
 def forward_gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
-    """`grad(f, mode="forward")`: the Jacobian of a scalar by tangents."""
+    """The value and the gradient of a scalar by tangents, one sweep per entry."""
     value, slope = _jacobian(ctx, function, values, span, is_gradient=True)
-    if not isinstance(value, TupleValue):
-        return slope
-    assert isinstance(slope, TupleValue)
-    return TupleValue((slope.items[0], *value.items[1:]))
+    if isinstance(value, TupleValue):
+        assert isinstance(slope, TupleValue)
+        slope = slope.items[0]
+    return TupleValue((value, slope))
 
 
 RULES["jacobian"] = jacobian

@@ -10,14 +10,14 @@ from dgraph.frontend.builtins import take
 from dgraph.frontend.coercion import value_of_type
 from dgraph.frontend.context import Arguments, Context, builtin
 from dgraph.frontend.formulas import require_size
-from dgraph.frontend.numbers import cast_value, fresh_dtype, index_value, materialise
+from dgraph.frontend.numbers import Agreement, cast_value, fresh_dtype, index_value, materialise
 from dgraph.frontend.operators import binary, floats
 from dgraph.frontend.values import Binding, Bound, Leaf, Pending, ShapeValue, TupleValue, describe, map_bound
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.random import SPLIT
 from dgraph.sizes import Size, size
-from dgraph.types import BOOL, F64, I64, KEY, Array, Record, Shape, Tuple, Type
+from dgraph.types import BOOL, F64, I32, I64, KEY, Array, DType, Record, Shape, Tuple, Type
 
 # ---- makers ---------------------------------------------------------------------------------------------------------
 
@@ -38,9 +38,12 @@ def maker(
     shape: Sequence[Binding],
     like: Binding | None,
     start: Callable[[], Fill],
+    default: DType = F64,
 ) -> Bound:
-    """`zeros()`, `zeros(n, 3)`, `zeros(like=x)`: without a shape it waits for the type that it meets. `start` begins a
-    value: it gives what fills its leaves."""
+    """`zeros()`, `zeros(n, 3)`, `zeros(like=x)`: without a shape it waits for the type that it meets.
+
+    `start` begins a value: it gives what fills its leaves. `default` is the dtype where only a shape is given.
+    """
     if like is not None:
         fill = start()
 
@@ -52,9 +55,9 @@ def maker(
     if not shape:
         return Pending(words, arguments.span, lambda type_, span: fill_type(ctx, type_, span, words, start()))
     extents = shape_argument(shape)
-    agreement = fresh_dtype(ctx, F64)
+    agreement = Agreement(BOOL) if default is BOOL else fresh_dtype(ctx, default)
     leaf = start()(ctx, Array(agreement.dtype, extents), arguments.span)
-    return Leaf(leaf.value, agreement.weak if leaf.dtype.is_float else frozenset())
+    return Leaf(leaf.value, agreement.weak)
 
 
 def shape_argument(parts: Sequence[Binding]) -> Shape:
@@ -159,7 +162,10 @@ def key_argument(ctx: Context, found: dict[str, Binding], words: str, span: Span
 
 
 def _draw(
-    word: str, formals: Sequence[str], fill: Callable[[Context, Value, dict[str, Binding], Array, Span], Value]
+    word: str,
+    formals: Sequence[str],
+    fill: Callable[[Context, Value, dict[str, Binding], Array, Span], Value],
+    default: DType = F64,
 ) -> None:
     """Register a draw: `normal(key)`, with an optional shape and `like=`."""
 
@@ -189,7 +195,7 @@ def _draw(
 
             return one
 
-        return maker(ctx, arguments, word, shape, arguments.keywords.get("like"), start)
+        return maker(ctx, arguments, word, shape, arguments.keywords.get("like"), start, default)
 
     builtin(word)(rule)
 
@@ -225,8 +231,8 @@ def _randint(ctx: Context, key: Value, found: dict[str, Binding], type_: Array, 
 
 _draw("normal", ["key"], _float_draw("normal"))
 _draw("uniform", ["key"], _float_draw("uniform"))
-_draw("bernoulli", ["key", "p"], _bernoulli)
-_draw("randint", ["key", "low", "high"], _randint)
+_draw("bernoulli", ["key", "p"], _bernoulli, BOOL)
+_draw("randint", ["key", "low", "high"], _randint, I32)
 
 
 @builtin("fold")

@@ -43,7 +43,7 @@ def key_of(ctx: Context, closure: Closure, given: Mapping[str, Binding], names: 
     if closure.names is not None or not isinstance(function, t.Function):
         return None
     parts: list[object] = [function, ctx.facts]
-    for binding in (*given.values(), *(names[generic.name] for generic in function.generics)):
+    for binding in (*given.values(), *(names[generic.name] for generic in function.generics if generic.name in names)):
         part = _part(binding.value)
         if part is None:
             return None

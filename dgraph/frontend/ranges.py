@@ -83,10 +83,10 @@ def extreme(expression: Size, ranges: Ranges, *, upward: bool) -> Size | None:
 
 def is_inside(subscript: Size, extent: Size, ranges: Ranges, facts: Sequence[Size] = ()) -> bool:
     """Whether a subscript is provably inside an axis for all indices. `facts` are known to be at least 0."""
-    return all(_holds(wanted, ranges, facts) for wanted in (subscript, extent - 1 - subscript))
+    return all(holds(wanted, ranges, facts) for wanted in (subscript, extent - 1 - subscript))
 
 
-def _holds(wanted: Size, ranges: Ranges, facts: Sequence[Size]) -> bool:
+def holds(wanted: Size, ranges: Ranges, facts: Sequence[Size]) -> bool:
     """Whether an expression is at least 0: in itself, or because it is at least a fact."""
     for rest in (wanted, *(wanted - fact for fact in facts)):
         lowest = extreme(rest, ranges, upward=False)

@@ -264,6 +264,19 @@ def expand(ctx: Context, arguments: Arguments) -> Bound:
     return Leaf(ctx.g.reshape(x.value, shape=(*x.shape[:axis], size(1), *x.shape[axis:])), x.weak, x.soft)
 
 
+@builtin("pad")
+def pad(ctx: Context, arguments: Arguments) -> Bound:
+    """`pad(x, before, after, axis=0)`: zeros around an array along an axis; as many after as before if not said."""
+    found = take(arguments, "pad", ["x", "before", "after", "axis"], 2)
+    x = array_argument(ctx, found["x"])
+    axis = axis_argument(found, len(x.shape), 0, arguments.span)
+    before = require_size(found["before"].value, found["before"].span)
+    after = require_size(found["after"].value, found["after"].span) if "after" in found else before
+    starts = tuple(before if at == axis else size(0) for at in range(len(x.shape)))
+    shape = tuple(extent + before + after if at == axis else extent for at, extent in enumerate(x.shape))
+    return Leaf(ctx.g.unslice(x.value, starts=starts, steps=(1,) * len(shape), shape=shape), x.weak, x.soft)
+
+
 @builtin("tile")
 def tile(ctx: Context, arguments: Arguments) -> Bound:
     """An array repeated so many times along an axis."""

@@ -16,7 +16,8 @@ from dgraph.frontend.formulas import define
 from dgraph.frontend.joins import Side, choose, emit_if, join_sides
 from dgraph.frontend.numbers import truth
 from dgraph.frontend.operators import binary
-from dgraph.frontend.subscripts import Gather, add_through, modify, picks_of
+from dgraph.frontend.places import add_through, modify
+from dgraph.frontend.subscripts import Gather, picks_of
 from dgraph.frontend.updates import scatter
 from dgraph.frontend.values import (
     Binding,

@@ -23,8 +23,8 @@ def stored_by_name(module: Module, name: str) -> t.Stored | None:
 
 
 def stored_of(function: FunctionValue) -> dict[t.Stored, Module]:
-    """The params and states that a function reads, in the order in which they are met, and those that its transforms
-    name."""
+    """The params and states that a function reads, and those that its transforms name, in the order of their
+    declarations."""
     found: dict[t.Stored, Module] = {}
     seen: set[t.Node] = set()
     waiting: list[Closure] = [root(function)]
@@ -46,7 +46,8 @@ def stored_of(function: FunctionValue) -> dict[t.Stored, Module]:
             if item is not None:
                 found.setdefault(item, root(layer).module.names[name].module)
         layer = layer.function
-    return found
+    family = root(function).module.family
+    return dict(sorted(found.items(), key=lambda pair: (family.index(pair[1]), pair[0].span.start)))
 
 
 def _captured(closure: Closure) -> Iterator[Closure]:

@@ -6,22 +6,17 @@ only known as the program runs become index spaces. Writes are functional: each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dgraph.errors import NotSupported, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, evaluates
 from dgraph.frontend.numbers import (
     affine_of,
-    agree,
-    broadcast_shapes,
     counted,
     index_value,
-    is_number,
     shape_text,
-    spread,
 )
 from dgraph.frontend.ranges import Read, is_inside
 from dgraph.frontend.values import (
@@ -38,7 +33,7 @@ from dgraph.frontend.values import (
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.sizes import Size, size
-from dgraph.types import I64, Accumulator, Array, Shape
+from dgraph.types import I64, Array, Shape
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,19 @@ def picks_of(ctx: Context, subscripts: Sequence[t.Expression], shape: Shape, spa
         raise TypeMismatch.at(subscripts[-1].span, title, f"the shape is {shape_text(shape)}" if shape else "")
     cut = rests[0] if rests else given
     before, after = subscripts[:cut], subscripts[cut + 1 :] if rests else []
-    middle = [_whole(extent, span) for extent in shape[len(before) : len(shape) - len(after)]]
+    middle = [whole_axis(extent, span) for extent in shape[len(before) : len(shape) - len(after)]]
     lead = [pick_of(ctx, one, extent) for one, extent in zip(before, shape, strict=False)]
     tail = [pick_of(ctx, one, extent) for one, extent in zip(after, shape[len(shape) - len(after) :], strict=True)]
-    return [*lead, *middle, *tail]
+    picks = [*lead, *middle, *tail]
+    gathers = [pick for pick in picks if isinstance(pick, Gather)]
+    if len(gathers) > 1:
+        note = "say which entries meet: `z[k] = x[p[k], q[k]]`"
+        raise NotSupported.at(gathers[1].span, "two arrays of indices in one subscript", note=note)
+    return picks
 
 
-def _whole(extent: Size, span: Span) -> Run:
+def whole_axis(extent: Size, span: Span) -> Run:
+    """All entries of an axis."""
     return Run(size(0), 1, extent, True, span)
 
 
@@ -113,13 +114,19 @@ def pick_of(ctx: Context, subscript: t.Expression, extent: Size) -> Pick:
         if value.dtype.kind != "int":
             raise TypeMismatch.at(subscript.span, "subscripts are integers", describe(value))
         return Gather(value, subscript.span)
-    return at_of(ctx, value, extent, subscript.span)
+    return at_of(ctx, from_the_end(subscript, value, extent), extent, subscript.span)
+
+
+def from_the_end(node: t.Expression, value: Bound, extent: Size) -> Bound:
+    """A literal `-k` counts from the end; a computed negative is out of range."""
+    is_literal = isinstance(node, t.Negate) and isinstance(node.operand, t.Number)
+    if is_literal and isinstance(value, Literal) and type(value.value) is int:
+        return Extent(extent + value.value)
+    return value
 
 
 def at_of(ctx: Context, value: Bound, extent: Size, span: Span) -> At:
     """One entry of an axis at an integer."""
-    if isinstance(value, Literal) and type(value.value) is int and value.value < 0:
-        value = Extent(extent + value.value)
     static = affine_of(value) if isinstance(value, Literal | Extent) else None
     affine = affine_of(value)
     if static is not None:
@@ -154,6 +161,8 @@ def _run_of(ctx: Context, node: t.Slice, extent: Size) -> Run:
             note="its two bounds may move, but by the same amount: `x[s * k : (s + 1) * k]`",
         )
     room = (extent - stop if step > 0 else extent - 1 - start).constant
+    if any(bound.constant is not None and bound.constant < 0 for bound in ((start,) if step < 0 else (start, stop))):
+        raise SizeMismatch.at(node.span, "this slice leaves the axis", "starts or ends before its first entry")
     if (length.constant is not None and length.constant < 0) or (room is not None and room < 0):
         raise SizeMismatch.at(node.span, "this slice leaves the axis", f"the axis has length {extent}")
     is_full = first is None and last is None and step == 1
@@ -162,9 +171,7 @@ def _run_of(ctx: Context, node: t.Slice, extent: Size) -> Run:
 
 
 def _bound_of(ctx: Context, node: t.Expression, extent: Size) -> Bound:
-    value = ctx.evaluate(node)
-    if isinstance(value, Literal) and type(value.value) is int and value.value < 0:
-        return Extent(extent + value.value)
+    value = from_the_end(node, ctx.evaluate(node), extent)
     if isinstance(value, Literal | Extent) and affine_of(value) is not None:
         return value
     return index_value(ctx, Binding(value, node.span))
@@ -216,16 +223,17 @@ def tuple_position(ctx: Context, subscripts: Sequence[t.Expression], count: int,
 def read(ctx: Context, value: Bound, picks: Sequence[Pick]) -> Bound:
     """The picked part of an array, or of every leaf of an array of records."""
     if isinstance(value, RecordValue):
-        kept = _result_shape(picks[: len(value.axes)])
+        kept = result_shape(picks[: len(value.axes)])
         return replace(value, axes=kept, fields={name: read(ctx, held, picks) for name, held in value.fields.items()})
     if isinstance(value, TupleValue):
         return TupleValue(tuple(read(ctx, item, picks) for item in value.items))
     assert isinstance(value, Leaf)
-    whole = [_whole(extent, ctx.g.span) for extent in value.shape[len(picks) :]]
+    whole = [whole_axis(extent, ctx.g.span) for extent in value.shape[len(picks) :]]
     return _read_leaf(ctx, value, [*picks, *whole])
 
 
-def _result_shape(picks: Sequence[Pick]) -> Shape:
+def result_shape(picks: Sequence[Pick]) -> Shape:
+    """The axes that a read leaves."""
     shape: list[Size] = []
     for pick in picks:
         if isinstance(pick, Run):
@@ -242,7 +250,7 @@ def _read_leaf(ctx: Context, leaf: Leaf, picks: Sequence[Pick]) -> Leaf:
         lead += 1
     value = leaf.value
     if lead:
-        value = _index(g, value, [pick for pick in picks[:lead] if isinstance(pick, At)])
+        value = index_entry(g, value, [pick for pick in picks[:lead] if isinstance(pick, At)])
         picks = picks[lead:]
     if any(isinstance(pick, Gather) or (isinstance(pick, Run) and isinstance(pick.start, Leaf)) for pick in picks):
         value = _read_by_space(ctx, value, picks)
@@ -259,7 +267,8 @@ def at_number(g: Builder, pick: At) -> Value:
     return pick.index.value
 
 
-def _index(g: Builder, value: Value, picks: Sequence[At]) -> Value:
+def index_entry(g: Builder, value: Value, picks: Sequence[At]) -> Value:
+    """A read by integers on the leading axes."""
     policy = "proven" if all(pick.is_proven for pick in picks) else "error"
     return g.index(value, *(at_number(g, pick) for pick in picks), policy=policy)
 
@@ -290,7 +299,7 @@ def _read_by_slice(g: Builder, value: Value, picks: Sequence[Pick]) -> Value:
     if moving:
         rest = [at for at in range(len(kept)) if at not in moving]
         value = g.transpose(value, axes=(*moving, *rest))
-        value = _index(g, value, [pick for pick in kept if isinstance(pick, At)])
+        value = index_entry(g, value, [pick for pick in kept if isinstance(pick, At)])
     return value
 
 
@@ -299,7 +308,7 @@ def _read_by_space(ctx: Context, value: Value, picks: Sequence[Pick]) -> Value:
     used = len(picks)
     while isinstance(picks[used - 1], Run) and picks[used - 1].is_full:  # type: ignore[union-attr]
         used -= 1
-    extents = _result_shape(picks[:used])
+    extents = result_shape(picks[:used])
 
     def point(h: Builder, *at: Value) -> Value:
         indices: list[Value] = []
@@ -335,160 +344,3 @@ def as_i64(h: Builder, value: Value) -> Value:
     """An integer as an i64."""
     assert isinstance(value.type, Array)
     return value if value.type.dtype == I64 else h.cast(value, dtype=I64)
-
-
-# ---- writing --------------------------------------------------------------------------------------------------------
-
-Change = Callable[[Callable[[], Bound]], Bound]
-"""Gives the new value of a place; its argument reads the old one."""
-
-
-def modify(ctx: Context, value: Bound, parts: Sequence[t.At | t.FieldOf], change: Change, span: Span) -> Bound:
-    """The value with the place that `parts` lead to changed."""
-    if not parts:
-        return change(lambda: value)
-    part, rest = parts[0], parts[1:]
-    if isinstance(part, t.FieldOf):
-        if not isinstance(value, RecordValue) or part.name not in value.fields:
-            raise TypeMismatch.at(part.span, f"there is no field `{part.name}` here", f"this is {describe(value)}")
-        return replace(
-            value, fields={**value.fields, part.name: modify(ctx, value.fields[part.name], rest, change, span)}
-        )
-    if isinstance(value, TupleValue):
-        position = tuple_position(ctx, part.subscripts, len(value.items), part.span)
-        items = list(value.items)
-        items[position] = modify(ctx, items[position], rest, change, span)
-        return TupleValue(tuple(items))
-    if isinstance(value, RecordValue):
-        picks = picks_of(ctx, part.subscripts, value.axes, part.span)
-    elif isinstance(value, Leaf):
-        picks = picks_of(ctx, part.subscripts, value.shape, part.span)
-    else:
-        raise TypeMismatch.at(part.span, "this has no axes to index", f"this is {describe(value)}")
-    new = modify(ctx, read(ctx, value, picks), rest, change, span) if rest else change(lambda: read(ctx, value, picks))
-    return write(ctx, value, picks, new, span)
-
-
-def write(ctx: Context, value: Bound, picks: Sequence[Pick], new: Bound, span: Span) -> Bound:
-    """The array, or every leaf of the array of records, with the picked part replaced."""
-    if isinstance(value, RecordValue):
-        fields = {}
-        for name, held in value.fields.items():
-            part = new.fields.get(name) if isinstance(new, RecordValue) else new
-            if part is None or (isinstance(new, RecordValue) and new.declaration is not value.declaration):
-                raise TypeMismatch.at(span, f"a {value.name} is wanted here", f"this is {describe(new)}")
-            fields[name] = write(ctx, held, picks, part, span)
-        return replace(value, fields=fields)
-    if isinstance(value, TupleValue):
-        if not isinstance(new, TupleValue) or len(new.items) != len(value.items):
-            raise TypeMismatch.at(span, f"{describe(value)} is wanted here", f"this is {describe(new)}")
-        pairs = zip(value.items, new.items, strict=True)
-        return TupleValue(tuple(write(ctx, held, picks, part, span) for held, part in pairs))
-    assert isinstance(value, Leaf)
-    whole = [_whole(extent, span) for extent in value.shape[len(picks) :]]
-    return _write_leaf(ctx, value, [*picks, *whole], new, span)
-
-
-def entry_for(ctx: Context, value: Leaf, shape: Shape, new: Bound, span: Span) -> Leaf:
-    """A new value brought to the dtype of the array and the shape of the place."""
-    if value.weak and is_number(new):
-        agree(ctx, [Binding(value, span), Binding(new, span)])
-    if isinstance(new, Leaf) and new.shape:
-        if broadcast_shapes([(shape, span), (new.shape, span)]) != shape:
-            wanted = f"the shape {shape_text(shape)}" if shape else "one number"
-            raise SizeMismatch.at(span, f"{wanted} is wanted here", f"the shape is {shape_text(new.shape)}")
-        new = spread(ctx, new, shape)
-    entry = coerce(ctx, new, Array(value.dtype, shape), span, widen=True)
-    assert isinstance(entry, Leaf)
-    return entry
-
-
-def _write_leaf(ctx: Context, leaf: Leaf, picks: Sequence[Pick], new: Bound, span: Span) -> Leaf:
-    entry = entry_for(ctx, leaf, _result_shape(picks), new, span)
-    return Leaf(_write(ctx, leaf.value, picks, entry.value, span), leaf.weak, leaf.soft)
-
-
-def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span: Span) -> Value:
-    g = ctx.g
-    if any(isinstance(pick, Gather) for pick in picks):
-        note = "say the indices: `x[p[i]] = v[i] for i`; or add up with `+=`"
-        raise NotSupported.at(span, "writing through an array of indices is not supported yet", note=note)
-    lead = 0
-    while lead < len(picks) and isinstance(picks[lead], At):
-        lead += 1
-    if lead == 0:
-        if all(isinstance(pick, Run) and pick.is_full for pick in picks):
-            return entry
-        return _write_by_space(g, value, picks, entry)
-    first = [pick for pick in picks[:lead] if isinstance(pick, At)]
-    rest = picks[lead:]
-    if any(not (isinstance(pick, Run) and pick.is_full) for pick in rest):
-        entry = _write(ctx, _index(g, value, first), rest, entry, span)
-    policy = "proven" if all(pick.is_proven for pick in first) else "error"
-    return g.set_at(value, *(at_number(g, pick) for pick in first), entry, policy=policy)
-
-
-def _write_by_space(g: Builder, value: Value, picks: Sequence[Pick], entry: Value) -> Value:
-    """At each point of the array: the new entry if the point is picked, else the old one."""
-    type_ = value.type
-    assert isinstance(type_, Array)
-    used = len(picks)
-    while isinstance(picks[used - 1], Run) and picks[used - 1].is_full:  # type: ignore[union-attr]
-        used -= 1
-
-    def point(h: Builder, *at: Value) -> Value:
-        inside: list[Value] = []
-        where: list[Value] = []
-        for pick, extent, position in zip(picks[:used], type_.shape, at, strict=False):
-            if isinstance(pick, At):
-                inside.append(h.equal(position, at_number(h, pick)))
-            elif isinstance(pick, Run) and pick.is_full:
-                where.append(position)
-            else:
-                assert isinstance(pick, Run)
-                where.append(_place_in_run(h, pick, extent, position, inside))
-        taken = inside[0]
-        for test in inside[1:]:
-            taken = h.logical_and(taken, test)
-        (result,) = h.if_(
-            taken,
-            lambda s: [s.index(entry, *where, policy="proven") if where else entry],
-            lambda s: [s.index(value, *at, policy="proven")],
-        )
-        return result
-
-    return g.map(type_.shape[:used], point)
-
-
-def _place_in_run(h: Builder, pick: Run, extent: Size, position: Value, inside: list[Value]) -> Value:
-    """The step of a run that stands at a position; the conditions that there is one are added to `inside`."""
-    start = pick.start.value if isinstance(pick.start, Leaf) else h.number(pick.start)
-    away = h.sub(position, start) if pick.step > 0 else h.sub(start, position)
-    step = abs(pick.step)
-    if not (isinstance(pick.start, Size) and pick.start == size(0) and pick.step > 0):
-        inside.append(h.greater_equal(away, h.number(0)))
-    if step != 1:
-        stride = h.number(step)
-        inside.append(h.equal(h.mod(away, stride), h.number(0)))
-        away = h.floor_divide(away, stride)
-    reaches_end = isinstance(pick.start, Size) and step == 1 and pick.step > 0 and pick.start + pick.length == extent
-    if not reaches_end or not inside:
-        inside.append(h.less(away, h.number(pick.length)))
-    return away
-
-
-def add_through(ctx: Context, value: Leaf, picks: Sequence[Pick], new: Bound, span: Span) -> Leaf:
-    """`x[p] += v` through an array of indices: entries that meet add up."""
-    gathers = [pick for pick in picks if isinstance(pick, Gather)]
-    entry = entry_for(ctx, value, _result_shape(picks), new, span)
-    if len(gathers) != 1 or picks[0] is not gathers[0]:
-        raise NotSupported.at(span, "this write through an array of indices is not supported yet")
-    (gather,) = gathers
-
-    def point(h: Builder, at: list[Value], _threaded: list[Value], own: list[Value]) -> list[Value]:
-        to = as_i64(h, h.index(gather.indices.value, *at, policy="proven"))
-        return [h.accumulate(own[0], to, h.index(entry.value, *at, policy="proven"))]
-
-    buffer = Accumulator(value.dtype, value.shape)
-    (added,) = ctx.g.space(gather.indices.shape, point, buffers=[buffer])
-    return Leaf(ctx.g.add(value.value, added), value.weak, value.soft)

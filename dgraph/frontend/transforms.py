@@ -54,7 +54,7 @@ from dgraph.types import Array
 TRANSFORMS = ("grad", "value_and_grad", "jvp", "vjp", "jacobian", "hessian", "hvp", "vmap")
 MODES = {
     "grad": ("auto", "forward", "reverse"),
-    "value_and_grad": ("auto", "reverse"),
+    "value_and_grad": ("auto", "forward", "reverse"),
     "jacobian": ("auto", "forward", "reverse", "sparse"),
     "hessian": ("auto", "forward", "reverse", "sparse"),
 }
@@ -391,6 +391,12 @@ def require_scalar(function: Transformed, result: Bound, outputs: Sequence[Leaf]
 
 
 def _gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> tuple[Bound, Bound]:
+    """The function's value and its gradient."""
+    if function.mode == "forward":
+        both = RULES["forward gradient"](ctx, function, values, span)
+        assert isinstance(both, TupleValue)
+        return both.items[0], both.items[1]
+
     def seeds(traced: Traced) -> list[Value | None]:
         first = require_scalar(function, traced.result, traced.outputs, span)
         return [ctx.g.constant(1.0, first.dtype), *(None for _ in traced.outputs[1:])]
@@ -405,8 +411,6 @@ def _declared(function: Transformed) -> Span:
 
 
 def _grad(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
-    if function.mode == "forward":
-        return RULES["forward gradient"](ctx, function, values, span)
     value, slope = _gradient(ctx, function, values, span)
     return TupleValue((slope, *value.items[1:])) if isinstance(value, TupleValue) else slope
 

@@ -9,7 +9,8 @@ from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import Index, define, point_names, settled, static_extents, trial
 from dgraph.frontend.numbers import affine_of, truth
 from dgraph.frontend.operators import negative
-from dgraph.frontend.subscripts import At, Pick, Run, at_number, entry_for, picks_of, write
+from dgraph.frontend.places import entry_for, write
+from dgraph.frontend.subscripts import At, Pick, Run, at_number, picks_of
 from dgraph.frontend.values import Binding, Bound, Leaf, describe
 from dgraph.ir.build import close_together
 from dgraph.ir.graph import Value

@@ -35,6 +35,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.captures: dict[Value, Value] = {}
         self._own: set[Value] = set()
+        self._renamed: dict[Value, Value] = {}
         self.span: Span = parent.span if parent else NOWHERE
         self.scope: tuple[str, ...] = ()
         self.derived: str = parent.derived if parent else ""
@@ -62,6 +63,7 @@ class Builder:
 
     def resolve(self, value: Value) -> Value:
         """The value as this region sees it: itself if it is defined here, else the capture of it."""
+        value = self._renamed.get(value, value)
         if value in self._own:
             return value
         captured = self.captures.get(value)
@@ -119,7 +121,7 @@ class Builder:
         node = self.nodes[-1] if self.nodes else None
         if node is None or value.name or value not in node.results:
             return value
-        named = Value(value.type, name)
+        named = self._renamed[value] = Value(value.type, name)
         self.nodes.pop()
         self.append(replace(node, results=tuple(named if result is value else result for result in node.results)))
         return named

@@ -48,6 +48,7 @@ def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping
     Raises `ArgumentError`, showing both sides, if a shape does not fit.
     """
     known: dict[Atom, int] = dict(extents.items())
+    givers: dict[Atom, str] = {name: name for name in extents}
     pending: list[tuple[str, Size, int]] = []
     for name, value, shape in zip(graph.input_names, graph.region.inputs, shapes, strict=True):
         assert isinstance(value.type, Array)
@@ -66,10 +67,11 @@ def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping
             if unknown:
                 solved = solve(extent.substitute(known), size(actual), unknown[0])
                 if solved is None or solved.constant is None or solved.constant < 0:
-                    raise _size_fault(graph, name, extent, actual, known)
+                    raise _size_fault(graph, name, extent, actual, known, givers)
                 known[unknown[0]] = solved.constant
+                givers[unknown[0]] = name
             elif extent.evaluate(known.__getitem__) != actual:
-                raise _size_fault(graph, name, extent, actual, known)
+                raise _size_fault(graph, name, extent, actual, known, givers)
             pending.remove(item)
             progress = True
     missing = [name for name in graph.sizes if name not in known]
@@ -78,11 +80,19 @@ def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping
     return known
 
 
-def _size_fault(graph: Graph, name: str, extent: Size, actual: int, known: Mapping[Atom, int]) -> DgraphError:
-    inner = list(extent.atoms())
-    facts = ", ".join(f"{atom} = {known[atom]}" for atom in inner if atom in known)
+def _size_fault(
+    graph: Graph, name: str, extent: Size, actual: int, known: Mapping[Atom, int], givers: Mapping[Atom, str]
+) -> DgraphError:
+    """An axis of another length than declared; says which arguments the sizes were found from."""
     title = f"`{name}` has an axis of length {actual} where {extent} is declared"
-    note = f"{facts}, so {extent} = {extent.substitute(known)}" if facts else f"no {extent} gives {actual}"
+    atoms = [atom for atom in extent.atoms() if atom in known]
+    facts = [f"{atom} = {known[atom]} by `{givers[atom]}`" for atom in atoms]
+    found = extent.substitute(known)
+    note = ", ".join(facts)
+    if facts and extent.terms != (((atoms[0],), 1),):
+        note += f", so {extent} = {found}"
+    elif not facts and extent.constant is None:
+        note = f"no {extent} gives {actual}"
     return ArgumentError(Diagnostic(title, (Label(graph.span, "declared here"),), note))
 
 

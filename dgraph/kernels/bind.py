@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dgraph.sizes import Size
 from dgraph.types import Shape
@@ -31,7 +31,7 @@ class Step:
     extent: Size
     solves: str | None = None
     factor: int = 1
-    rest: Size = Size(())
+    rest: Size = field(default_factory=lambda: Size(()))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From a graph to something callable: lowering, source, object code from the cache or the compiler, and the call.
 
-A compiled graph is bytes: an interface, the source and object code. Reading them back needs neither the graph nor Numba.
+A compiled graph is bytes: an interface, the source and object code. Reading them back needs neither the graph nor
+Numba.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import empty
 
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.bind import MISFIT, state_words
@@ -36,8 +38,9 @@ def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
     return plan(tidy(outline(lower_graph(graph, checks == "on"))))
 
 
-def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) -> CompiledGraph:
+def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) -> CompiledGraph:  # noqa: ARG001
     """Compile a graph without `call jvp vjp vmap` nodes. `checks="off"` clips reads and drops writes out of range.
+    Kernels run on one core so far, whether `parallel` allows more or not.
 
     Raises `NotSupported` for an op that has no kernels.
     """
@@ -46,7 +49,7 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
 
     program = plan_graph(graph, checks=checks)
     source = print_program(program)
-    key = make_key("object", source, machine=machine_name())
+    key = make_key("object", without_comments(source), machine=machine_name())
     cache = Cache.default()
     code = cache.get(key)
     if code is None:
@@ -65,6 +68,11 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
         graph.span,
     )
     return CompiledGraph(interface, source, report_of(program), code)
+
+
+def without_comments(source: str) -> str:
+    """The source as the compiler sees it: where a program lies on disk makes no difference to it."""
+    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("#"))
 
 
 def _port(name: str, value: Any) -> Port:
@@ -88,7 +96,9 @@ class CompiledGraph:
         self._pool = Pool(self._new_workspace)
         self._extents_of = _getter([slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)])
         self._plans: dict[Any, list[tuple[tuple[int, ...], Any]]] = {}
-        self._is_scalar = [not port.type.rank for port in interface.outputs]
+        self._scalars = [place for place, port in enumerate(interface.outputs) if not port.type.rank]
+        # A function that takes sizes is never called by its arrays alone.
+        self._arity = -1 if interface.size_formals else len(interface.inputs)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -105,8 +115,11 @@ class CompiledGraph:
     def call(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> list[Any]:
         """Run on the leaves of the arguments. Raises `ArgumentError` if they do not fit and `CheckFailed` if a check
         fails. Scalars come out as NumPy scalars."""
-        found = self._run(self._adapted(arrays), tuple((extents or {}).items()))
-        assert found is not None
+        sizes = tuple((extents or {}).items())
+        found = self._run(tuple(arrays), sizes) if len(arrays) == len(self.inputs) else None
+        if found is None:
+            found = self._run(self._adapted(arrays), sizes)
+            assert found is not None
         return found
 
     __call__ = call
@@ -114,7 +127,7 @@ class CompiledGraph:
     def call_exact(self, arrays: Sequence[Any]) -> list[Any] | None:
         """Run if every argument is what `Checker` can place as it is (arrays of the declared dtype and rank without
         gaps, numbers); else None."""
-        if len(arrays) != len(self.interface.inputs) or self.interface.size_formals:
+        if len(arrays) != self._arity:
             return None
         return self._run(tuple(arrays), ())
 
@@ -138,7 +151,9 @@ class CompiledGraph:
                 self.refuse(status, workspace, sizes)
         finally:
             self._pool.give(workspace)
-        return [result[0] if scalar else result for result, scalar in zip(results, self._is_scalar, strict=True)]
+        for place in self._scalars:
+            results[place] = results[place][0]
+        return results
 
     def _prepare(
         self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]
@@ -147,13 +162,14 @@ class CompiledGraph:
         if self._checker.fill(workspace, arrays) != FITS:
             return None
         words = workspace.words
+        key = self._extents_of(words)
         if sizes:
             known = dict(sizes)
             for name, slot in zip(self.interface.size_formals, self.interface.layout.size_slots, strict=True):
                 words[slot] = known[name]
-        key = self._extents_of(words), sizes
+            key = key, sizes
         plan = self._plans.get(key) or self._plan_results(workspace, sizes, key)
-        results = [np.empty(shape, dtype) for shape, dtype in plan]
+        results = [empty(shape, dtype) for shape, dtype in plan]
         self._result_filler.fill(workspace, tuple(results))
         return results
 
@@ -231,8 +247,8 @@ class CompiledGraph:
 
 
 class BoundCall:
-    """A call on fixed arrays. It reads them as they are at each call and writes the same `outputs`; one thread at a time
-    may call it."""
+    """A call on fixed arrays. It reads them as they are at each call and writes the same `outputs`; one thread at a
+    time may call it."""
 
     def __init__(
         self,
@@ -262,7 +278,7 @@ class BoundCall:
 
 def _getter(slots: list[int]) -> Callable[[Any], Any]:
     """Reads some words of a table."""
-    return itemgetter(*slots) if slots else lambda words: ()
+    return itemgetter(*slots) if slots else lambda _words: ()
 
 
 __all__ = ["BoundCall", "CompiledGraph", "compile_graph", "plan_graph"]

@@ -1,5 +1,5 @@
-"""Points of an index space in lockstep: a loop over points whose body holds loops becomes loops whose bodies hold a loop
-over a block of points, which the compiler vectorises.
+"""Points of an index space in lockstep: a loop over points whose body holds loops becomes loops whose bodies hold a
+loop over a block of points, which the compiler vectorises.
 
 What a point keeps in locals from one such loop to the next is kept in rows of scratch memory, one entry per point.
 """

@@ -1,200 +1,130 @@
-"""The loop program as text for people: what `dgraph show --stage loops` prints."""
+"""The loop program as text for a person: what `dgraph show --stage loops` prints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import singledispatchmethod
 
 from dgraph.kernels.nests import (
-    Apply,
-    Block,
     Buffer,
     Call,
     Copy,
     Expression,
-    Extent,
     Fail,
     Fill,
-    If,
-    Let,
-    Literal,
-    Load,
-    Local,
+    Kernel,
     Loop,
+    Matrix,
     MatrixProduct,
-    Note,
     Point,
     PointTape,
     Program,
     Statement,
-    Store,
     Sum,
     Swap,
     TapeReserve,
     TapeSetTop,
-    Update,
-    While,
+    TapeTop,
 )
-
-SYMBOLS = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<=", "greater": ">",
-    "greater_equal": ">=", "equal": "==", "not_equal": "!=", "logical_and": "and", "logical_or": "or",
-}  # fmt: skip
+from dgraph.kernels.printer import Printer, Text
+from dgraph.kernels.scalars import TIGHT
 
 
 def print_loops(program: Program) -> str:
-    """The driver and its kernels."""
-    printer = _Printer()
-    sizes = f"[{', '.join(program.sizes)}]" if program.sizes else ""
-    inputs = ", ".join(map(printer.declared, program.inputs))
-    lines = [f"program {program.name}{sizes}({inputs}) -> {', '.join(map(printer.declared, program.outputs))}:"]
-    lines += printer.block(program.body, 1)
+    """Arrays and memory, the kernels, the driver."""
+    return "\n".join(_parts(program))
+
+
+def _parts(program: Program) -> Iterator[str]:
+    head = _LoopsPrinter(program)
+    yield f"program {program.name}[{', '.join(program.sizes)}]"
+    for source in (*program.inputs, *program.outputs):
+        if isinstance(source, Buffer):
+            yield f"    {source.kind} {head.buffer(source)}: {source.type}[{source.entries}]"
+        else:
+            yield f"    input {head.local(source)}: {source.type}"
+    for place, extent in enumerate(program.slots):
+        held = ", ".join(buffer.name for buffer, slot in program.places.items() if slot == place)
+        yield f"    slot {place}: {extent} bytes for {held}"
     for kernel in program.kernels:
-        parameters = [*map(printer.declared, kernel.buffers), *map(printer.declared, kernel.scalars)]
-        note = f"  # {' '.join(kernel.note.split())}" if kernel.note else ""
-        lines += ["", f"{kernel.name}({', '.join(parameters)}):{note}", *printer.block(kernel.body, 1)]
-    return "\n".join(lines) + "\n"
+        yield ""
+        yield from _LoopsPrinter(program).kernel(kernel)
+    yield ""
+    yield "driver:"
+    head.depth = 0
+    head.block(program.body)
+    yield from head.lines
+    yield ""
 
 
-class _Printer:
-    """Gives buffers and locals their own names and prints statements."""
+class _LoopsPrinter(Printer):
+    """Statements in words, memory in brackets."""
 
-    def __init__(self) -> None:
-        self.names: dict[Buffer | Local, str] = {}
-        self.taken: set[str] = set()
+    def kernel(self, kernel: Kernel) -> list[str]:
+        """A kernel."""
+        formals = [self.buffer(buffer) for buffer in kernel.buffers] + [self.local(local) for local in kernel.scalars]
+        self.depth = 0
+        self.block(kernel.body)
+        results = ", ".join(self.local(local) for local in kernel.results)
+        ending = [f"    -> {results}"] if results else []
+        return [f"{kernel.name}({', '.join(formals)}):", *self.lines, *ending]
 
-    def name(self, thing: Buffer | Local) -> str:
-        if thing not in self.names:
-            wish = thing.name or "t"
-            name, count = wish, 1
-            while name in self.taken:
-                count += 1
-                name = f"{wish}_{count}"
-            self.taken.add(name)
-            self.names[thing] = name
-        return self.names[thing]
+    def load(self, buffer: Buffer, index: Expression) -> Text:
+        """A read."""
+        return f"{self.buffer(buffer)}[{self.text(index)}]", TIGHT
 
-    def declared(self, thing: Buffer | Local) -> str:
-        if isinstance(thing, Local):
-            return f"{self.name(thing)}: {thing.type}"
-        return f"{self.name(thing)}: {thing.type}[{thing.entries}]"
+    def store(self, buffer: Buffer, index: Expression, value: str) -> None:
+        """A write."""
+        self.line(f"{self.buffer(buffer)}[{self.text(index)}] = {value}")
 
-    def block(self, block: Block, depth: int) -> list[str]:
-        return [f"{'    ' * depth}{line}" for statement in block for line in self.lines(statement)] or [
-            f"{'    ' * depth}nothing"
-        ]
+    def special(self, expression: Expression) -> Text:
+        """Sums and tapes."""
+        match expression:
+            case Sum(buffer=buffer, index=index, count=count):
+                return f"sum({self.piece(buffer, index, count)})", TIGHT
+            case TapeTop(row=row):
+                return f"top of tape {self.text(row)}", TIGHT
+        return super().special(expression)
 
-    def inner(self, block: Block) -> list[str]:
-        return self.block(block, 1)
+    def loop_head(self, loop: Loop) -> str:
+        """The kind of the loop and its range."""
+        start, stop, index = self.text(loop.start), self.text(loop.stop), self.local(loop.index)
+        return f"{loop.kind} {index} in {start} .. {stop}:"
 
-    def text(self, value: Expression, top: bool = True) -> str:
-        """An expression."""
-        if isinstance(value, Local):
-            return self.name(value)
-        if isinstance(value, Literal):
-            return repr(value.value)
-        if isinstance(value, Extent):
-            words = str(value.size)
-            return words if top or " " not in words else f"({words})"
-        if isinstance(value, Load):
-            return f"{self.name(value.buffer)}[{self.text(value.index)}]"
-        if isinstance(value, Sum):
-            start, count = self.text(value.index), self.text(value.count)
-            return f"sum({self.name(value.buffer)}[{start}, {count} entries])"
-        if isinstance(value, Apply):
-            if value.op in SYMBOLS and len(value.operands) == 2:
-                left, right = (self.text(operand, False) for operand in value.operands)
-                words = f"{left} {SYMBOLS[value.op]} {right}"
-                return words if top else f"({words})"
-            parts = [*map(self.text, value.operands), *map(str, value.facts)]
-            return f"{value.op}({', '.join(parts)})"
-        return f"top of tape {self.text(value.row)}"
+    def piece(self, buffer: Buffer, start: Expression, count: Expression) -> str:
+        """Some entries in a row."""
+        return f"{self.buffer(buffer)}[{self.text(start)}, {self.text(count)} entries]"
 
-    @singledispatchmethod
-    def lines(self, statement: Statement) -> Iterator[str]:
-        """The lines of one statement."""
-        raise TypeError(type(statement))
+    def matrix(self, matrix: Matrix) -> str:
+        """A matrix operand."""
+        turned = ".T" if matrix.transposed else ""
+        return f"{self.buffer(matrix.buffer)}[{self.text(matrix.index)}, rows of {matrix.leading}]{turned}"
 
-    @lines.register
-    def _let(self, s: Let) -> Iterator[str]:
-        yield f"{self.name(s.local)} = {self.text(s.value)}"
-
-    @lines.register
-    def _store(self, s: Store) -> Iterator[str]:
-        yield f"{self.name(s.buffer)}[{self.text(s.index)}] = {self.text(s.value)}"
-
-    @lines.register
-    def _update(self, s: Update) -> Iterator[str]:
-        place = f"{self.name(s.buffer)}[{self.text(s.index)}]"
-        symbol = SYMBOLS.get(s.op)
-        value = self.text(s.value)
-        yield f"{place} {symbol}= {value}" if symbol in ("+", "*") else f"{place} = {s.op}({place}, {value})"
-
-    @lines.register
-    def _loop(self, s: Loop) -> Iterator[str]:
-        note = f"  # {' '.join(s.note.split())}" if s.note else ""
-        kind = "" if s.kind == "sequential" else f" {s.kind}"
-        yield f"for {self.name(s.index)} in {self.text(s.start)} .. {self.text(s.stop)}{kind}:{note}"
-        yield from self.inner(s.body)
-
-    @lines.register
-    def _while(self, s: While) -> Iterator[str]:
-        yield "loop:"
-        yield from self.inner(s.test) if s.test else ()
-        yield f"    leave unless {self.text(s.condition)}"
-        yield from self.inner(s.body)
-
-    @lines.register
-    def _if(self, s: If) -> Iterator[str]:
-        yield f"if {self.text(s.condition)}:"
-        yield from self.inner(s.then)
-        if s.otherwise:
-            yield "else:"
-            yield from self.inner(s.otherwise)
-
-    @lines.register
-    def _fill(self, s: Fill) -> Iterator[str]:
-        yield f"fill {self.name(s.buffer)}[{self.text(s.index)}, {self.text(s.count)} entries] with {s.value.value!r}"
-
-    @lines.register
-    def _copy(self, s: Copy) -> Iterator[str]:
-        target = f"{self.name(s.target)}[{self.text(s.target_index)}]"
-        yield f"copy {self.text(s.count)} entries {self.name(s.source)}[{self.text(s.source_index)}] to {target}"
-
-    @lines.register
-    def _product(self, s: MatrixProduct) -> Iterator[str]:
-        left, right = (f"{self.name(m.buffer)}{'ᵀ' if m.transposed else ''}" for m in (s.left, s.right))
-        yield f"{self.name(s.target.buffer)} = {left} @ {right}  # [{s.rows}, {s.inner}] @ [{s.inner}, {s.columns}]"
-
-    @lines.register
-    def _point(self, s: Point) -> Iterator[str]:
-        yield f"{self.name(s.buffer)} -> {self.name(s.to)}[{self.text(s.index)}]"
-
-    @lines.register
-    def _swap(self, s: Swap) -> Iterator[str]:
-        yield f"swap {self.name(s.one)} and {self.name(s.other)}"
-
-    @lines.register
-    def _point_tape(self, s: PointTape) -> Iterator[str]:
-        yield f"{self.name(s.buffer)} -> tape {self.text(s.row)} at byte {self.text(s.start)}"
-
-    @lines.register
-    def _reserve(self, s: TapeReserve) -> Iterator[str]:
-        yield f"tape {self.text(s.row)}: room for {self.text(s.bytes)} bytes"
-
-    @lines.register
-    def _set_top(self, s: TapeSetTop) -> Iterator[str]:
-        yield f"tape {self.text(s.row)}: top = {self.text(s.bytes)}"
-
-    @lines.register
-    def _fail(self, s: Fail) -> Iterator[str]:
-        yield f"fail check {s.check}({', '.join(map(self.text, s.values))})"
-
-    @lines.register
-    def _note(self, s: Note) -> Iterator[str]:
-        yield f"# {' '.join(s.words.split())}"
-
-    @lines.register
-    def _call(self, s: Call) -> Iterator[str]:
-        results = f"{', '.join(map(self.name, s.results))} = " if s.results else ""
-        yield f"{results}{s.kernel.name}({', '.join([*map(self.name, s.buffers), *map(self.text, s.scalars)])})"
+    def other(self, statement: Statement) -> None:
+        """Everything else, a line each."""
+        match statement:
+            case Fill(buffer=buffer, index=index, count=count, value=value):
+                self.line(f"{self.piece(buffer, index, count)} = {self.text(value)}")
+            case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
+                self.line(f"{self.piece(target, to, count)} = {self.piece(source, at, count)}")
+            case MatrixProduct(target=target, left=left, right=right):
+                sizes = f"{statement.rows} x {statement.inner} x {statement.columns}"
+                self.line(f"{self.matrix(target)} = {self.matrix(left)} @ {self.matrix(right)}  ({sizes})")
+            case Point(buffer=buffer, to=to, index=index):
+                self.line(f"{self.buffer(buffer)} is {self.buffer(to)} from {self.text(index)}")
+            case Swap(one=one, other=other):
+                self.line(f"exchange {self.buffer(one)} and {self.buffer(other)}")
+            case PointTape(buffer=buffer, row=row, start=start):
+                self.line(f"{self.buffer(buffer)} is tape {self.text(row)} from byte {self.text(start)}")
+            case TapeReserve(row=row, bytes=count):
+                self.line(f"reserve {self.text(count)} bytes on tape {self.text(row)}")
+            case TapeSetTop(row=row, bytes=count):
+                self.line(f"tape {self.text(row)} holds {self.text(count)} bytes")
+            case Fail(check=check, values=values):
+                shown = ", ".join(map(self.text, values))
+                self.line(f"fail {self.program.checks[check - 1].title!r} ({shown})")
+            case Call(kernel=kernel, buffers=buffers, scalars=scalars, results=results):
+                operands = ", ".join([*map(self.buffer, buffers), *map(self.text, scalars)])
+                into = ", ".join(map(self.local, results))
+                self.line(f"{into + ' = ' if into else ''}{kernel.name}({operands})")
+            case _:
+                super().other(statement)

@@ -104,9 +104,10 @@ class GraphLowering(Lowering):
                 scope.owned.add(binding.buffer)
 
 
-def lower_graph(graph: Graph, checks_on: bool = True) -> Program:
-    """The loop program of a graph, before kernels are taken out and memory is planned."""
-    lowering = GraphLowering(checks_on)
+def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Program:
+    """The loop program of a graph, before kernels are taken out and memory is planned. Without `blas` matrix products
+    are nests."""
+    lowering = GraphLowering(checks_on, blas)
     inputs: list[Buffer | Local] = []
     bindings: list[Binding] = []
     for position, value in enumerate(graph.region.inputs):

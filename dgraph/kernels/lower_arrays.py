@@ -42,12 +42,12 @@ def _constant(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = lowering.constant(op.number.item(), op.dtype)
 
 
-def _size(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+def _size(_lowering: GraphLowering, scope: Scope, node: Node) -> None:
     op: Any = node.op
     scope.bindings[node.result] = Extent(op.value)
 
 
-def _same(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+def _same(_lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = scope.bindings[node.operands[0]]
 
 
@@ -103,7 +103,7 @@ def _reshape(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = moved
 
 
-def _transpose(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+def _transpose(_lowering: GraphLowering, scope: Scope, node: Node) -> None:
     op: Any = node.op
     scope.bindings[node.result] = scope.view(node.operands[0]).transposed(op.axes)
 
@@ -171,7 +171,8 @@ def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     and of integers, are sums in the order of the entries."""
     op: Any = node.op
     left, right = (scope.view(operand) for operand in node.operands)
-    if left.buffer.type not in ("f32", "f64") or len(left.shape) == len(right.shape) == 1:
+    is_float = left.buffer.type in ("f32", "f64")
+    if not (lowering.blas and is_float) or len(left.shape) == len(right.shape) == 1:
         lowering.expanded(scope, node)
         return
     batch, rows, common, _, columns = op.parts(left.shape, right.shape)

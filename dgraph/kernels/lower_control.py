@@ -1,8 +1,8 @@
 """Lowering of loops and choices.
 
-Carried scalars are locals that each turn gives new values. A carried array has two blocks of memory, one being read and
-one being written, exchanged after each turn; where a turn only changes entries in place there is one. A loop that writes
-tapes reserves their memory beforehand (`for`) or turn by turn (`while`).
+Carried scalars are locals that each turn gives new values. A carried array has two blocks of memory, one being read
+and one being written, exchanged after each turn; where a turn only changes entries in place there is one. A loop that
+writes tapes reserves their memory beforehand (`for`) or turn by turn (`while`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dgraph.kernels.nests import (
     number,
 )
 from dgraph.kernels.scope import Binding, Scope, TapeValue
-from dgraph.kernels.views import View, plus, row_major, times, whole
+from dgraph.kernels.views import View, as_static, plus, row_major, times, whole
 from dgraph.sizes import product, size
 from dgraph.types import Accumulator, Array, Tape, ValueType
 
@@ -146,7 +146,6 @@ def _assign(lowering: GraphLowering, locals_: list[Local], values: list[Expressi
 
 
 def _finish_carries(
-    lowering: GraphLowering,
     scope: Scope,
     results: Sequence[Value],
     carries: Sequence[Carry],
@@ -282,7 +281,10 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     stacked = node.results[op.carries : op.carries + op.stacks]
     taped = node.results[op.carries + op.stacks :]
     count = scope.expression(node.operands[0])
-    if not (isinstance(count, Extent) and count.size.is_nonnegative()):
+    fixed = as_static(count)
+    if fixed is not None and fixed.is_nonnegative():
+        count = Extent(fixed)
+    else:
         count = lowering.let("count", Apply("maximum", "i64", (count, number(0))))
     carries = _open_carries(lowering, scope, node, carried, final)
     stacks = [lowering.allocate(scope, value) for value in stacked]
@@ -315,7 +317,7 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         _write_entries(lowering, writers, step, entries)
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])
     statements.extend(exchanges)
-    _finish_carries(lowering, scope, final, carries, statements, lowering.out)
+    _finish_carries(scope, final, carries, statements, lowering.out)
     kind = "reverse" if op.reverse else "sequential"
     lowering.emit(Loop(step, count, tuple(statements), kind, number(0), describe(node), node.span))
     scope.bindings.update(zip(stacked, stacks, strict=True))
@@ -358,7 +360,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])
         lowering.emit(Let(trips, plus(trips, number(1))))
     statements.extend(exchanges)
-    _finish_carries(lowering, scope, final, carries, statements, lowering.out)
+    _finish_carries(scope, final, carries, statements, lowering.out)
     lowering.emit(While(tuple(test), holds, tuple(statements)))
     scope.bindings[node.results[-1]] = trips
     _close_tapes(lowering, scope, taped, writers, trips, outputs[op.carries :])
@@ -387,7 +389,7 @@ def _if(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     joined: list[Binding] = []
     for position, result in enumerate(results):
         sides = [outputs[position] for outputs in found]
-        joined.append(_join(lowering, result, sides, homes[position][0]))
+        joined.append(_join(result, sides, homes[position][0]))
     for statements, outputs in zip(blocks, found, strict=True):
         with lowering.block() as closing:
             _settle(lowering, [home for home, _ in homes], outputs, joined)
@@ -416,7 +418,7 @@ def _home(
     return lowering.allocate(scope, result), True
 
 
-def _join(lowering: GraphLowering, result: Value, sides: Sequence[Binding], home: View | None) -> Binding:
+def _join(result: Value, sides: Sequence[Binding], home: View | None) -> Binding:
     """What the result is after the branch."""
     if home is not None:
         return home

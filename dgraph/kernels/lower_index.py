@@ -193,7 +193,7 @@ def _fresh(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = open_accumulator(lowering, type_, scope.targets.get(node.result), node.result.name)
 
 
-def _freeze(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+def _freeze(_lowering: GraphLowering, scope: Scope, node: Node) -> None:
     found = scope.bindings[node.operands[0]]
     scope.bindings[node.result] = found
     if isinstance(found, View):
@@ -222,7 +222,7 @@ def _accumulate(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         lowering.emit(If(condition, tuple(body)))
 
 
-def _zero_tape(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+def _zero_tape(_lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = NO_TAPE
 
 

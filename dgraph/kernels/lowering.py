@@ -51,8 +51,9 @@ COMBINE = {
 class Lowering:
     """One lowering in progress. `out` is the block that statements are appended to."""
 
-    def __init__(self, checks_on: bool = True) -> None:
+    def __init__(self, checks_on: bool = True, blas: bool = True) -> None:
         self.checks_on = checks_on
+        self.blas = blas
         self.out: list[Statement] = []
         self.checks: list[Check] = []
         self.rows = 1

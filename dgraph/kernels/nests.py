@@ -1,8 +1,8 @@
 """The scheduled loop program as data: what stands between the graph and the printers of machine-near source.
 
-A program is a driver (statements in order) and kernels (loop nests that the driver calls). Arrays are buffers: blocks of
-entries that are addressed by one i64 index. Scalars are locals. Everything that depends on array sizes is an expression
-over the size variables, so one program serves all sizes.
+A program is a driver (statements in order) and kernels (loop nests that the driver calls). Arrays are buffers: blocks
+of entries that are addressed by one i64 index. Scalars are locals. Everything that depends on array sizes is an
+expression over the size variables, so one program serves all sizes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Taking kernels out of a driver: every outermost parallel nest becomes a function of its own, equal nests one function.
+"""Taking kernels out of a driver: every outermost parallel nest becomes a function of its own, equal nests one.
 
 Small functions keep LLVM's vectoriser at work and the time it needs linear in the length of the program.
 """
@@ -11,9 +11,7 @@ from dataclasses import replace
 from dgraph.kernels.nest_parts import expressions_of, parts, read_buffers, read_first, set_locals, walk, written_buffers
 from dgraph.kernels.nests import (
     Block,
-    Buffer,
     Call,
-    Expression,
     Extent,
     Fail,
     If,
@@ -34,14 +32,15 @@ from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
 
 
-def outline(program: Program) -> Program:
-    """The program with its nests as kernels."""
-    return _Outliner(program).run()
+def outline(program: Program, for_device: bool = False) -> Program:
+    """The program with its nests as kernels: scheduled for a processor, or as they are for a device to cut up."""
+    return _Outliner(program, for_device).run()
 
 
 class _Outliner:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, for_device: bool) -> None:
         self.program = program
+        self.for_device = for_device
         self.kernels: dict[Shape, Kernel] = {}
         self.readers = _reading_statements(program)
 
@@ -54,7 +53,7 @@ class _Outliner:
 
     def statement(self, statement: Statement) -> Statement:
         match statement:
-            case Loop(kind="parallel") if not _is_tiny(statement):
+            case Loop(kind="parallel") if self.for_device or not _is_tiny(statement):
                 return self.kernel(statement)
             case Loop():
                 return replace(statement, body=self.block(statement.body))
@@ -68,7 +67,7 @@ class _Outliner:
     def kernel(self, nest: Loop) -> Call:
         """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
         whole = list(walk((nest,)))
-        body = schedule(nest)
+        body: Block = (nest,) if self.for_device else schedule(nest)
         inner = list(walk(body))
         own = _distinct(
             buffer for statement in inner if isinstance(statement, Point | PointTape) for buffer in (statement.buffer,)
@@ -139,6 +138,3 @@ def _is_tiny(nest: Loop) -> bool:
 
 def _is_flat(nest: Loop) -> bool:
     return all(isinstance(statement, Let) or not hasattr(statement, "body") for statement in nest.body)
-
-
-__all__ = ["Buffer", "Expression", "outline", "sizes_of"]

@@ -1,10 +1,11 @@
 """The schedule of a nest: which loop is innermost, and how sums are vectorised.
 
-* Loops of a perfect nest are put in the order in which most memory is read in a row; two loops that together run through
-  memory in a row become one.
-* A sum whose entries lie in a row is taken block by block: terms to a scratch block, then `Sum`, which has a fixed order.
-* A sum at every point, whose points lie in a row, is taken for a block of points at once (`lanes`); each keeps the plain
-  order of its terms.
+* Loops of a perfect nest are put in the order in which most memory is read in a row; two loops that together run
+  through memory in a row become one.
+* A sum whose entries lie in a row is taken block by block: terms to a scratch block, then `Sum`, which has a fixed
+  order.
+* A sum at every point, whose points lie in a row, is taken for a block of points at once (`lanes`); each keeps the
+  plain order of its terms.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class _Scheduler:
             return (around(chain, self.block(body)),)
         if all(is_simple(statement) for statement in body):
             chain, body = collapsed(ordered(chain, body), body)
-            totals = running_totals(chain, body)
+            totals = running_totals(body)
             summed = blockwise(chain, body, totals) if totals else None
             return summed if summed is not None else (around(chain, body),)
         found = self.by_points(chain, body)
@@ -273,7 +274,7 @@ def _mentions(expression: Expression, locals_: set[Local]) -> bool:
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
-def running_totals(chain: Sequence[Loop], body: Block) -> list[Local]:
+def running_totals(body: Block) -> list[Local]:
     """The floats that a nest adds to and does nothing else with."""
     found: dict[Local, None] = {}
     spoiled: set[Local] = set()
@@ -303,7 +304,8 @@ def blockwise(chain: list[Loop], body: Block, totals: list[Local]) -> Block | No
     extent = as_static(inner.stop)
     if extent is None or is_short(inner) or not all(_sums_only(local, body) for local in totals):
         return None
-    direct = _direct(inner, body, totals)
+    if __import__("os").environ.get("NOBLOCK") and extent.constant is None: return None
+    direct = _direct(inner, body)
     if direct is not None:
         return wrapped(outer, direct)
     terms = {local: Local("term", local.type) for local in totals}
@@ -332,7 +334,7 @@ def _sums_only(local: Local, body: Block) -> bool:
     return sum(isinstance(s, Let) and s.local is local for s in walk(body)) == 1
 
 
-def _direct(inner: Loop, body: Block, totals: list[Local]) -> Block | None:
+def _direct(inner: Loop, body: Block) -> Block | None:
     """The sum of entries that lie in a row, nothing else being done."""
     loads: dict[Local, Expression] = {}
     adds: list[tuple[Local, Load]] = []

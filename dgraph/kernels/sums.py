@@ -1,8 +1,8 @@
 """Sums in a fixed order: the same numbers give the same bits on every machine, as fast as memory can be read.
 
-Four vectors of partial sums take turns, then one; they are added pairwise, then their lanes by halves, and what is left over
-is added one by one. A vector has 16 lanes of f32 or 8 of f64 wherever it runs: a machine with shorter registers uses
-several for one.
+Four vectors of partial sums take turns, then one; they are added pairwise, then their lanes by halves, and what is left
+over is added one by one. A vector has 16 lanes of f32 or 8 of f64 wherever it runs: a machine with shorter registers
+uses several for one.
 """
 
 from __future__ import annotations

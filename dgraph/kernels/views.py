@@ -67,8 +67,8 @@ def minus(left: Expression, right: Expression) -> Expression:
 def coefficient(expression: Expression, index: Local, known: Mapping[Local, Size | None]) -> Size | None:
     """By how much an i64 expression grows from one value of `index` to the next, or None if that is not fixed.
 
-    `known` gives the growth of other locals that depend on the index, None where it is not fixed; locals that it does not
-    name do not depend on it.
+    `known` gives the growth of other locals that depend on the index, None where it is not fixed; locals that it does
+    not name do not depend on it.
     """
     match expression:
         case Local():

@@ -15,6 +15,7 @@ from dgraph.passes import (
     select_choices,
     simplify,
     sink,
+    split_points,
     stack_tapes,
     tidy_spaces,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "select_choices",
     "simplify",
     "sink",
+    "split_points",
     "stack_tapes",
     "tidy_spaces",
 ]
@@ -67,6 +69,7 @@ FUSE = [
     "expand_arrays",
     "hoist",
     "tidy_spaces",
+    "split_points",
     "common_subexpressions",
     "dead_code",
     "fuse_producers",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import operator
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
+from zipfile import BadZipFile
 
 import numpy as np
 
-from dgraph.errors import ArgumentError, Diagnostic, Label, Span
+from dgraph.errors import ArgumentError, DataError, Diagnostic, Label, Span
 from dgraph.ir.graph import Formal
 from dgraph.program.records import RecordValue
 from dgraph.types import Array, DType, Extent, Record, Tuple, Type, dtype_of_numpy, with_axes
 
 LIMITS = {"i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1), "u8": (0, 255), "key": (0, 2**64 - 1)}
+LARGEST_SIZE = 2**40
+"""More than any axis that fits into memory."""
 
 
 def bind_arguments(
@@ -59,11 +64,11 @@ def flatten(name: str, type_: Type, value: Any, span: Span | None = None) -> Ite
 def extent(name: str, value: Any, span: Span | None = None) -> int:
     """The number of a formal of type `size`. Raises `ArgumentError`."""
     try:
-        number = operator.index(value)
+        number = -1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
-        _fault(f"`{name}` is a size, so it takes a whole number, not {describe(value)}", span)
-    if number < 0:
-        _fault(f"`{name}` is a size, so it cannot be {number}", span)
+        number = -1
+    if not 0 <= number <= LARGEST_SIZE:
+        _fault(f"`{name}` is a size, so it takes a whole number, 0 to {LARGEST_SIZE}, not {describe(value)}", span)
     return number
 
 
@@ -199,6 +204,20 @@ def describe(value: Any) -> str:
 def _fault(title: str, span: Span | None = None, note: str = "") -> NoReturn:
     labels = (Label(span, "declared here"),) if span is not None else ()
     raise ArgumentError(Diagnostic(title, labels, note))
+
+
+def read_arrays(path: Path) -> np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]:
+    """The array of a `.npy` file, or those of an `.npz` file by name. Raises `DataError`."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as fault:
+        note = fault.strerror if isinstance(fault, OSError) else None
+        note = note or "it is damaged, holds Python objects, or is no .npy or .npz file"
+        raise DataError(Diagnostic(f"cannot read {path} as a NumPy file", (), note)) from None
 
 
 def is_extent(formal: Formal) -> bool:

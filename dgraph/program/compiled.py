@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from threading import RLock
@@ -74,7 +75,12 @@ class Compiled:
             if outputs is not None:
                 return outputs[0] if self._single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
-        return build(self.signature.result, iter(self.kernel.call(leaves, extents)))
+        try:
+            outputs = self.kernel.call(leaves, extents)
+        except MemoryError as fault:
+            title = f"there is not enough memory for {self.signature.name}"
+            raise ArgumentError(Diagnostic(title, (), str(fault))) from None
+        return build(self.signature.result, iter(outputs))
 
     def leaves(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
         """The leaves of all formals as arrays, and the numbers of the size formals."""
@@ -115,7 +121,7 @@ class Compiled:
         function = self.program.module.functions.get(self.signature.name)
         if first.labels or function is None:
             return fault
-        quoted = first.title.split("`")[1].split(".")[0] if "`" in first.title else ""
+        quoted = re.split(r"[.\[]", first.title.split("`")[1])[0] if "`" in first.title else ""
         place = next((formal.span for formal in function.formals if formal.name == quoted), function.span)
         return ArgumentError(Diagnostic(first.title, (Label(place, "declared here"),), first.note))
 

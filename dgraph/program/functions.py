@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgraph.errors import DataError, DgraphError, Diagnostic, ScopeError
+from dgraph.errors import ArgumentError, DataError, DgraphError, Diagnostic, ScopeError
 
 if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
@@ -65,6 +65,8 @@ class Program:
     """
 
     def __init__(self, text: str, path: str, file: Path | None, seed: int = 0) -> None:
+        if not 0 <= seed < 2**64:
+            raise ArgumentError(Diagnostic(f"the seed {seed} is not a whole number from 0 to 2**64 - 1"))
         self.text = text
         self.path = path
         self.file = file

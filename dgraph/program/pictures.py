@@ -10,11 +10,13 @@ import numpy as np
 
 from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import Interpreter, bind_sizes
-from dgraph.ir.graph import Graph, Region, Value
+from dgraph.ir.graph import Graph, Region, Value, walk
+from dgraph.ops.transform import Transform
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent
 from dgraph.program.generic import concrete
 from dgraph.program.pipeline import stage as stage_of
 from dgraph.types import Array
+from dgraph.types import leaves as leaves_of
 from dgraph.view import Scene, draw, record, scene_of, svg
 
 if TYPE_CHECKING:
@@ -52,17 +54,24 @@ def scene_of_function(
     if stage == "reverse" and arguments is None:
         from dgraph.program.functions import value_and_grad
 
-        derived = value_and_grad(function, list(wrt) if wrt else None)
+        derived = value_and_grad(function, list(wrt) if wrt else float_formals(function.graph))
         return scene_of(stage_of(derived.graph, "optimised"), title=title)
     graph = function.graph if stage in ("source", "forward", "reverse") else stage_of(function.graph, stage)
     if arguments is None:
         return scene_of(graph, title=title)
     leaves, extents = leaves_for(function, graph, arguments)
-    if stage == "reverse":
+    if stage == "reverse" or any(isinstance(node.op, Transform) for node in walk(graph.region)):
+        # Only ordinary nodes have values of their own.
         graph = stage_of(graph, "expand")
+    if stage == "reverse":
         values = record(graph, leaves, extents)
         return scene_of(graph, values=values, adjoints=adjoint_values(graph, leaves, extents), title=title)
     return scene_of(graph, values=record(graph, leaves, extents), title=title)
+
+
+def float_formals(graph: Graph) -> list[str]:
+    """The names of the formals, params among them, that hold floats."""
+    return [f.name for f in graph.formals if any(leaf.dtype.is_float for _, leaf in leaves_of(f.type))]
 
 
 def leaves_for(function: Function, graph: Graph, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:

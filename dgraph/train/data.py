@@ -11,7 +11,8 @@ import numpy as np
 
 from dgraph.errors import DataError, Diagnostic
 from dgraph.ir.graph import Formal
-from dgraph.program.arguments import flatten
+from dgraph.program.arguments import flatten, read_arrays
+from dgraph.types import Array
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
@@ -33,19 +34,21 @@ def read_columns(path: Path) -> Columns:
     """The arrays of an `.npz` file. Raises `DataError`."""
     if not path.is_file():
         raise DataError(Diagnostic(f"there is no data file {path}", (), "name one with --data FILE.npz"))
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise DataError(Diagnostic(f"{path} is not an .npz file", (), "other formats are not supported yet"))
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as fault:
-        raise DataError(Diagnostic(f"{path} is damaged or no .npz file", (), str(fault))) from None
+    columns = read_arrays(path)
+    if isinstance(columns, np.ndarray):
+        raise DataError(Diagnostic(f"{path} holds one array without a name", (), "write it with numpy.savez"))
+    return columns
 
 
 def pick_columns(path: Path, columns: Columns, formals: Sequence[Formal]) -> Columns:
     """The columns that a function asks for by the names of its formals, in the declared dtypes. Raises `DataError`."""
     chosen: Columns = {}
     for formal in formals:
+        if not isinstance(formal.type, Array) or not formal.type.rank:
+            title = f"`{formal.name}: {formal.type}` cannot be a column of the data"
+            raise DataError(Diagnostic(title, (), "a column is an array whose first axis is the rows"))
         if formal.name not in columns:
             known = ", ".join(f"`{name}`" for name in columns) or "nothing"
             title = f"{path} has no column `{formal.name}`"
@@ -61,6 +64,8 @@ def pick_columns(path: Path, columns: Columns, formals: Sequence[Formal]) -> Col
 def split(columns: Columns, test: int) -> Data:
     """The last `test` rows held out. Raises `DataError` if none is left to train on."""
     rows = len(next(iter(columns.values())))
+    if not rows:
+        raise DataError(Diagnostic("the data has no rows"))
     if test >= rows:
         raise DataError(Diagnostic(f"{test} of {rows} rows are held out, so none is left to train on"))
     kept = rows - test

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,31 +24,46 @@ if TYPE_CHECKING:
 PARAMETERS = "params.safetensors"
 METRICS = "metrics.csv"
 SUMMARY = "summary.json"
+RUNNING = ".running"
+"""Claims a folder: of two runs that find it empty, only one can make this file."""
 
 
-def make_folder(asked: Path | None, program: str) -> Path:
-    """A new run folder: the one asked for, which must be empty, else the next free `runs/NAME-NUMBER`.
-
-    Raises `DataError`."""
+@contextmanager
+def run_folder(asked: Path | None, program: str) -> Iterator[Path]:
+    """A new run folder for as long as a run takes: the one asked for, which must be empty, else the next free
+    `runs/NAME-NUMBER`. It goes again if the run leaves nothing in it. Raises `DataError`."""
     try:
-        if asked is not None:
-            asked.mkdir(parents=True, exist_ok=True)
-            if any(asked.iterdir()):
-                raise DataError(Diagnostic(f"the run folder {asked} is not empty", (), "choose another with --out DIR"))
-            return asked
-        runs = Path("runs")
-        runs.mkdir(exist_ok=True)
-        number = 1
-        while True:
-            folder = runs / f"{program}-{number:03d}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                number += 1
-                continue
-            return folder
+        folder = _next_folder(program) if asked is None else asked
+        folder.mkdir(parents=True, exist_ok=True)
+        note = "choose another with --out DIR"
+        if any(folder.iterdir()):
+            raise DataError(Diagnostic(f"the run folder {folder} is not empty", (), note))
+        mark = folder / RUNNING
+        mark.touch(exist_ok=False)
     except OSError as fault:
-        raise DataError(Diagnostic(f"cannot make the run folder {asked or 'runs'}", (), str(fault))) from None
+        title = f"cannot make the run folder {asked or 'runs'}"
+        raise DataError(Diagnostic(title, (), fault.strerror or "")) from None
+    try:
+        yield folder
+    finally:
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _next_folder(program: str) -> Path:
+    """The next free numbered folder, made so that no other run gets it."""
+    runs = Path("runs")
+    runs.mkdir(exist_ok=True)
+    number = 1
+    while True:
+        folder = runs / f"{program}-{number:03d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def save_params(

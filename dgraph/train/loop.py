@@ -18,9 +18,9 @@ from dgraph.program.arguments import flatten
 from dgraph.program.functions import Program
 from dgraph.program.generic import concrete
 from dgraph.train.data import Columns, Data, batches, pick_columns, read_columns, split
-from dgraph.train.folder import make_folder, save_metrics, save_params, save_summary
+from dgraph.train.folder import run_folder, save_metrics, save_params, save_summary
 from dgraph.train.pictures import draw_run
-from dgraph.train.progress import Progress
+from dgraph.train.progress import Progress, final_line
 from dgraph.train.settings import Settings, override, read_settings
 from dgraph.train.steps import Step, build_step, leaf_count, takes_key
 from dgraph.types import Type
@@ -75,33 +75,33 @@ def train_program(
     chosen = pick_columns(path, columns, needed)
     parts = split(chosen, asked[0].test_rows(len(next(iter(chosen.values())))))
     metrics = [name for name, info in known.items() if "metric" in info.annotations]
-    run = Run(program, asked, make_folder(out, Path(program.path).stem), types, values, steps)
+    run = Run(program, asked, Path(), types, values, steps)
     run.optimisers = [[list(leaves) for leaves in step.starts] for step in steps]
     for name in metrics:
         _metric(run, name, {key: column[:1] for key, column in parts.train.items()})
-    interrupted = False
-    try:
-        _epochs(run, parts, metrics, quiet)
-    except KeyboardInterrupt:
-        interrupted = True
-    summary = {
-        "program": program.path,
-        "data": str(path),
-        "rows": {"train": parts.rows, "test": len(next(iter(parts.test.values())))},
-        "seed": program.seed,
-        "epochs": len(run.rows),
-        "final": run.rows[-1] if run.rows else {},
-        "seconds": round(time.perf_counter() - started, 3),
-        "folder": str(run.folder),
-    }
-    save_summary(run.folder, summary)
-    if run.rows:
+    with run_folder(out, Path(program.path).stem) as run.folder:
+        interrupted = False
+        try:
+            _epochs(run, parts, metrics, quiet)
+        except KeyboardInterrupt:
+            if not run.rows:
+                raise
+            interrupted = True
+        held = len(next(iter(parts.test.values())))
+        summary = {
+            "program": program.path,
+            "data": str(path),
+            "rows": {"train": parts.rows, "test": held},
+            "seed": program.seed,
+            "epochs": len(run.rows),
+            "final": run.rows[-1],
+            "seconds": round(time.perf_counter() - started, 3),
+            "folder": str(run.folder),
+        }
+        save_summary(run.folder, summary)
         draw_run(run.folder, program, asked[0].function, run.rows)
     if not quiet:
-        figures = (
-            ", ".join(f"{name} {value:.4f}" for name, value in run.rows[-1].items()) if run.rows else "no epoch done"
-        )
-        print(f"{figures}\nwrote {run.folder}")
+        print(final_line(run.rows[-1], metrics, held, run.folder))
     if interrupted:
         raise KeyboardInterrupt
     return summary
@@ -134,6 +134,7 @@ def _epochs(run: Run, data: Data, metrics: Sequence[str], quiet: bool) -> None:
                 )
             held = data.test if next(iter(data.test.values())).size else data.train
             figures |= {name: _metric(run, name, held) for name in metrics}
+            figures = {name: float(f"{value:.7g}") for name, value in figures.items()}
             run.rows.append({"epoch": epoch, **figures})
             save_params(run.folder, run.formals, run.values, {"epoch": epoch, "program": run.program.path})
             save_metrics(run.folder, run.rows)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -50,3 +51,13 @@ class Progress:
             self.bar.update(self.task, description=f"epoch {min(number + 1, self.epochs)}/{self.epochs}", said=said)
         elif not self.quiet:
             print(f"epoch {number}/{self.epochs}  {said}", flush=True)
+
+
+def final_line(figures: Mapping[str, float], metrics: Sequence[str], held: int, folder: Path) -> str:
+    """What a run reached, and where it lies."""
+    where = f"on {held:,} test rows" if held else "on the training rows, as none is held out"
+    losses = {name: value for name, value in figures.items() if name != "epoch" and name not in metrics}
+    reached = [", ".join(f"{name} {value:.4f}" for name, value in losses.items()) + " in training"]
+    if metrics:
+        reached.append(", ".join(f"{name} {figures[name]:.4f}" for name in metrics) + f" {where}")
+    return f"{'; '.join(reached)}\nparameters, metrics, curve and pictures are in {folder}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _is_number(value: object) -> bool:
 
 def _with_number(settings: Settings, name: str, value: float, span: Span | None = None) -> Settings:
     whole = NUMBERS[name] is int
-    if (whole and value != int(value)) or value < (1 if whole else 0):
+    if not isfinite(value) or (whole and value != int(value)) or value < (1 if whole else 0):
         title = f"{name}={value:g} is not {'a whole number of at least 1' if whole else 'a number of at least 0'}"
         raise ScopeError.at(span, title) if span is not None else ArgumentError(Diagnostic(title))
     return replace(settings, **{name: NUMBERS[name](value)})
@@ -96,7 +97,7 @@ def override(settings: Settings, texts: Sequence[str]) -> Settings:
             number = float(value)
         except ValueError:
             equals = ""
-        if not equals or number != number:
+        if not equals or not name or number != number:
             raise ArgumentError(Diagnostic(f"--set {text} is not NAME=NUMBER", (), "as in --set epochs=3"))
         if name in NUMBERS:
             settings = _with_number(settings, name, number)

@@ -53,6 +53,13 @@ REJECTS = [
         "",
         "",
     ),
+    ("def f[n](x: f64[n]) -> f64 = x[1 - 2]", "this index is out of range", "entry -1", ""),
+    (
+        "def f[n](x: f64[n, n], p: i32[3]) -> f64[3] = x[p, p]",
+        "two arrays of indices in one subscript",
+        "",
+        "entries meet",
+    ),
     # indices
     (
         "def f[n](x: f64[n]) -> f64[n]:\n    z[i] = x[i - 1]\n    return z",

@@ -316,6 +316,19 @@ CASES: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ),
     ("powers", "def f(x: f64) -> f64 = x ** 2 + x ** -1 + x ** 0.5 + 2 ** x", (4.0,), 34.25),
     ("scope binds outside", body("(x: f64) -> f64", "scope inner:", "    y = 2 * x", "return y"), (1.0,), 2.0),
+    ("pad", "def f(x: f64[3, 4]) -> f64[3, 7] = pad(x, 1, 2, axis=1)", (M,), np.pad(M, ((0, 0), (1, 2)))),
+    (
+        "sort",
+        "def f[n](x: f64[n]) -> (f64[n], i64[n]) = sort(x), argsort(x)",
+        (np.array([2.0, np.nan, -1.0, 2.0, 0.0]),),
+        [[-1.0, 0.0, 2.0, 2.0, np.nan], [2, 4, 0, 3, 1]],
+    ),
+    (
+        "searchsorted",
+        "def f[n, m](x: f64[n], v: f64[m]) -> i64[m] = searchsorted(x, v)",
+        (np.array([0.0, 1.0, 2.0]), np.array([-1.0, 1.0, 1.5, 9.0])),
+        [0, 1, 2, 3],
+    ),
     (
         "batched product",
         "def f(x: f64[2, 2, 3], y: f64[2, 3, 2]) -> f64[2, 2, 2] = x @ y",
@@ -331,7 +344,8 @@ CASES: list[tuple[str, str, tuple[Any, ...], Any]] = [
 def test_meaning(text, arguments, expected):
     result = run(text, "f", *arguments)
     if isinstance(result, list):
-        assert [float(part) for part in result] == [float(part) for part in expected]
+        for part, wanted in zip(result, expected, strict=True):
+            np.testing.assert_array_equal(part, wanted)
     else:
         np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-13)
 
@@ -392,6 +406,23 @@ def test_asserts_and_indices_are_checked_as_the_program_runs():
     assert "k = 7" in caught.value.diagnostics[0].note
     with pytest.raises(CheckFailed, match="out of range"):
         run("def f[n](x: f64[n], k: i32) -> f64 = x[k]\n", "f", X, 4)
+
+
+def test_a_value_bound_to_two_names():
+    text = "def f(x: f64) -> (f64, f64):\n    a, b = (lambda z: (z, z))(x + 1)\n    return a * b, a + b\n"
+    assert run(text, "f", 2.0) == [9.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [("x[k:k + 2] = 0.0", (X, 3)), ("x[k:k + 2] = 0.0", (X, -1)), ("x[k] = 0.0", (X, 4)), ("x[:] += x[k]", (X, -1))],
+)
+def test_places_out_of_range(line, arguments):
+    text = body(
+        "[n](x: f64[n], k: i64) -> f64[n]", "for j in range(k, k + 1):", f"    {line.replace('k', 'j')}", "return x"
+    )
+    with pytest.raises(CheckFailed):
+        run(text, "f", *arguments)
 
 
 def test_an_untaken_side_is_not_computed():

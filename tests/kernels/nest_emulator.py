@@ -64,7 +64,7 @@ class Space(dict):
         self[f"gemm_{type_}"] = self.gemm(type_, make)
 
     def gemm(self, type_: str, make: Any) -> Any:
-        def run(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):  # type: ignore[no-untyped-def]
+        def run(ta, tb, m, n, k, _alpha, a, lda, b, ldb, _beta, c, ldc):  # type: ignore[no-untyped-def]
             load, store = self[f"load_{type_}"], self[f"store_{type_}"]
             for i in range(m):
                 for j in range(n):
@@ -78,7 +78,7 @@ class Space(dict):
 
     def reserve(self, row: int, count: int) -> int:
         """A tape that moves every time it grows, to show who keeps pointers too long."""
-        base, capacity, top, raw = (ctypes.c_int64.from_address(row + 8 * k) for k in range(4))
+        base, capacity, top, _raw = (ctypes.c_int64.from_address(row + 8 * k) for k in range(4))
         assert top.value <= count or capacity.value == 0 or capacity.value >= count
         if capacity.value < count:
             block = np.full(count // 8 + 2, -1, np.int64)

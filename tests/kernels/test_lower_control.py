@@ -1,5 +1,8 @@
 """Loops, choices, tapes, updates in place."""
 
+# Bodies of loops and spaces are called with more than each of them uses.
+# ruff: noqa: ARG001, ARG005
+
 import numpy as np
 import pytest
 from nest_graphs import M, N, check, compare, evaluate, make_graph
@@ -110,7 +113,7 @@ def test_reverse_walk_of_a_tape(is_array):
         last, stack, tape = g.for_(g.number(N), [start], step, walks=[xs], tapes=1, length=N)
 
         def back(h, i, carried, walked):
-            old, row = walked
+            old, _row = walked
             return [h.add(h.mul(carried[0], old), old)]
 
         (ct,) = g.for_(g.number(N), [last], back, walks=[tape, xs], reverse=True)

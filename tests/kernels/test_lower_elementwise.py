@@ -1,5 +1,7 @@
 """Scalars, elementwise ops, views and reductions."""
 
+# Bodies of loops and spaces are called with more than each of them uses.
+
 import numpy as np
 import pytest
 from nest_graphs import K, M, N, check, make_graph

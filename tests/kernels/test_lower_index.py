@@ -1,5 +1,10 @@
 """Index spaces, reads and writes at indices, accumulators, checks."""
 
+# Bodies of loops and spaces are called with more than each of them uses.
+# ruff: noqa: ARG001, ARG005
+
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -312,3 +317,19 @@ def test_narrow_integers_in_spaces():
     graph = make_graph([("x", Array(I32, (N,)))], build)
     check(graph, arguments=[np.array([2**31 - 1, 5, -7], np.int32)])
     check(graph, {"n": 0}, {"n": 100})
+
+
+def test_warm_start_needs_no_compiler(tmp_path):
+    graph = make_graph([("x", MATRIX)], lambda g, x: [g.dot(g.tanh(x), x, transpose_b=True)])
+    path = tmp_path / "compiled"
+    path.write_bytes(compile_graph(graph).to_bytes())
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from dgraph.kernels.compile import CompiledGraph\n"
+        f"machine = CompiledGraph.from_bytes(pathlib.Path({str(path)!r}).read_bytes())\n"
+        "x = np.ones((2, 3))\n"
+        "assert np.allclose(machine.call([x])[0], np.tanh(x) @ x.T)\n"
+        "assert machine.call_exact((x,)) is not None\n"
+        "assert not {'numba', 'lark', 'matplotlib'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

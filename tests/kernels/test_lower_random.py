@@ -1,5 +1,8 @@
 """Random graphs of nested loops, choices, index spaces, tapes, updates and accumulators against the interpreter."""
 
+# Bodies of loops and spaces are called with more than each of them uses.
+# ruff: noqa: ARG001, ARG005
+
 import random
 
 import numpy as np
@@ -117,7 +120,7 @@ class Writer:
         return count, carries, results
 
     def taped(self, g, scope, depth):
-        count, carries, results = self.for_(g, scope, depth, True)
+        count, _carries, results = self.for_(g, scope, depth, True)
         *last, one, other = results
         again = self.carried(g, [*scope, *last])
 
