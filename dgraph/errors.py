@@ -158,6 +158,9 @@ class DgraphError(Exception):
         super().__init__("\n\n".join(diagnostic.render() for diagnostic in diagnostics))
         self.diagnostics = diagnostics
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Diagnostic, ...]]:
+        return type(self), self.diagnostics
+
     @classmethod
     def at(
         cls, span: Span, title: str, words: str = "", *, also: Iterable[tuple[Span, str]] = (), note: str = ""

@@ -54,7 +54,7 @@ def chosen(program: Program, name: str | None) -> Function:
 
 def names_of(text: str | None) -> tuple[str, ...] | None:
     """Names separated by commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip()) or None
 
 
 def run(options: Namespace) -> int:

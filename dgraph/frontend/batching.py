@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dgraph.errors import Span, TypeMismatch
 from dgraph.frontend.context import Context
 from dgraph.frontend.formulas import leading_extent, with_axes_in_front
-from dgraph.frontend.transforms import RULES, function_words, trace, value_of
+from dgraph.frontend.tracing import RULES, function_words, trace
+from dgraph.frontend.transforms import value_of
 from dgraph.frontend.values import Binding, Bound, FunctionValue, Leaf, Transformed, leaves_of
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value

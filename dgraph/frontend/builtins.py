@@ -20,6 +20,7 @@ from dgraph.frontend.numbers import (
     materialise,
     meet,
     number,
+    recast_affine,
     shape_text,
     to_leaf,
 )
@@ -43,7 +44,7 @@ from dgraph.frontend.values import (
 from dgraph.ir.graph import Value
 from dgraph.ir.op import OPS
 from dgraph.sizes import size
-from dgraph.types import I64, KEY, Shape
+from dgraph.types import KEY, Shape
 
 FLOAT_FUNCTIONS = [
     "sqrt",
@@ -210,8 +211,7 @@ def cast(ctx: Context, function: DTypeValue, arguments: Arguments) -> Bound:
             held = int(held)
         return to_leaf(ctx, Literal(bool(held) if dtype.kind == "bool" else held), Agreement(dtype), found.span)
     leaf = materialise(ctx, value, found.span)
-    affine = leaf.affine if dtype == I64 else None
-    return Leaf(cast_value(ctx, leaf.value, dtype), affine=affine)
+    return Leaf(cast_value(ctx, leaf.value, dtype), affine=recast_affine(leaf, dtype))
 
 
 # ---- products and statistics ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import replace
 from dgraph.errors import SizeMismatch, Span, TypeMismatch
 from dgraph.frontend.annotated_types import maker_of
 from dgraph.frontend.context import Context
-from dgraph.frontend.numbers import Agreement, cast_value, kind_of, require_dtype, spread, to_leaf
+from dgraph.frontend.numbers import Agreement, cast_value, kind_of, recast_affine, require_dtype, spread, to_leaf
 from dgraph.frontend.values import (
     Bound,
     Builtin,
@@ -23,7 +23,7 @@ from dgraph.frontend.values import (
     describe,
 )
 from dgraph.sizes import size
-from dgraph.types import I64, Array, Function, Record, Tuple, Type, with_axes
+from dgraph.types import Array, Function, Record, Tuple, Type, with_axes
 from dgraph.types import Extent as ExtentType
 
 
@@ -105,8 +105,7 @@ def _coerce_array(ctx: Context, value: Bound, type_: Array, span: Span, declared
         if not value.soft:
             raise _mismatch(value, type_, span, declared, f"cast it: `{wanted}(...)`")
     if isinstance(value, Leaf):
-        affine = value.affine if wanted == I64 else None
-        leaf = Leaf(cast_value(ctx, value.value, wanted), affine=affine)
+        leaf = Leaf(cast_value(ctx, value.value, wanted), affine=recast_affine(value, wanted))
     else:
         leaf = replace(to_leaf(ctx, value, Agreement(wanted), span), weak=frozenset(), soft=False)
     if leaf.shape == type_.shape:

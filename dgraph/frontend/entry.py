@@ -17,7 +17,8 @@ from dgraph.frontend.context import Context, Frame, frame_loop
 from dgraph.frontend.formulas import solid
 from dgraph.frontend.modules import Module, unknown
 from dgraph.frontend.stored import root, stored_of
-from dgraph.frontend.transforms import apply_function, make_transform, run
+from dgraph.frontend.tracing import apply_function, run
+from dgraph.frontend.transforms import make_transform
 from dgraph.frontend.values import (
     Binding,
     Bound,

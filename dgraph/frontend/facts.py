@@ -5,7 +5,9 @@ from __future__ import annotations
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.numbers import affine_of
+from dgraph.frontend.values import Leaf
 from dgraph.sizes import Size
+from dgraph.types import I64
 
 SIMPLE = (t.Name, t.Number, t.Chain, t.Link, t.Negate, t.Member)
 OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -31,7 +33,8 @@ def _affine(ctx: Context, operand: t.Expression) -> Size | None:
     if not all(isinstance(node, SIMPLE) for node in t.walk(operand)):
         return None
     with ctx.region(ctx.g.child()):
-        return affine_of(ctx.evaluate(operand))
+        value = ctx.evaluate(operand)
+    return None if isinstance(value, Leaf) and value.dtype != I64 else affine_of(value)
 
 
 def _compared(operator: str, left: Size, right: Size) -> list[Size]:

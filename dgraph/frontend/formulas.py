@@ -15,6 +15,7 @@ from dgraph.frontend.joins import choose
 from dgraph.frontend.numbers import (
     affine_of,
     broadcast_shapes,
+    has_values,
     index_leaf,
     index_value,
     materialise,
@@ -34,7 +35,6 @@ from dgraph.frontend.values import (
     TupleValue,
     describe,
     leaves_of,
-    rebuild,
 )
 from dgraph.ir.graph import Value
 from dgraph.ops.control import Space
@@ -111,14 +111,14 @@ def range_parts(ctx: Context, node: t.Call) -> tuple[Binding, Binding, int]:
     return values[0], values[1], step
 
 
-def static_length(start: Binding, stop: Binding, step: int, ctx: Context) -> Size | None:
+def static_length(start: Binding, stop: Binding, step: int) -> Size | None:
     """The number of steps of a range, if it is a size."""
     first, last = affine_of(start.value), affine_of(stop.value)
     if first is None or last is None:
         return None
     distance = last - first if step > 0 else first - last
     length = (distance + (abs(step) - 1)) // abs(step)
-    if any(not isinstance(atom, str) and atom in ctx.ranges for atom in length.atoms()):
+    if has_values(length):
         return None
     constant = length.constant
     return size(0) if constant is not None and constant < 0 else length
@@ -128,7 +128,7 @@ def _explicit(ctx: Context, over: t.Over, iterable: t.Expression) -> Index:
     ranged = range_call(ctx, iterable)
     if ranged is not None:
         start, stop, step = range_parts(ctx, ranged)
-        length = static_length(start, stop, step, ctx)
+        length = static_length(start, stop, step)
         if length is not None:
             return Index(over.name, over.span, over, length, start.value, step)
         return Index(over.name, over.span, over, None, start.value, step, None, trip_count(ctx, start, stop, step))
@@ -405,11 +405,6 @@ def _entry(ctx: Context, leaf: Leaf, at: Sequence[Value]) -> Callable[[], Bound]
         return Leaf(g.index(leaf.value, *indices, policy="proven"), leaf.weak, leaf.soft)
 
     return make
-
-
-def rebuilt(value: Bound, leaves: Sequence[Leaf]) -> Bound:
-    """The same tree with other leaves."""
-    return rebuild(value, iter(leaves))
 
 
 def require_size(value: Bound, span: Span) -> Size:

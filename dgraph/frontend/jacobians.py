@@ -12,7 +12,8 @@ from dgraph.errors import NotDifferentiable, Span
 from dgraph.frontend.batching import basis, map_region
 from dgraph.frontend.context import Context
 from dgraph.frontend.formulas import with_axes_in_front
-from dgraph.frontend.transforms import RULES, Traced, function_words, prepared, require_scalar, trace, value_of
+from dgraph.frontend.tracing import RULES, Traced, function_words, prepared, trace
+from dgraph.frontend.transforms import require_scalar, value_of
 from dgraph.frontend.values import (
     Binding,
     Bound,

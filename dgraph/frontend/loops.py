@@ -213,7 +213,7 @@ def _walk(ctx: Context, node: t.For) -> Walk:
         start, stop, step = range_parts(ctx, ranged)
         if len(node.names) != 1:
             raise TypeMismatch.at(node.names[1].span, "a `range` gives one integer at a time")
-        length = static_length(start, stop, step, ctx)
+        length = static_length(start, stop, step)
         count = g.number(length) if length is not None else trip_count(ctx, start, stop, step).value
         return Walk(count, length, start.value, step, (), True)
     counted = range_call(ctx, iterable, "enumerate")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
@@ -105,9 +106,9 @@ class _Loader:
             )
         self.loading.append((place, importer))
         try:
-            source, parsed = parse_module(read_file(file), shown)
             standard = STD in place.parents
-            module = self.finish(name, source, read_module(source, parsed), standard)
+            source, tree = _standard_tree(file, shown) if standard else _tree(file, shown)
+            module = self.finish(name, source, tree, standard)
         finally:
             self.loading.pop()
         self.loaded[place] = module
@@ -161,6 +162,17 @@ class _Loader:
         known = [".".join(file.relative_to(STD).with_suffix("").parts) for file in sorted(STD.rglob("*.dg"))]
         place = f"{relative.as_posix()} is neither beside the script nor in the standard library"
         raise unknown(span, f"there is no module `{'.'.join(path)}`", ".".join(path), known, place)
+
+
+def _tree(file: Path, shown: str) -> tuple[Source, t.ModuleTree]:
+    source, parsed = parse_module(read_file(file), shown)
+    return source, read_module(source, parsed)
+
+
+@cache
+def _standard_tree(file: Path, shown: str) -> tuple[Source, t.ModuleTree]:
+    """A module of the standard library, parsed once: syntax trees never change."""
+    return _tree(file, shown)
 
 
 def _enter(module: Module, name: str, entry: Entry) -> None:

@@ -160,18 +160,18 @@ def to_leaf(ctx: Context, value: Number, agreement: Agreement, span: Span) -> Le
     dtype = agreement.dtype
     if isinstance(value, Literal):
         made = Leaf(ctx.g.constant(checked(value.value, dtype, span), dtype), agreement.weak)
-        is_whole = type(value.value) is int and dtype == I64
+        is_whole = type(value.value) is int and dtype.kind == "int"
         return Leaf(made.value, made.weak, agreement.soft, size(int(value.value))) if is_whole else made
     if isinstance(value, Extent):
         counted = ctx.g.number(value.size)
-        affine = value.size if dtype == I64 else None
+        affine = value.size if dtype.kind == "int" else None
         return Leaf(cast_value(ctx, counted, dtype), agreement.weak, agreement.soft, affine)
     same = value.dtype.kind == dtype.kind
     return Leaf(
         cast_value(ctx, value.value, dtype),
         value.weak if same else agreement.weak,
         value.soft and agreement.soft,
-        value.affine if dtype == I64 else None,
+        recast_affine(value, dtype),
     )
 
 
@@ -230,9 +230,21 @@ def affine_of(value: Bound) -> Size | None:
         return value.size
     if isinstance(value, Literal) and type(value.value) is int:
         return size(value.value)
-    if isinstance(value, Leaf):
-        return value.affine
+    if isinstance(value, Leaf) and value.dtype.kind == "int" and not value.shape:
+        return variable(value.value) if value.affine is None else value.affine
     return None
+
+
+def recast_affine(value: Leaf, dtype: DType) -> Size | None:
+    """What stays known of an integer that becomes another dtype. An i64 made from a narrower one may have wrapped
+    before, so nothing is known of it: what is proven rests on i64 arithmetic only."""
+    is_exact = dtype.kind == "int" and (dtype != I64 or value.dtype == I64)
+    return affine_of(value) if is_exact else None
+
+
+def has_values(expression: Size) -> bool:
+    """Whether an expression depends on values of the graph, so that it is no size."""
+    return any(isinstance(atom, Value) for atom in expression.atoms())
 
 
 def index_leaf(ctx: Context, value: Value, low: Size, high: Size) -> Leaf:

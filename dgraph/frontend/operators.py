@@ -12,6 +12,7 @@ from dgraph.frontend.context import Context, evaluates
 from dgraph.frontend.numbers import (
     Agreement,
     Number,
+    affine_of,
     agree,
     broadcast_shapes,
     cast_value,
@@ -101,7 +102,12 @@ def negative(ctx: Context, operand: Binding) -> Bound:
         return Literal(-found.value)
     if isinstance(found, Extent):
         return Extent(-found.size)
-    return Leaf(ctx.g.neg(found.value), found.weak, found.soft, None if found.affine is None else -found.affine)
+    return Leaf(ctx.g.neg(found.value), found.weak, found.soft, _negated(found))
+
+
+def _negated(leaf: Leaf) -> Size | None:
+    known = affine_of(leaf)
+    return None if known is None else -known
 
 
 def binary(ctx: Context, symbol: str, left: Binding, right: Binding) -> Bound:
@@ -125,8 +131,8 @@ def binary(ctx: Context, symbol: str, left: Binding, right: Binding) -> Bound:
 
 
 def _affine(symbol: str, x: Leaf, y: Leaf) -> Size | None:
-    a, b = x.affine, y.affine
-    if a is None or b is None or x.shape or y.shape:
+    a, b = affine_of(x), affine_of(y)
+    if a is None or b is None:
         return None
     if symbol == "+":
         return a + b

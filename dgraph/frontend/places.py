@@ -166,8 +166,7 @@ def _require_inside(ctx: Context, pick: Pick, extent: Size) -> None:
             return
         first = last = at_number(g, pick)
     elif isinstance(pick, Run) and not pick.is_full:
-        start = pick.start if isinstance(pick.start, Size) else pick.start.affine
-        assert start is not None
+        start = pick.first
         end = start + (pick.length - 1) * pick.step
         ends = (start, end) if pick.step > 0 else (end, start)
         if all(holds(wanted, ctx.ranges, ctx.facts) for wanted in (ends[0], extent - 1 - ends[1])):

@@ -90,9 +90,14 @@ def holds(wanted: Size, ranges: Ranges, facts: Sequence[Size]) -> bool:
     """Whether an expression is at least 0: in itself, or because it is at least a fact."""
     for rest in (wanted, *(wanted - fact for fact in facts)):
         lowest = extreme(rest, ranges, upward=False)
-        if lowest is not None and is_never_negative(lowest):
+        if lowest is not None and is_never_negative(lowest) and _is_size(lowest):
             return True
     return False
+
+
+def _is_size(expression: Size) -> bool:
+    """Whether an expression is made of sizes only: values of the graph may be negative."""
+    return all(isinstance(atom, str | Quotient) for atom in expression.atoms())
 
 
 def is_never_negative(expression: Size) -> bool:

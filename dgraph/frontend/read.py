@@ -17,14 +17,6 @@ def read_module(source: Source, parsed: Branch) -> t.ModuleTree:
     return _Reader(source).module(parsed)
 
 
-def read_signature(source: Source, parsed: Branch) -> t.Function:
-    """A signature alone, `[n](x: f64[n]) -> f64`, as a function without a body."""
-    reader = _Reader(source)
-    span = Span(source, 0, len(source.text))
-    generics, formals, result = reader.signature(parsed)
-    return t.Function(span, (), "", span, generics, formals, result, "", t.Suite(span, ()))
-
-
 def _trees(branch: Branch, data: str) -> Iterator[Branch]:
     """The direct children of one kind."""
     return (child for child in branch.children if isinstance(child, Tree) and child.data == data)

@@ -52,8 +52,8 @@ def function_body(ctx: Context, suite: t.Suite) -> Bound:
 def block(ctx: Context, statements: Sequence[t.Statement]) -> Bound | None:
     """Run statements in order; the value of the `return` that ends them, if there is one."""
     for at, statement in enumerate(statements):
-        rest = statements[at + 1 :]
         if isinstance(statement, t.Return):
+            rest = statements[at + 1 :]
             if rest:
                 title = "nothing runs after `return`"
                 raise ScopeError.at(rest[0].span, title, "never reached", also=[(statement.span, "returns here")])
@@ -63,10 +63,10 @@ def block(ctx: Context, statements: Sequence[t.Statement]) -> Bound | None:
         if found is None:
             ctx.execute(statement)
         elif isinstance(statement, t.If):
-            return _returning_branch(ctx, statement, rest)
+            return _returning_branch(ctx, statement, statements[at + 1 :])
         elif isinstance(statement, t.Scope):
             with scoped(ctx, statement):
-                return block(ctx, (*statement.body.statements, *rest))
+                return block(ctx, (*statement.body.statements, *statements[at + 1 :]))
         else:
             note = "carry the result in a name and return it after the loop"
             raise NotSupported.at(found.span, "`return` inside a loop is not supported yet", note=note)
@@ -134,12 +134,6 @@ def place_of_return(statements: Sequence[t.Statement], span: Span) -> Span:
     """The place of the value that a block returns."""
     last = statements[-1] if statements else None
     return last.value.span if isinstance(last, t.Return) else span
-
-
-@executes(t.Return)
-def misplaced_return(_: Context, node: t.Return) -> None:
-    """A `return` that does not end its function."""
-    raise NotSupported.at(node.span, "`return` inside a loop is not supported yet")
 
 
 def scoped(ctx: Context, node: t.Scope) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from dgraph.frontend.context import Context, evaluates
 from dgraph.frontend.numbers import (
     affine_of,
     counted,
+    has_values,
     index_value,
     shape_text,
 )
@@ -48,9 +49,11 @@ class At:
 
 @dataclass(frozen=True)
 class Run:
-    """Entries of an axis from a start in steps; the start is a size, or known only as the program runs."""
+    """Entries of an axis from a start in steps; the start is a size, or known only as the program runs. `first` is what
+    is known of it."""
 
     start: Size | Leaf
+    first: Size
     step: int
     length: Size
     is_full: bool
@@ -99,7 +102,7 @@ def picks_of(ctx: Context, subscripts: Sequence[t.Expression], shape: Shape, spa
 
 def whole_axis(extent: Size, span: Span) -> Run:
     """All entries of an axis."""
-    return Run(size(0), 1, extent, True, span)
+    return Run(size(0), size(0), 1, extent, True, span)
 
 
 def pick_of(ctx: Context, subscript: t.Expression, extent: Size) -> Pick:
@@ -133,11 +136,18 @@ def at_of(ctx: Context, value: Bound, extent: Size, span: Span) -> At:
         room = (extent - 1 - static).constant
         if (static.constant is not None and static.constant < 0) or (room is not None and room < 0):
             raise SizeMismatch.at(span, "this index is out of range", f"entry {static} of an axis of length {extent}")
-    if ctx.reads is not None and affine is not None:
+    if ctx.reads is not None and affine is not None and _is_of_indices(ctx, affine):
         ctx.reads.append(Read(affine, extent, span, ctx.is_guarded))
-    is_proven = affine is not None and is_inside(affine, extent, ctx.ranges, ctx.facts)
+    is_exact = not isinstance(value, Leaf) or value.dtype == I64
+    is_proven = is_exact and affine is not None and is_inside(affine, extent, ctx.ranges, ctx.facts)
     leaf = index_value(ctx, Binding(value, span)) if static is None else None
     return At(leaf, static, is_proven, span)
+
+
+def _is_of_indices(ctx: Context, affine: Size) -> bool:
+    """Whether an expression holds no values of the graph but indices."""
+    unknown = {index.atom for index, _ in ctx.unknowns}
+    return all(not isinstance(atom, Value) or atom in ctx.ranges or atom in unknown for atom in affine.atoms())
 
 
 def _run_of(ctx: Context, node: t.Slice, extent: Size) -> Run:
@@ -149,16 +159,16 @@ def _run_of(ctx: Context, node: t.Slice, extent: Size) -> Run:
         step = held.value
     first = None if node.start is None else _bound_of(ctx, node.start, extent)
     last = None if node.stop is None else _bound_of(ctx, node.stop, extent)
-    start = (size(0) if step > 0 else extent - 1) if first is None else _affine(first, node)
-    stop = (extent if step > 0 else size(-1)) if last is None else _affine(last, node)
+    start = (size(0) if step > 0 else extent - 1) if first is None else _known(first)
+    stop = (extent if step > 0 else size(-1)) if last is None else _known(last)
     distance = stop - start if step > 0 else start - stop
     length = (distance + (abs(step) - 1)) // abs(step)
-    if any(not isinstance(atom, str) for atom in length.atoms() if atom in ctx.ranges):
+    if has_values(length):
         raise SizeMismatch.at(
             node.span,
             "the length of this slice is not a size",
             f"it is {length}",
-            note="its two bounds may move, but by the same amount: `x[s * k : (s + 1) * k]`",
+            note="its bounds may move, but by the same amount: `x[s * k : (s + 1) * k]`; or use an index formula",
         )
     room = (extent - stop if step > 0 else extent - 1 - start).constant
     if any(bound.constant is not None and bound.constant < 0 for bound in ((start,) if step < 0 else (start, stop))):
@@ -166,22 +176,25 @@ def _run_of(ctx: Context, node: t.Slice, extent: Size) -> Run:
     if (length.constant is not None and length.constant < 0) or (room is not None and room < 0):
         raise SizeMismatch.at(node.span, "this slice leaves the axis", f"the axis has length {extent}")
     is_full = first is None and last is None and step == 1
-    moving = isinstance(first, Leaf)
-    return Run(first if moving and isinstance(first, Leaf) else start, step, length, is_full, node.span)
+    begin: Size | Leaf = start
+    if isinstance(first, Leaf):
+        begin = index_value(ctx, Binding(first, node.span))
+    return Run(begin, start, step, length, is_full, node.span)
 
 
 def _bound_of(ctx: Context, node: t.Expression, extent: Size) -> Bound:
+    """A bound of a slice: an integer."""
     value = from_the_end(node, ctx.evaluate(node), extent)
-    if isinstance(value, Literal | Extent) and affine_of(value) is not None:
-        return value
-    return index_value(ctx, Binding(value, node.span))
+    if affine_of(value) is None:
+        title = "an integer is wanted here"
+        raise TypeMismatch.at(node.span, title, f"this is {describe(value)}")
+    return value
 
 
-def _affine(bound: Bound, node: t.Slice) -> Size:
+def _known(bound: Bound) -> Size:
+    """What is known of a bound."""
     known = affine_of(bound)
-    if known is None:
-        note = "write the bounds with sizes and loop variables, or use an index formula"
-        raise NotSupported.at(node.span, "the length of this slice cannot be found", note=note)
+    assert known is not None
     return known
 
 

@@ -7,38 +7,31 @@ a gradient is a `vjp` seeded with 1, `hvp` the tangent of a gradient, a Jacobian
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from dgraph.errors import NotDifferentiable, NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.errors import NotDifferentiable, NotSupported, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.calls import (
     SYNTACTIC,
     Assigned,
     FormalOf,
-    apply,
     as_function,
     assign,
-    brought,
-    entered,
     extra_names,
     formals_of,
     overridden,
     readable,
-    solve_generics,
 )
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Arguments, Context, builtin, invokes
-from dgraph.frontend.formulas import solid
 from dgraph.frontend.modules import unknown
-from dgraph.frontend.numbers import materialise
 from dgraph.frontend.stored import root, stored_by_name
+from dgraph.frontend.tracing import RULES, Traced, function_words, prepared, run, trace
 from dgraph.frontend.values import (
     Binding,
     Bound,
-    Closure,
     FunctionValue,
     Leaf,
-    RecordValue,
     Transformed,
     TupleValue,
     describe,
@@ -47,7 +40,7 @@ from dgraph.frontend.values import (
     rebuild,
     type_of,
 )
-from dgraph.ir.graph import Region, Value
+from dgraph.ir.graph import Value
 from dgraph.ops.transform import Jvp, Vjp
 from dgraph.types import Array
 
@@ -158,137 +151,6 @@ for _word in TRANSFORMS:
     SYNTACTIC[_word] = _written(_word)
 
 
-def function_words(function: FunctionValue) -> str:
-    """The name of the function below all transforms, for nodes and pictures."""
-    held = root(function).function
-    return held.name if isinstance(held, t.Function) else "lambda"
-
-
-# ---- the function as a region ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A function lowered as a closed region: first the leaves of `explicit` arguments, then captures."""
-
-    region: Region
-    operands: tuple[Value, ...]
-    names: tuple[str, ...]
-    result: Bound
-    outputs: tuple[Leaf, ...]
-
-
-def trace(
-    ctx: Context,
-    function: FunctionValue,
-    values: Mapping[str, Binding],
-    explicit: Sequence[str],
-    span: Span,
-    inner_shape: Callable[[str, Leaf], Array] = lambda _, leaf: leaf.type,
-) -> Traced:
-    """Lower a function with the named arguments as inputs of a region; `names` says to which each input belongs."""
-    child = ctx.g.child()
-    operands: list[Value] = []
-    owners: list[str] = []
-
-    def enter(owner: str) -> Callable[[Bound, str], Bound]:
-        def one(held: Bound, name: str) -> Bound:
-            if not isinstance(held, Leaf):
-                return held
-            operands.append(held.value)
-            owners.append(owner)
-            return replace(held, value=child.input(inner_shape(owner, held), name), affine=None)
-
-        return one
-
-    inner = dict(values)
-    stored: dict[t.Stored, Binding] = {}
-    module = root(function).module
-    for name in explicit:
-        if name in values:
-            held = values[name].value
-            inner[name] = Binding(_without_axes(entered(held, name, enter(name)), held), values[name].span)
-            continue
-        item = stored_by_name(module, name)
-        if item is None or item not in ctx.stored:
-            raise ScopeError.at(span, f"`{name}` is neither a formal nor a param here")
-        held = ctx.stored[item]
-        stored[item] = Binding(_without_axes(entered(held, name, enter(name)), held), span)
-    before = ctx.stored
-    ctx.stored = {**before, **{item: binding.value for item, binding in stored.items()}}
-    try:
-        with ctx.region(child):
-            result = apply_function(ctx, function, inner, span)
-            outputs = tuple(solid(ctx, result, span))
-    finally:
-        ctx.stored = before
-    region = child.close([leaf.value for leaf in outputs])
-    return Traced(region, (*operands, *child.captures), tuple(owners), rebuild(result, iter(outputs)), outputs)
-
-
-def _without_axes(inner: Bound, outer: Bound) -> Bound:
-    """Records inside a mapped function have one axis less than outside."""
-    pairs = zip(leaves_of(outer), leaves_of(inner), strict=True)
-    is_mapped = any(
-        isinstance(a, Leaf) and isinstance(b, Leaf) and len(a.shape) != len(b.shape) for (_, a), (_, b) in pairs
-    )
-    return _fewer_axes(inner) if is_mapped else inner
-
-
-def _fewer_axes(value: Bound) -> Bound:
-    if isinstance(value, RecordValue):
-        fields = {name: _fewer_axes(held) for name, held in value.fields.items()}
-        return replace(value, axes=value.axes[1:], fields=fields)
-    if isinstance(value, TupleValue):
-        return TupleValue(tuple(_fewer_axes(item) for item in value.items))
-    return value
-
-
-def apply_function(ctx: Context, function: FunctionValue, values: Mapping[str, Binding], span: Span) -> Bound:
-    """A function applied to arguments by name."""
-    if isinstance(function, Transformed):
-        return run(ctx, function, values, span)
-    return apply(ctx, function, values, span)
-
-
-def prepared(
-    ctx: Context, function: FunctionValue, values: Mapping[str, Binding], names: Sequence[str]
-) -> dict[str, Binding]:
-    """The arguments with the named ones as graph values of their declared types."""
-    out = dict(values)
-    closure = root(function)
-    extras = _all_extras(function)
-    if isinstance(closure.function, t.Function) and not _has_vmap(function):
-        own = {name: held for name, held in values.items() if name not in extras}
-        typed = brought(ctx, closure, own, solve_generics(ctx, closure, own))
-        for name in names:
-            if name in typed:
-                out[name] = Binding(typed[name].value, values[name].span)
-    for name in names:
-        if name in out:
-            out[name] = Binding(_solid(ctx, out[name], name), out[name].span)
-    return out
-
-
-def _has_vmap(function: FunctionValue) -> bool:
-    return isinstance(function, Transformed) and (function.kind == "vmap" or _has_vmap(function.function))
-
-
-def _all_extras(function: FunctionValue) -> set[str]:
-    if isinstance(function, Closure):
-        return set()
-    return {*extra_names(function), *_all_extras(function.function)}
-
-
-def _solid(ctx: Context, binding: Binding, name: str) -> Bound:
-    held = iter(range(1_000_000))
-    return map_bound(binding.value, lambda part: _solid_leaf(ctx, part, binding.span, name, next(held)))
-
-
-def _solid_leaf(ctx: Context, part: Bound, span: Span, name: str, at: int) -> Bound:
-    return part if isinstance(part, Leaf) else materialise(ctx, part, span, "argument", name, at)
-
-
 # ---- running transformed functions ----------------------------------------------------------------------------------
 
 
@@ -298,11 +160,6 @@ def invoke_transformed(ctx: Context, function: Transformed, arguments: Arguments
     assigned: Assigned = assign(ctx, function, arguments)
     with overridden(ctx, assigned.overrides):
         return run(ctx, function, assigned.values, arguments.span)
-
-
-def run(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
-    """A transformed function applied to arguments by name."""
-    return RULES[function.kind](ctx, function, values, span)
 
 
 def _split_extras(function: Transformed, values: Mapping[str, Binding]) -> tuple[dict[str, Binding], list[Binding]]:
@@ -473,12 +330,13 @@ def _hvp(ctx: Context, function: Transformed, values: Mapping[str, Binding], spa
     return forward(ctx, replace(function, kind="jvp", function=slope), own, tangents, span)[1]
 
 
-RULES: dict[str, Callable[[Context, Transformed, Mapping[str, Binding], Span], Bound]] = {
-    "grad": _grad,
-    "slope": _slope,
-    "value_and_grad": _value_and_grad,
-    "jvp": _jvp,
-    "vjp": _vjp,
-    "hvp": _hvp,
-}
-"""How each transform is run; Jacobians, Hessians and `vmap` are added by their own files."""
+RULES.update(
+    {
+        "grad": _grad,
+        "slope": _slope,
+        "value_and_grad": _value_and_grad,
+        "jvp": _jvp,
+        "vjp": _vjp,
+        "hvp": _hvp,
+    }
+)

@@ -113,4 +113,4 @@ def _run(index: Index) -> Run:
     start = affine_of(index.start)
     if index.extent is None or index.source is not None or start is None:
         raise NotSupported.at(index.span, "this range in an update", note="use `range` with sizes")
-    return Run(start, index.step, index.extent, False, index.span)
+    return Run(start, start, index.step, index.extent, False, index.span)

@@ -28,7 +28,8 @@ class Leaf:
 
     `weak` names the literals whose dtype this value took by default: if it meets another dtype of its kind, those
     literals take that one instead. `soft` marks integers that take the integer type they meet (sizes, indices).
-    `affine` is the value of an integer as a polynomial over sizes and indices, where that is known.
+    `affine` is the value of an integer as a polynomial over sizes, indices and other integers of the graph, where more
+    is known of it than that it is itself.
     """
 
     value: Value

@@ -1,79 +1,78 @@
-"""The loop program as numba-cuda source: each outermost nest is a kernel over the points of its loops, the rest is a
-driver in Python that launches them.
+"""The loop program as numba-cuda source: the same nests as on the processor, each a kernel, and a driver that launches
+them.
 
-Arrays are flat device arrays. A thread takes every so-manieth point; sums over all points are made block by block in
-shared memory, and the blocks are added up by the driver in order. Entries that several points add to are changed by
-atomic operations, whose order is not fixed. Loops that carry arrays inside a point and tapes are not printed yet.
+Arrays are flat. The points of a nest are dealt out over the grid; what is done at a point, its inner loops included,
+one thread does in order. A sum over all points is made by each thread, then by each block and then over the blocks,
+always in the same order. Only entries that several points add to are changed by atomic operations, in any order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 
-from dgraph.errors import NOWHERE, NotSupported, Span
+from dgraph.errors import NOWHERE, Span
 from dgraph.ir.graph import Graph
-from dgraph.kernels.cuda_helpers import PREAMBLE, for_driver, helpers_for
-from dgraph.kernels.lower import lower_graph
-from dgraph.kernels.nest_parts import expressions_of, parts, read_buffers, walk, written_buffers
+from dgraph.kernels.cuda_nests import (
+    CudaProgram,
+    as_nest,
+    cuda_program,
+    distinct,
+    is_own_entry,
+    points_of,
+    private_buffers,
+    total_op,
+)
+from dgraph.kernels.cuda_scalars import (
+    DEVICE_FUNCTIONS,
+    NEUTRAL,
+    Unprintable,
+    device_functions,
+    scalar_text,
+)
+from dgraph.kernels.nest_parts import read_buffers, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
-    Block,
     Buffer,
     Call,
     Copy,
     Expression,
+    Extent,
     Fail,
     Fill,
+    If,
     Kernel,
-    Let,
-    Literal,
     Local,
     Loop,
     Point,
     Program,
     Statement,
-    Store,
     Swap,
     Update,
 )
-from dgraph.kernels.outline import outline
-from dgraph.kernels.printer import Printer, Text, literal
+from dgraph.kernels.printer import Names, Printer, Text, literal
 from dgraph.kernels.scalars import TIGHT
-from dgraph.kernels.schedule import perfect
-from dgraph.kernels.tidy import tidy
-from dgraph.kernels.views import as_static, plus
-from dgraph.sizes import Size, product
+from dgraph.sizes import Quotient, product
 
-NUMBA_NAMES = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "boolean"}
-NUMPY_NAMES = {**NUMBA_NAMES, "bool": "bool_"}
-NEUTRAL: dict[str, dict[str, str]] = {
-    "add": {},
-    "mul": {},
-    "maximum": {
-        "f32": "-inf_f32",
-        "f64": "-inf_f64",
-        "i32": "i32(-2147483648)",
-        "i64": "-9223372036854775808",
-        "u8": "u8(0)",
-    },
-    "minimum": {
-        "f32": "inf_f32",
-        "f64": "inf_f64",
-        "i32": "i32(2147483647)",
-        "i64": "9223372036854775807",
-        "u8": "u8(255)",
-    },
-    "logical_and": {"bool": "True"},
-    "logical_or": {"bool": "False"},
+NUMPY = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool_"}
+"""The NumPy type of each machine type."""
+
+THREADS, BLOCKS = 256, 1024
+"""Threads of a block, and the most blocks of a launch."""
+
+FAULT_WORDS = 17
+"""Length of the array that a failed check leaves: its number, then its values."""
+
+_LARGEST_LOCAL = 64
+_OWN_NAMES = {"np", "run", "THREADS", "BLOCKS", "blocks", "boolean", "fault_floats", "int", "abs", "max", "min"}
+_TOTALS = {"add": "add", "mul": "multiply", "maximum": "maximum", "minimum": "minimum"} | {
+    "logical_and": "all",
+    "logical_or": "any",
 }
-_ATOMICS = {"add": "add", "maximum": "max", "minimum": "min"}
-_THREADS = 128
-
-
-def cuda_program(graph: Graph) -> Program:
-    """The loop program of a graph with one kernel per nest and matrix products as nests."""
-    return tidy(outline(lower_graph(graph, blas=False), for_device=True))
+_ATOMIC = {
+    "add": ("cuda.atomic.add", ("f32", "f64", "i32", "i64")),
+    "maximum": ("atomic_maximum", ("f32", "f64", "i32", "i64")),
+    "minimum": ("atomic_minimum", ("f32", "f64", "i32", "i64")),
+}
 
 
 def cuda_text(graph: Graph) -> str:
@@ -81,33 +80,106 @@ def cuda_text(graph: Graph) -> str:
     return print_cuda(cuda_program(graph))
 
 
-def print_cuda(program: Program) -> str:
-    """The numba-cuda source of a program made by `cuda_program`."""
-    kernels = [_KernelPrinter(program, kernel).function() for kernel in program.kernels]
-    driver = _DriverPrinter(program).function()
-    helpers = helpers_for("\n".join([*kernels, driver]))
-    return "\n\n".join(part for part in (PREAMBLE, helpers, *kernels, for_driver(driver)) if part)
+def ptx_text(graph: Graph) -> str:
+    """The PTX of every kernel for compute capability 9.0; needs a toolkit but no device. Raises `KernelError` where
+    there is none."""
+    from dgraph.kernels.cuda_ptx import ptx_of_kernels
+
+    return "\n".join(f"// {name}\n{text}" for name, text in ptx_of_kernels(graph).items())
 
 
-def parameters(kernel: Kernel) -> list[tuple[str, str]]:
-    """What a kernel takes, in order, as (array or scalar, machine type): buffers, scalars, sizes, partial totals, and
-    the place where it reports a failed check."""
-    found = [("array", buffer.type) for buffer in kernel.buffers]
-    found += [("scalar", local.type) for local in kernel.scalars if local not in kernel.results]
-    found += [("scalar", "i64") for _ in kernel.sizes]
-    found += [("array", local.type) for local in kernel.results]
-    return [*found, ("array", "i64")] if kernel.can_fail else found
+def print_cuda(cut: CudaProgram, threads: int = THREADS, blocks: int = BLOCKS) -> str:
+    """The source of a program that was cut into kernels."""
+    kernels = [KernelPrinter(cut, kernel).function() for kernel in cut.program.kernels]
+    driver = DriverPrinter(cut).function()
+    gathered = [_gathering(op, type_) for op, type_ in gatherings(cut.program)]
+    device = device_functions("\n".join([*kernels, *gathered]))
+    body = "\n\n".join(f"{part.rstrip()}\n" for part in (*device, *gathered, *kernels, driver))
+    return f"{_preamble(body, threads, blocks)}\n\n{body}"
 
 
-def _refuse(what: str, span: Span) -> NotSupported:
-    note = "the CPU kernels can do this"
-    return NotSupported.at(span, f"{what} is not supported on CUDA yet", "needed here", note=note)
+def _preamble(body: str, threads: int, blocks: int) -> str:
+    """Imports, and short names for the types and constants that a text uses."""
+    words = set(re.findall(r"\w+", body))
+    types = [type_ for type_ in ("f32", "f64", "i32", "i64", "u8") if type_ in words]
+    constants = [f"{name}_{type_}" for type_ in ("f32", "f64") for name in ("inf", "nan")]
+    used = [constant for constant in constants if constant in words]
+    types = [t for t in NUMPY if t in types or any(constant.endswith(t) for constant in used)]
+    lines = ["import math", ""] if "math" in words or used else []
+    lines += ["import numpy as np", "from numba import cuda", ""]
+    lines += [f"{type_} = np.{NUMPY[type_]}" for type_ in types]
+    lines += [f"{name} = {name[-3:]}(math.{name[:3]})" for name in used]
+    lines += [f"THREADS, BLOCKS = {threads}, {blocks}", "", ""]
+    lines += ["def blocks(points):", "    return max(1, min((points + THREADS - 1) // THREADS, BLOCKS))"]
+    return "\n".join(lines) + "\n"
+
+
+def gatherings(program: Program) -> list[tuple[str, str]]:
+    """The operation and type of every total over all points of a kernel."""
+    found = [(total_op(local, k) or "", local.type) for k in program.kernels if points_of(k)[0] for local in k.results]
+    return distinct(found)
+
+
+def gathering_name(op: str, type_: str) -> str:
+    """The name by which functions that gather totals are called."""
+    return f"{_TOTALS[op]}_{type_}"
+
+
+def _gathering(op: str, type_: str) -> str:
+    """A device function that gathers the totals of a block, and a kernel that gathers those of all blocks."""
+    name, shared = gathering_name(op, type_), f"np.{NUMPY[type_]}"
+
+    def combined(left: str, right: str) -> str:
+        return scalar_text(op, type_, [type_, type_], [(left, TIGHT), (right, TIGHT)], ())[0]
+
+    return f"""\
+@cuda.jit(device=True)
+def block_{name}(value):
+    # Pairs of threads, then pairs of pairs.
+    held = cuda.shared.array(THREADS, {shared})
+    thread, half = cuda.threadIdx.x, THREADS // 2
+    held[thread] = value
+    cuda.syncthreads()
+    while half > 0:
+        if thread < half:
+            held[thread] = {combined("held[thread]", "held[thread + half]")}
+        cuda.syncthreads()
+        half = half // 2
+    value = held[0]
+    cuda.syncthreads()
+    return value
+
+
+@cuda.jit
+def gather_{name}(parts, count, total):
+    # One block: what the blocks of another kernel left.
+    value = {literal(NEUTRAL[op][type_], type_)[0]}
+    for part in range(cuda.threadIdx.x, count, THREADS):
+        value = {combined("value", "parts[part]")}
+    value = block_{name}(value)
+    if cuda.threadIdx.x == 0:
+        total[0] = {combined("total[0]", "value")}
+"""
+
+
+# ---- printers --------------------------------------------------------------------------------------------------------
+
+
+def _names() -> Names:
+    """Names for one function, none of which means something else in the source."""
+    names = Names()
+    names.taken |= _OWN_NAMES | set(DEVICE_FUNCTIONS)
+    names.taken |= {f"{what}_{total}_{t}" for what in ("block", "gather") for total in _TOTALS.values() for t in NUMPY}
+    return names
 
 
 class _CudaPrinter(Printer):
-    """Memory by indexing."""
+    """What kernels and the driver share: memory by indexing, and the text of scalars."""
 
-    span: Span = NOWHERE
+    def __init__(self, cut: CudaProgram) -> None:
+        super().__init__(cut.program, _names())
+        self.cut = cut
+        self.span: Span = NOWHERE
 
     def load(self, buffer: Buffer, index: Expression) -> Text:
         """A read."""
@@ -117,274 +189,290 @@ class _CudaPrinter(Printer):
         """A write."""
         self.line(f"{self.buffer(buffer)}[{self.text(index)}] = {value}")
 
-    def special(self, expression: Expression) -> Text:
-        """Tapes."""
-        raise _refuse("a tape", self.span)
+    def atom(self, atom: object) -> str:
+        """An atom of a size; divisors are positive."""
+        if isinstance(atom, Quotient):
+            return f"(({self.size(atom.numerator)[0]}) // ({self.size(atom.denominator)[0]}))"
+        return super().atom(atom)
 
-    def loop(self, loop: Loop) -> None:
-        """A loop; what cannot be printed in it is reported at its place."""
-        outer, self.span = self.span, loop.span if loop.span is not NOWHERE else self.span
-        super().loop(loop)
-        self.span = outer
+    def expression(self, expression: Expression) -> Text:
+        """An expression with its precedence."""
+        if not isinstance(expression, Apply):
+            return super().expression(expression)
+        types = [operand.type for operand in expression.operands]
+        operands = [self.expression(operand) for operand in expression.operands]
+        try:
+            return scalar_text(expression.op, expression.type, types, operands, expression.facts)
+        except Unprintable:
+            raise self.cut.refuse(f"`{expression.op}` of {types[0]}", op=expression.op) from None
+
+    def choice(self, choice: If) -> None:
+        """A choice; one that has only the other side is turned round."""
+        if choice.then or not choice.otherwise:
+            super().choice(choice)
+            return
+        turned = Apply("logical_not", "bool", (choice.condition,))
+        super().choice(If(turned, choice.otherwise))
 
 
-class _KernelPrinter(_CudaPrinter):
-    """One kernel: a loop over the points of a thread."""
+class KernelPrinter(_CudaPrinter):
+    """One kernel."""
 
-    def __init__(self, program: Program, kernel: Kernel) -> None:
-        super().__init__(program)
+    def __init__(self, cut: CudaProgram, kernel: Kernel) -> None:
+        super().__init__(cut)
         self.kernel = kernel
-        self.ops = {local: _total_op(local, kernel) for local in kernel.results}
+        self.chain, self.point = points_of(kernel)
+        self.span = self.chain[0].span if self.chain else NOWHERE
+        self.private = private_buffers(kernel, cut.shared)
+        self.totals = {local: self.total(local) for local in kernel.results} if self.chain else {}
+        self.given = [local for local in kernel.scalars if local not in self.totals]
+
+    def total(self, local: Local) -> str:
+        """The operation that gathers a total."""
+        op = total_op(local, self.kernel)
+        if op is None:
+            raise self.cut.refuse("a value that the points of an index space pass on", self.span)
+        return op
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """What the kernel takes, in order, as (array or number, machine type)."""
+        arrays = [buffer for buffer in self.kernel.buffers if not _is_local(buffer, self.private)]
+        found = [("array", buffer.type) for buffer in arrays]
+        found += [("array" if local in self.cut.slots else "number", local.type) for local in self.given]
+        found += [("number", "i64") for _ in self.kernel.sizes]
+        found += [("array", local.type) for local in self.totals]
+        return [*found, ("array", "i64"), ("array", "f64")] if self.kernel.can_fail else found
 
     def function(self) -> str:
         """The kernel as a function."""
         kernel = self.kernel
-        nest = _nest(kernel)
-        self.span = nest.span
         for name in kernel.sizes:
             self.atom(name)
-        formals = [self.buffer(buffer) for buffer in kernel.buffers]
-        formals += [self.local(local) for local in kernel.scalars if local not in kernel.results]
+        formals = [self.buffer(buffer) for buffer in kernel.buffers if not _is_local(buffer, self.private)]
+        formals += [self.names.of(local, local.name) for local in self.given]
         formals += [self.atom(name) for name in kernel.sizes]
-        formals += [self.names.of(("partial", local), f"{local.name}_of_blocks") for local in kernel.results]
+        formals += [self.names.of(("blocks", local), f"{local.name}_of_blocks") for local in self.totals]
         if kernel.can_fail:
-            formals.append("fault")
-        self.points(nest)
-        for local in kernel.results:
-            self.finish(local)
+            formals += ["fault", "fault_floats"]
+        if self.chain:
+            self.points()
+        else:
+            self.depth = 0
+            self.block(kernel.body)
         return "\n".join(["@cuda.jit", f"def {kernel.name}({', '.join(formals)}):", *self.lines]) + "\n"
 
-    def points(self, nest: Loop) -> None:
-        """The loop over points; the indices are taken from the number of the point."""
-        chain, body = perfect(nest)
-        self.check_writes([loop.index for loop in chain], body)
+    def local(self, local: Local) -> str:
+        """The name of a local, or the entry that holds it on the device."""
+        name = self.names.of(local, local.name)
+        return f"{name}[0]" if local in self.cut.slots and local not in self.totals else name
+
+    def points(self) -> None:
+        """The points of a thread, then its share of totals."""
+        nest = self.chain[0]
         self.comment(f"{nest.note}  {nest.span if nest.span is not NOWHERE else ''}")
-        for local in self.kernel.results:
-            self.line(f"{self.local(local)} = {_neutral(self.ops[local], local.type, self.span)}")
-        stops = extents_of(chain)
-        total = self.size(product(stops))[0]
-        if len(chain) == 1:
-            self.line(f"for {self.local(chain[0].index)} in range(cuda.grid(1), {total}, cuda.gridsize(1)):")
-        else:
-            rest = self.names.fresh("point")
-            self.line(f"for {rest} in range(cuda.grid(1), {total}, cuda.gridsize(1)):")
-            for place in range(len(chain) - 1, 0, -1):
-                extent, level = self.size(stops[place])
-                extent = extent if level > 5 else f"({extent})"
-                self.line(f"    {self.local(chain[place].index)} = {rest} % {extent}")
-                outer = self.local(chain[0].index) if place == 1 else self.names.fresh("point")
-                self.line(f"    {outer} = {rest} // {extent}")
-                rest = outer
-        self.block(body)
+        for buffer in self.private:
+            entries, name = self.size(buffer.entries), self.buffer(buffer)
+            if _is_local(buffer, self.private):
+                self.line(f"{name} = cuda.local.array({entries[0]}, np.{NUMPY[buffer.type]})")
+            else:
+                count = entries[0] if entries[1] >= 5 else f"({entries[0]})"
+                self.line(f"{name} = {name}[cuda.grid(1) * {count} :]")
+        for local, op in self.totals.items():
+            self.line(f"{self.local(local)} = {literal(NEUTRAL[op][local.type], local.type)[0]}")
+        self.deal()
+        self.block(self.point)
+        for local, op in self.totals.items():
+            name = self.local(local)
+            self.line(f"{name} = block_{gathering_name(op, local.type)}({name})")
+        if self.totals:
+            self.line("if cuda.threadIdx.x == 0:")
+        for local in self.totals:
+            self.line(f"    {self.names.of(('blocks', local), '')}[cuda.blockIdx.x] = {self.local(local)}")
 
-    def check_writes(self, indices: list[Local], body: Block) -> None:
-        """Every block that is written must be the point's own."""
-        own = set(indices)
-        for statement in walk(body):
-            if isinstance(statement, Let) and any(local in own for local in _locals(expressions_of(statement))):
-                own.add(statement.local)
-        for statement in walk(body):
-            place = _written_place(statement)
-            if place is not None and not any(local in own for local in _locals([place])):
-                raise _refuse("an array made at every point", self.span)
-
-    def finish(self, local: Local) -> None:
-        """The total of a block: pairs of threads, then pairs of pairs."""
-        name, partial = self.local(local), self.names.of(("partial", local), "")
-        shared, half = self.names.fresh(f"shared_{name}"), self.names.fresh("half")
-        combined = self.text(
-            Apply(self.ops[local], local.type, (Local("left", local.type), Local("right", local.type)))
-        )
-        left, right = f"{shared}[cuda.threadIdx.x]", f"{shared}[cuda.threadIdx.x + {half}]"
-        combined = re.sub(r"\bleft\w*", left, re.sub(r"\bright\w*", right, combined))
-        self.line(f"{shared} = cuda.shared.array({_THREADS}, {NUMBA_NAMES[local.type]})")
-        self.line(f"{left} = {name}")
-        self.line("cuda.syncthreads()")
-        self.line(f"{half} = {_THREADS // 2}")
-        self.line(f"while {half} > 0:")
-        self.line(f"    if cuda.threadIdx.x < {half}:")
-        self.line(f"        {left} = {combined}")
-        self.line("    cuda.syncthreads()")
-        self.line(f"    {half} = {half} // 2")
-        self.line("if cuda.threadIdx.x == 0:")
-        self.line(f"    {partial}[cuda.blockIdx.x] = {shared}[0]")
+    def deal(self) -> None:
+        """The head of the loop over the points of a thread, and the indices from the number of a point."""
+        first, *inner = self.chain
+        head = "for {} in range(cuda.grid(1), {}, cuda.gridsize(1)):"
+        if not inner:
+            self.line(head.format(self.local(first.index), self.text(first.stop)))
+            return
+        extents = [loop.stop.size for loop in self.chain if isinstance(loop.stop, Extent)]
+        rest = self.names.fresh("point")
+        self.line(head.format(rest, self.size(product(tuple(extents)))[0]))
+        for place in range(len(self.chain) - 1, 0, -1):
+            extent, level = self.size(extents[place])
+            extent = extent if level >= TIGHT else f"({extent})"
+            outer = self.local(first.index) if place == 1 else self.names.fresh("point")
+            self.line(f"    {outer}, {self.local(self.chain[place].index)} = {rest} // {extent}, {rest} % {extent}")
+            rest = outer
 
     def update(self, update: Update) -> None:
-        """Other points may add to the same entry."""
-        atomic = _ATOMICS.get(update.op)
-        if atomic is None:
-            raise _refuse(f"accumulating by {update.op}", self.span)
-        place, value = self.text(update.index), self.text(update.value)
-        self.line(f"cuda.atomic.{atomic}({self.buffer(update.buffer)}, {place}, {value})")
+        """Other points may update the same entry."""
+        if not self.chain or update.buffer in self.private or is_own_entry(update, self.kernel):
+            super().update(update)
+            return
+        type_, value = update.buffer.type, self.text(update.value)
+        place = f"{self.buffer(update.buffer)}[{self.text(update.index)}]"
+        if update.op in ("logical_and", "logical_or"):
+            # Whoever writes, writes the same.
+            self.line(f"if {value}:" if update.op == "logical_or" else f"if not ({value}):")
+            self.line(f"    {place} = {update.op == 'logical_or'}")
+            return
+        name, types = _ATOMIC.get(update.op, ("", ()))
+        if type_ not in types:
+            raise self.cut.refuse(f"accumulating {type_} by {update.op} at shared places", self.span)
+        self.line(f"{name}({self.buffer(update.buffer)}, {self.text(update.index)}, {value})")
 
     def other(self, statement: Statement) -> None:
-        """Blocks of memory go entry by entry; a failed check ends the thread."""
+        """Blocks of memory entry by entry; pointers as slices; a failed check ends the thread."""
         match statement:
-            case Fill(buffer=buffer, index=index, count=count, value=value):
-                self.entries(count, buffer, index, value)
-            case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
-                self.entries(count, target, to, (source, at))
-            case Fail(check=check):
-                self.line(f"fault[0] = {check}")
+            case Fill() | Copy():
+                self.loop(as_nest(statement))
+            case Point(buffer=buffer, to=to, index=index):
+                self.line(f"{self.buffer(buffer)} = {self.buffer(to)}[{self.text(index)} :]")
+            case Swap(one=one, other=other):
+                first, second = self.buffer(one), self.buffer(other)
+                self.line(f"{first}, {second} = {second}, {first}")
+            case Fail(check=check, values=values):
+                self.line(f"if report(fault, {check}):")
+                for place, value in enumerate(values[: FAULT_WORDS - 1]):
+                    name = "fault_floats" if value.type[0] == "f" else "fault"
+                    self.line(f"    {name}[{place + 1}] = {self.text(value)}")
                 self.line("return")
-            case Point() | Swap():
-                raise _refuse("a loop that carries arrays inside a point", self.span)
             case _:
-                raise _refuse("a tape inside a point", self.span)
-
-    def entries(
-        self, count: Expression, target: Buffer, start: Expression, source: Literal | tuple[Buffer, Expression]
-    ) -> None:
-        """A loop that fills or copies."""
-        step = Local("k", "i64")
-        self.line(f"for {self.local(step)} in range({self.text(count)}):")
-        self.depth += 1
-        value = self.text(source) if isinstance(source, Literal) else self.load(source[0], plus(source[1], step))[0]
-        self.store(target, plus(start, step), value)
-        self.depth -= 1
+                raise self.cut.refuse(f"a {type(statement).__name__}", self.span)
 
 
-class _DriverPrinter(_CudaPrinter):
-    """The driver: host code that launches kernels one after another."""
+def _is_local(buffer: Buffer, private: list[Buffer]) -> bool:
+    """Whether an array is short enough to lie in the memory of a thread."""
+    entries = buffer.entries.constant
+    return buffer in private and entries is not None and 0 < entries <= _LARGEST_LOCAL
+
+
+class DriverPrinter(_CudaPrinter):
+    """The driver."""
+
+    def __init__(self, cut: CudaProgram) -> None:
+        super().__init__(cut)
+        self.printers = {kernel: KernelPrinter(cut, kernel) for kernel in cut.program.kernels}
 
     def function(self) -> str:
-        """The driver as a function of flat device arrays, numbers, and the flat device arrays of the results."""
+        """The driver as a function of flat device arrays, numbers, the flat device arrays of the results, and sizes."""
         program = self.program
         for name in program.sizes:
             self.atom(name)
         formals = [self.buffer(i) if isinstance(i, Buffer) else self.local(i) for i in program.inputs]
         formals += [self.buffer(output) for output in program.outputs]
         formals += [self.atom(name) for name in program.sizes]
-        self.comment(f"{program.name}: arrays are flat device arrays; results are written to the last of them")
         if program.checks:
-            self.line("fault = cuda.to_device([0])")
-        for buffer in self.own_buffers():
-            entries = self.size(buffer.entries)[0]
-            self.line(f"{self.buffer(buffer)} = cuda.device_array(max({entries}, 1), np.{NUMPY_NAMES[buffer.type]})")
-        self.depth = 0
-        self.block(program.body)
-        self.depth = 1
-        self.line("cuda.synchronize()")
-        head = f"def run({', '.join(formals)}):"
-        return "\n".join([head, *self.lines]) + "\n"
+            formals += ["fault", "fault_floats"]
+        self.comment(f"{program.name}: arguments, then results, as flat device arrays; then sizes")
+        self.allocate()
+        if program.body:
+            self.depth = 0
+            self.block(program.body)
+        elif not self.lines[1:]:
+            self.line("return")
+        return "\n".join([f"def run({', '.join(formals)}):", *self.lines]) + "\n"
 
-    def own_buffers(self) -> list[Buffer]:
-        """The arena buffers that the driver and its kernels use."""
+    def local(self, local: Local) -> str:
+        """The name of a number that the driver knows, or of a scalar on the device, read."""
+        name = self.names.of(local, local.name)
+        return f"{name}[0]" if local in self.cut.slots else name
+
+    def allocate(self) -> None:
+        """Device memory for arrays between kernels and for scalars."""
+        private = {(call.kernel, place) for call in self.calls() for place in self.private_places(call.kernel)}
         found: dict[Buffer, None] = {}
+        slots: dict[Local, None] = {}
         for statement in walk(self.program.body):
-            for buffer in _buffers(statement):
-                if buffer.kind == "arena":
+            skipped: set[Buffer] = set()
+            if isinstance(statement, Call):
+                skipped = {b for place, b in enumerate(statement.buffers) if (statement.kernel, place) in private}
+                slots.update(dict.fromkeys(local for local in statement.scalars if local in self.cut.slots))
+            for buffer in (*read_buffers(statement), *written_buffers(statement)):
+                if buffer.kind == "arena" and buffer not in skipped:
                     found.setdefault(buffer)
-        return list(found)
+        for buffer in found:
+            entries = self.size(buffer.entries)[0]
+            entries = entries if buffer.entries.constant else f"max({entries}, 1)"
+            self.line(f"{self.buffer(buffer)} = cuda.device_array({entries}, np.{NUMPY[buffer.type]})")
+        for local in slots:
+            self.line(f"{self.names.of(local, local.name)} = cuda.device_array(1, np.{NUMPY[local.type]})")
+
+    def calls(self) -> list[Call]:
+        """All launches."""
+        return [statement for statement in walk(self.program.body) if isinstance(statement, Call)]
+
+    def private_places(self, kernel: Kernel) -> list[int]:
+        """Which of its arrays every point of a kernel makes for itself."""
+        private = self.printers[kernel].private
+        return [place for place, buffer in enumerate(kernel.buffers) if buffer in private]
 
     def other(self, statement: Statement) -> None:
-        """Launches, blocks of memory, exchanges."""
+        """Launches and pointers."""
         match statement:
             case Call():
                 self.launch(statement)
-            case Fill(buffer=buffer, index=index, count=count, value=value):
-                self.line(f"{self.piece(buffer, index, count)}[:] = {self.text(value)}")
-            case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
-                pieces = self.piece(target, to, count), self.piece(source, at, count)
-                self.line(f"{pieces[0]}.copy_to_device({pieces[1]})")
             case Point(buffer=buffer, to=to, index=index):
-                self.line(f"{self.buffer(buffer)} = {self.buffer(to)}[{self.text(index)}:]")
+                self.line(f"{self.buffer(buffer)} = {self.buffer(to)}[{self.text(index)} :]")
             case Swap(one=one, other=other):
                 first, second = self.buffer(one), self.buffer(other)
                 self.line(f"{first}, {second} = {second}, {first}")
-            case Fail(check=check):
-                self.line(f"raise RuntimeError({self.program.checks[check - 1].title!r})")
             case _:
-                raise _refuse("a tape", self.span)
-
-    def piece(self, buffer: Buffer, start: Expression, count: Expression) -> str:
-        """So many entries from a place on."""
-        return f"{self.buffer(buffer)}[{self.text(start)} : {self.text(plus(start, count))}]"
+                raise self.cut.refuse(f"a {type(statement).__name__}")
 
     def launch(self, call: Call) -> None:
-        """A launch; totals of the blocks are added up in order."""
-        kernel = call.kernel
-        points = product(extents_of(perfect(_nest(kernel))[0]))
-        arguments = [self.buffer(buffer) for buffer in call.buffers]
-        scalars = zip(kernel.scalars, call.scalars, strict=True)
-        arguments += [self.text(given) for local, given in scalars if local not in kernel.results]
+        """A launch, and the gathering of what its blocks left."""
+        kernel, printer = call.kernel, self.printers[call.kernel]
+        chain = printer.chain
+        grid, threads = "1", "1"
+        if chain:
+            grid, threads = f"blocks({self.points(chain)})", "THREADS"
+            if printer.totals or self.has_scratch(kernel):
+                name = self.names.fresh("grid")
+                self.line(f"{name} = {grid}")
+                grid = name
+        arguments = []
+        for mine, buffer in zip(kernel.buffers, call.buffers, strict=True):
+            if _is_local(mine, printer.private):
+                continue
+            if mine in printer.private:
+                entries, level = self.size(buffer.entries)
+                count = f"{grid} * THREADS * {entries if level >= 5 else f'({entries})'}"
+                self.line(f"{self.buffer(buffer)} = cuda.device_array(max({count}, 1), np.{NUMPY[buffer.type]})")
+            arguments.append(self.buffer(buffer))
+        given = zip(kernel.scalars, call.scalars, strict=True)
+        arguments += [self.argument(value) for local, value in given if local in printer.given]
         arguments += [self.atom(name) for name in kernel.sizes]
-        partials = []
-        grid = self.names.fresh("grid")
-        self.line(f"{grid} = blocks({self.size(points)[0]})")
-        for local in call.results:
-            partial = self.names.fresh(f"{local.name}_of_blocks")
-            partials.append((local, partial))
-            self.line(f"{partial} = cuda.device_array({grid}, np.{NUMPY_NAMES[local.type]})")
-            arguments.append(partial)
+        parts: list[tuple[str, Local, str]] = []
+        for own, local in zip(kernel.results, call.results, strict=True):
+            if own in printer.totals:
+                part = self.names.fresh(f"{local.name}_of_blocks")
+                self.line(f"{part} = cuda.device_array({grid}, np.{NUMPY[local.type]})")
+                parts.append((part, local, gathering_name(printer.totals[own], local.type)))
+        arguments += [part for part, _, _ in parts]
         if kernel.can_fail:
-            arguments.append("fault")
-        self.line(f"{kernel.name}[{grid}, THREADS]({', '.join(arguments)})")
+            arguments += ["fault", "fault_floats"]
+        self.line(f"{kernel.name}[{grid}, {threads}]({', '.join(arguments)})")
         if kernel.can_fail:
             self.line("if fault[0] != 0:")
-            titles = [check.title for check in self.program.checks]
-            self.line(f"    raise RuntimeError({titles!r}[fault[0] - 1])")
-        for (local, partial), mine in zip(partials, kernel.results, strict=True):
-            entry = Local("part", local.type)
-            name = self.names.fresh("part")
-            self.names.known[entry] = name
-            self.line(f"for {name} in {partial}.copy_to_host():")
-            combined = Apply(_total_op(mine, kernel), local.type, (local, entry))
-            self.line(f"    {self.local(local)} = {self.text(combined)}")
+            self.line("    return")
+        for part, local, name in parts:
+            self.line(f"gather_{name}[1, THREADS]({part}, {grid}, {self.names.of(local, local.name)})")
 
+    def points(self, chain: list[Loop]) -> str:
+        """The number of points."""
+        extents = [loop.stop.size for loop in chain if isinstance(loop.stop, Extent)]
+        return self.size(product(tuple(extents)))[0] if len(extents) == len(chain) else self.text(chain[0].stop)
 
-def _nest(kernel: Kernel) -> Loop:
-    """The nest that a kernel consists of."""
-    (nest,) = kernel.body
-    assert isinstance(nest, Loop)
-    return nest
+    def has_scratch(self, kernel: Kernel) -> bool:
+        """Whether points of a kernel make arrays that do not lie in the memory of a thread."""
+        private = self.printers[kernel].private
+        return any(not _is_local(buffer, private) for buffer in private)
 
-
-def extents_of(chain: Sequence[Loop]) -> tuple[Size, ...]:
-    """The extents of parallel loops, which are sizes."""
-    found = [as_static(loop.stop) for loop in chain]
-    return tuple(extent for extent in found if extent is not None)
-
-
-def _total_op(local: Local, kernel: Kernel) -> str:
-    """The operation by which a kernel gathers a total."""
-    ops = set()
-    for statement in walk(kernel.body):
-        if isinstance(statement, Let) and statement.local is local:
-            match statement.value:
-                case Apply(op=op, operands=(left, _)) if left is local and op in NEUTRAL:
-                    ops.add(op)
-                case _:
-                    ops.add("")
-    if len(ops) != 1 or "" in ops:
-        raise _refuse("a value that the points of an index space pass on", _nest(kernel).span)
-    return ops.pop()
-
-
-def _neutral(op: str, type_: str, span: Span) -> str:
-    """What a total starts from."""
-    if op in ("add", "mul"):
-        return literal(0 if op == "add" else 1, type_)[0]
-    found = NEUTRAL[op].get(type_)
-    if found is None:
-        raise _refuse(f"accumulating by {op}", span)
-    return found
-
-
-def _written_place(statement: Statement) -> Expression | None:
-    match statement:
-        case Store(index=index) | Fill(index=index) | Copy(target_index=index):
-            return index
-    return None
-
-
-def _locals(expressions: Sequence[Expression]) -> Iterator[Local]:
-    for expression in expressions:
-        for part in parts(expression):
-            if isinstance(part, Local):
-                yield part
-
-
-def _buffers(statement: Statement) -> Iterator[Buffer]:
-    yield from read_buffers(statement)
-    yield from written_buffers(statement)
+    def argument(self, value: Expression) -> str:
+        """A scalar of a kernel: a number, or the array that holds it on the device."""
+        if isinstance(value, Local) and value in self.cut.slots:
+            return self.names.of(value, value.name)
+        return self.text(value)

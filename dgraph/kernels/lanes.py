@@ -34,6 +34,11 @@ from dgraph.sizes import Size, size
 LANES = 128
 """Points in a block."""
 
+WIDE_LANES = 512
+"""Points in a block where few locals need rows: longer rows, fewer turns."""
+
+FEW = 4
+
 
 def in_lanes(loop: Loop, body: Block) -> Block | None:
     """A loop over points with another body, run block by block; None if the points cannot go in lockstep."""
@@ -57,6 +62,7 @@ class _Points:
         self.runs: list[_Run] = []
         self.varying = self.find_varying()
         self.rows: dict[Local, Buffer] = {}
+        self.lanes = LANES
 
     # ---- what depends on the point ---------------------------------------------------------------------------------
 
@@ -105,7 +111,9 @@ class _Points:
 
     def is_possible(self) -> bool:
         """Only loops of common bounds, and only memory that each point has for itself or adds to."""
-        return isinstance(self.loop.stop, Extent) and all(self.fits(statement) for statement in walk(self.body))
+        start = as_static(self.loop.start)
+        is_full = start is not None and start.constant == 0 and as_static(self.loop.stop) is not None
+        return is_full and all(self.fits(statement) for statement in walk(self.body))
 
     def fits(self, statement: Statement) -> bool:
         match statement:
@@ -141,14 +149,14 @@ class _Points:
         self.choose_rows()
         if self.keeps_totals():
             return None
-        start = times(block, number(LANES))
+        start = times(block, number(self.lanes))
         stop = as_static(self.loop.stop)
         assert stop is not None
-        length = Apply("minimum", "i64", (minus(self.loop.stop, start), number(LANES)))
+        length = Apply("minimum", "i64", (minus(self.loop.stop, start), number(self.lanes)))
         statements: list[Statement] = [Let(count, length)]
         for part in planned:
             statements.extend(self.emit(part, lane, count, start))
-        blocks = Extent((stop + (LANES - 1)) // LANES)
+        blocks = Extent((stop + (self.lanes - 1)) // self.lanes)
         return (replace(self.loop, index=block, stop=blocks, body=tuple(statements)),)
 
     def plan(self, block: Block) -> list[_Run | Statement | tuple[Statement, list[object]]] | None:
@@ -218,10 +226,9 @@ class _Points:
         for run in self.runs:
             for local in {**run.read, **run.given}:
                 seen[local] = seen.get(local, 0) + 1
-        for run in self.runs:
-            for local in {**run.read, **run.given}:
-                if seen[local] > 1 and local not in self.rows:
-                    self.rows[local] = Buffer(local.name or "lanes", local.type, size(LANES))
+        kept = [local for local, count in seen.items() if count > 1]
+        self.lanes = WIDE_LANES if len(kept) <= FEW else LANES
+        self.rows = {local: Buffer(local.name or "lanes", local.type, size(self.lanes)) for local in kept}
 
     def emit(self, part: object, lane: Local, count: Local, start: Expression) -> Block:
         if isinstance(part, _Run):

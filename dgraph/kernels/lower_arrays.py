@@ -167,15 +167,16 @@ def _concat(lowering: GraphLowering, scope: Scope, node: Node) -> None:
 
 
 def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
-    """Products of float matrices go to the BLAS, one product per index of the batch axes. Products of two vectors,
-    and of integers, are sums in the order of the entries."""
+    """Products of float matrices go to the BLAS, one product per index of the batch axes. Products with vectors are
+    nests: they are as fast as memory, and the BLAS would wake threads for each of them."""
     op: Any = node.op
     left, right = (scope.view(operand) for operand in node.operands)
     is_float = left.buffer.type in ("f32", "f64")
-    if not (lowering.blas and is_float) or len(left.shape) == len(right.shape) == 1:
+    batch, rows, common, _, columns = op.parts(left.shape, right.shape)
+    is_matrix = all(extent and not extent[0].is_literal_one for extent in (rows, columns))
+    if not (lowering.blas and is_float and is_matrix):
         lowering.expanded(scope, node)
         return
-    batch, rows, common, _, columns = op.parts(left.shape, right.shape)
     target = lowering.allocate(scope, node.result)
     made = target if target.is_compact else lowering.temporary("product", _array(node.result))
 
@@ -185,10 +186,6 @@ def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
             one = one.transposed((1, 0))
         if op.transpose_b:
             other = other.transposed((1, 0))
-        if not rows:
-            one, into = _with_axis(one, 0), _with_axis(into, 0)
-        if not columns:
-            other, into = _with_axis(other, 1), _with_axis(into, len(into.shape))
         lowering.emit(
             MatrixProduct(
                 _matrix(lowering, into),
@@ -206,16 +203,6 @@ def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         product([])
     lowering.copy(target, made)
     scope.bindings[node.result] = target
-
-
-def _with_axis(view: View, axis: int) -> View:
-    """The view with an axis of length 1 put in."""
-    inner = view.shape[axis:]
-    stride = size(1)
-    for extent in inner:
-        stride = stride * extent
-    shape = (*view.shape[:axis], size(1), *inner)
-    return View(view.buffer, view.offset, shape, (*view.strides[:axis], stride, *view.strides[axis:]))
 
 
 def _matrix(lowering: GraphLowering, view: View) -> Matrix:

@@ -35,17 +35,44 @@ from dgraph.kernels.nests import (
     TapeSetTop,
     TapeTop,
 )
-from dgraph.kernels.printer import Printer, Text, literal
+from dgraph.kernels.printer import Printer, Text
 from dgraph.kernels.scalars import RANDOM_BITS, TIGHT
 from dgraph.sizes import Size
+
+PRODUCT_KERNEL = "kernel_product"
+"""The kernel for products of matrices, followed by the type."""
+
+_PRODUCT = """\
+def kernel_product_{t}(
+    trans_a: i64, trans_b: i64, m: i64, n: i64, k: i64,
+    a: pointer_{t}, lda: i64, b: pointer_{t}, ldb: i64, c: pointer_{t}, ldc: i64
+):
+    # A call of the BLAS costs more than a few hundred operations.
+    if m * n * k > 256:
+        gemm_{t}(trans_a, trans_b, m, n, k, {t}(1.0), a, lda, b, ldb, {t}(0.0), c, ldc)
+    else:
+        down_a = select_i64(trans_a == 0, lda, 1)
+        across_a = select_i64(trans_a == 0, 1, lda)
+        down_b = select_i64(trans_b == 0, ldb, 1)
+        across_b = select_i64(trans_b == 0, 1, ldb)
+        for i in range(m):
+            for j in range(n):
+                total = {t}(0.0)
+                for p in range(k):
+                    product = load_{t}(a, i * down_a + p * across_a) * load_{t}(b, p * down_b + j * across_b)
+                    total = total + product
+                store_{t}(c, i * ldc + j, total)
+"""
 
 
 def print_program(program: Program) -> str:
     """The source of a program: kernels first, the entry last."""
     parts = [_KernelPrinter(program, kernel).function() for kernel in program.kernels]
     parts.append(_EntryPrinter(program).function())
-    if any("random_bits(" in part for part in parts):
-        parts.insert(0, RANDOM_BITS)
+    helpers = {"random_bits": RANDOM_BITS}
+    helpers |= {f"{PRODUCT_KERNEL}_{type_}": _PRODUCT.format(t=type_) for type_ in ("f32", "f64")}
+    used = [text for name, text in helpers.items() if any(f"{name}(" in part for part in parts)]
+    parts[:0] = used
     return "\n\n".join(parts)
 
 
@@ -177,15 +204,15 @@ class _NumbaPrinter(Printer):
     # ---- products -----------------------------------------------------------------------------------------------
 
     def product(self, product: MatrixProduct) -> None:
-        type_ = product.target.buffer.type
-        one, zero = literal(1.0, type_)[0], literal(0.0, type_)[0]
-        rows, columns, inner = (self.size(extent)[0] for extent in (product.rows, product.columns, product.inner))
-        left, right, target = (self.matrix(matrix) for matrix in (product.left, product.right, product.target))
-        flags = f"{int(product.left.transposed)}, {int(product.right.transposed)}"
-        sizes = f"{rows}, {columns}, {inner}"
-        self.line(f"gemm_{type_}({flags}, {sizes}, {one}, {left}, {right}, {zero}, {target})")
+        """A product of matrices."""
+        sizes = [self.size(extent)[0] for extent in (product.rows, product.columns, product.inner)]
+        flags = [str(int(matrix.transposed)) for matrix in (product.left, product.right)]
+        places = [self.matrix(matrix) for matrix in (product.left, product.right, product.target)]
+        name = f"{PRODUCT_KERNEL}_{product.target.buffer.type}"
+        self.line(f"{name}({', '.join([*flags, *sizes, *places])})")
 
     def matrix(self, matrix: Matrix) -> str:
+        """The place of a matrix and the entries from row to row."""
         return f"{self.pointer_at(matrix.buffer, matrix.index)}, {self.size(matrix.leading)[0]}"
 
     # ---- calls --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dgraph.kernels.guards import tightened
 from dgraph.kernels.lanes import in_lanes
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, walk
 from dgraph.kernels.nests import (
@@ -51,7 +52,7 @@ _FAR = 8.0
 
 def schedule(nest: Loop) -> Block:
     """A parallel nest, scheduled."""
-    return _Scheduler().nest(nest)
+    return _Scheduler().block(tightened((nest,)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Access:
 
 
 class _Scheduler:
+    def __init__(self) -> None:
+        self.depth = 0
+
     def block(self, block: Block) -> Block:
         """A block with the nests in it scheduled."""
         return tuple(found for statement in block for found in self.statement(statement))
@@ -72,7 +76,7 @@ class _Scheduler:
             case Loop(kind="parallel"):
                 return self.nest(statement)
             case Loop(body=body):
-                return (replace(statement, body=self.block(body)),)
+                return (replace(statement, body=self.inside(body)),)
             case While(test=test, body=body):
                 return (replace(statement, test=self.block(test), body=self.block(body)),)
             case If(then=then, otherwise=otherwise):
@@ -82,14 +86,22 @@ class _Scheduler:
     def nest(self, nest: Loop) -> Block:
         chain, body = perfect(nest)
         if any(isinstance(statement, Fail) for statement in walk(body)):
-            return (around(chain, self.block(body)),)
+            return (around(chain, self.inside(body)),)
         if all(is_simple(statement) for statement in body):
             chain, body = collapsed(ordered(chain, body), body)
             totals = running_totals(body)
-            summed = blockwise(chain, body, totals) if totals else None
+            is_inside = self.depth > 0 or len(chain) > 1
+            summed = blockwise(chain, body, totals, is_inside) if totals else None
             return summed if summed is not None else (around(chain, body),)
         found = self.by_points(chain, body)
-        return found if found is not None else (around(chain, self.block(body)),)
+        return found if found is not None else (around(chain, self.inside(body)),)
+
+    def inside(self, body: Block) -> Block:
+        """What a loop holds, scheduled."""
+        self.depth += 1
+        found = self.block(body)
+        self.depth -= 1
+        return found
 
     def by_points(self, chain: list[Loop], body: Block) -> Block | None:
         """The nest with a block of points at once, if that reads more memory in a row than anything else."""
@@ -113,10 +125,16 @@ def perfect(nest: Loop) -> tuple[list[Loop], Block]:
     chain = [nest]
     while len(chain[-1].body) == 1:
         (only,) = chain[-1].body
-        if not (isinstance(only, Loop) and only.kind == "parallel" and isinstance(only.stop, Extent)):
+        if not (isinstance(only, Loop) and only.kind == "parallel" and is_full(only) and is_full(chain[-1])):
             break
         chain.append(only)
     return chain, chain[-1].body
+
+
+def is_full(loop: Loop) -> bool:
+    """Whether a loop runs from 0 to a bound that the sizes decide."""
+    start = as_static(loop.start)
+    return start is not None and start.constant == 0 and as_static(loop.stop) is not None
 
 
 def around(chain: Sequence[Loop], body: Block) -> Loop:
@@ -298,14 +316,14 @@ def total_term(statement: Statement) -> Expression | None:
     return None
 
 
-def blockwise(chain: list[Loop], body: Block, totals: list[Local]) -> Block | None:
-    """A nest that adds up floats with its innermost loop cut into blocks."""
+def blockwise(chain: list[Loop], body: Block, totals: list[Local], is_inside: bool) -> Block | None:
+    """A nest that adds up floats with its innermost loop cut into blocks. Inside other loops a sum that turns out to be
+    short is taken as it stands."""
     *outer, inner = chain
-    extent = as_static(inner.stop)
-    if extent is None or is_short(inner) or not all(_sums_only(local, body) for local in totals):
+    if is_short(inner) or not all(_sums_only(local, body) for local in totals):
         return None
-    if __import__("os").environ.get("NOBLOCK") and extent.constant is None: return None
-    direct = _direct(inner, body)
+    length = minus(inner.stop, inner.start)
+    direct = _direct(inner, length, body)
     if direct is not None:
         return wrapped(outer, direct)
     terms = {local: Local("term", local.type) for local in totals}
@@ -316,25 +334,39 @@ def blockwise(chain: list[Loop], body: Block, totals: list[Local]) -> Block | No
     def added(lane: Local, count: Expression, first: list[Statement]) -> Block:
         """A loop that computes terms, and their sum. A term that may be left out is 0."""
         stores = [Store(blocks[local], lane, terms[local]) for local in totals]
-        turn = replace(inner, index=lane, stop=count, body=(*first, *starts, *_with_terms(body, terms), *stores))
+        inside = (*first, *starts, *_with_terms(body, terms), *stores)
+        turn = replace(inner, index=lane, start=ZERO, stop=count, body=inside)
         sums = [Let(local, Apply("add", local.type, (local, Sum(blocks[local], ZERO, count)))) for local in totals]
         return turn, *sums
 
-    if extent.constant is not None and extent.constant <= BLOCK:
+    extent = as_static(length)
+    if extent is not None and extent.constant is not None and extent.constant <= BLOCK and is_full(inner):
         return wrapped(outer, added(inner.index, inner.stop, []))
     block, lane, count = (Local(name, "i64") for name in ("block", "lane", "count"))
     start = times(block, number(BLOCK))
-    length = Let(count, Apply("minimum", "i64", (minus(inner.stop, start), number(BLOCK))))
-    turn = (length, *added(lane, count, [Let(inner.index, plus(start, lane))]))
-    blocks_count = Extent((extent + (BLOCK - 1)) // BLOCK)
-    return wrapped(outer, (Loop(block, blocks_count, turn, "sequential", number(0), inner.note, inner.span),))
+    rest = Let(count, Apply("minimum", "i64", (minus(length, start), number(BLOCK))))
+    turn = (rest, *added(lane, count, [Let(inner.index, plus(inner.start, plus(start, lane)))]))
+    blocks_count = rounded_up(length, BLOCK)
+    summed: Block = (Loop(block, blocks_count, turn, "sequential", ZERO, inner.note, inner.span),)
+    if is_inside and (extent is None or extent.constant is None):
+        plain = replace(inner, body=body)
+        summed = (If(Apply("less_equal", "bool", (length, number(SHORT))), (plain,), summed),)
+    return wrapped(outer, summed)
+
+
+def rounded_up(length: Expression, step: int) -> Expression:
+    """How many steps cover a length."""
+    static = as_static(length)
+    if static is not None:
+        return Extent((static + (step - 1)) // step)
+    return Apply("floor_divide", "i64", (plus(length, number(step - 1)), number(step)))
 
 
 def _sums_only(local: Local, body: Block) -> bool:
     return sum(isinstance(s, Let) and s.local is local for s in walk(body)) == 1
 
 
-def _direct(inner: Loop, body: Block) -> Block | None:
+def _direct(inner: Loop, length: Expression, body: Block) -> Block | None:
     """The sum of entries that lie in a row, nothing else being done."""
     loads: dict[Local, Expression] = {}
     adds: list[tuple[Local, Load]] = []
@@ -354,9 +386,9 @@ def _direct(inner: Loop, body: Block) -> Block | None:
         return None
     found_sums = []
     for local, load in adds:
-        (start,) = rename((Let(local, load.index),), {inner.index: ZERO})
+        (start,) = rename((Let(local, load.index),), {inner.index: inner.start})
         assert isinstance(start, Let)
-        total = Sum(load.buffer, start.value, inner.stop)
+        total = Sum(load.buffer, start.value, length)
         found_sums.append(Let(local, Apply("add", local.type, (local, total))))
     return tuple(found_sums)
 

@@ -10,6 +10,7 @@ from dgraph.passes import (
     inline,
     loop_products,
     merge_spaces,
+    narrow_products,
     producers,
     products,
     select_choices,
@@ -17,7 +18,9 @@ from dgraph.passes import (
     sink,
     split_points,
     stack_tapes,
+    thin_tapes,
     tidy_spaces,
+    walk_rows,
 )
 from dgraph.passes.base import PASSES, Pass, graph_pass, run_passes
 
@@ -36,6 +39,7 @@ __all__ = [
     "inline",
     "loop_products",
     "merge_spaces",
+    "narrow_products",
     "producers",
     "products",
     "run_passes",
@@ -44,7 +48,9 @@ __all__ = [
     "sink",
     "split_points",
     "stack_tapes",
+    "thin_tapes",
     "tidy_spaces",
+    "walk_rows",
 ]
 
 OPTIMISE = [
@@ -64,7 +70,11 @@ FUSE = [
     "dead_code",
     "find_products",
     "stack_tapes",
+    "walk_rows",
     "loop_products",
+    "narrow_products",
+    "dead_code",
+    "thin_tapes",
     "dead_code",
     "expand_arrays",
     "hoist",

@@ -2,25 +2,28 @@
 
 Two forms are found in counted loops whose number of steps is a size:
 
-    a product of a walked array and a captured matrix      is done before the loop, which walks the result
+    a product of a walked array and a captured matrix      is done before the loop, which walks the result; of several
+                                                           arrays put together, that part of it
     an accumulation of products x' y over the steps        is done after the loop, from x and y of all steps stacked
 
-In the first, every entry is the same sum as before. In the second, sums are rounded in another order.
+A product of a walked array alone is the same sum as before; the others are rounded in another order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.ops.arithmetic import Mul
+from dgraph.ops.arithmetic import Add, Mul
 from dgraph.ops.control import For
 from dgraph.ops.index import Accumulate
 from dgraph.ops.linalg import Dot
-from dgraph.ops.shape import Broadcast, Reshape
+from dgraph.ops.shape import Broadcast, Concat, Reshape
 from dgraph.passes.base import each_region, graph_pass, outputs_of, with_operands
-from dgraph.passes.row_products import as_rows, row_operand, rows_times, shape_of
+from dgraph.passes.row_products import as_rows, row_operand, rows_times, shape_of, slice_along
+from dgraph.sizes import size
 from dgraph.types import Accumulator, Array
 
 
@@ -54,36 +57,72 @@ def _products_before(g: Builder, loop: Node) -> Node:
     """The loop with products of walked arrays walked; the products are appended to the builder."""
     op, (body,) = loop.op, loop.regions
     assert isinstance(op, For)
-    first = 1 + op.carries
-    walked = {body.inputs[at]: loop.operands[at] for at in range(first, first + op.walks)}
-    lead = op.leading_operands()
-    captured = dict(zip(body.inputs[lead:], loop.operands[lead:], strict=True))
-    made: list[tuple[Value, Value]] = []
-    nodes = []
-    for node in body.nodes:
-        whole = _whole_product(g, node, walked, captured) if isinstance(node.op, Dot) else None
-        if whole is None:
-            nodes.append(node)
-        else:
-            made.append((node.result, whole))
-    if not made:
+    before = _Before(g, loop, body)
+    nodes = [new for node in body.nodes for new in (before.placed(node) if isinstance(node.op, Dot) else [node])]
+    if not before.walked:
         return loop
-    inputs = (*body.inputs[:lead], *(entry for entry, _ in made), *body.inputs[lead:])
-    operands = (*loop.operands[:lead], *(whole for _, whole in made), *loop.operands[lead:])
+    lead = op.leading_operands()
+    inputs = (*body.inputs[:lead], *before.walked, *body.inputs[lead:], *before.captured)
+    outside = before.walked.values(), loop.operands[lead:], before.captured.values()
+    operands = (*loop.operands[:lead], *(value for values in outside for value in values))
     inner = Region(inputs, tuple(nodes), body.outputs)
-    return replace(loop, op=replace(op, walks=op.walks + len(made)), operands=operands, regions=(inner,))
+    return replace(loop, op=replace(op, walks=op.walks + len(before.walked)), operands=operands, regions=(inner,))
 
 
-def _whole_product(g: Builder, node: Node, walked: dict[Value, Value], captured: dict[Value, Value]) -> Value | None:
-    """The product for all steps; None if it is not one of a walked array and a captured matrix."""
-    assert isinstance(node.op, Dot)
-    left, right = node.operands
-    arrays = {entry for entry, array in walked.items() if isinstance(array.type, Array)}
-    found = row_operand(node.op, left, right, arrays, set(captured))
-    if found is None:
-        return None
-    rows, matrix = (right, left) if found[0] else (left, right)
-    return rows_times(g, walked[rows], captured[matrix], found[1])
+class _Before:
+    """Products of one loop that are done before it: new inputs of the body, with the values outside."""
+
+    def __init__(self, g: Builder, loop: Node, body: Region) -> None:
+        op = loop.op
+        assert isinstance(op, For)
+        self.g, self.body = g, body
+        first, lead = 1 + op.carries, op.leading_operands()
+        walks = zip(body.inputs[first:lead], loop.operands[first:lead], strict=True)
+        self.arrays = {entry: array for entry, array in walks if isinstance(array.type, Array)}
+        self.fixed = dict(zip(body.inputs[lead:], loop.operands[lead:], strict=True))
+        self.walked: dict[Value, Value] = {}
+        self.captured: dict[Value, Value] = {}
+
+    def placed(self, node: Node) -> list[Node]:
+        """The nodes that stand in the body for a product."""
+        left, right = node.operands
+        op = node.op
+        assert isinstance(op, Dot)
+        found = row_operand(op, left, right, set(self.arrays), set(self.fixed))
+        if found is not None:
+            rows, matrix = (right, left) if found[0] else (left, right)
+            self.walked[node.result] = rows_times(self.g, self.arrays[rows], self.fixed[matrix], found[1])
+            return []
+        maker = self.body.producers.get(left)
+        if maker is None or not isinstance(maker.op, Concat) or right not in self.fixed or op.transpose_a:
+            return [node]
+        is_last = maker.op.axis == len(shape_of(left)) - 1 and len(shape_of(left)) < 3 > len(shape_of(right)) > 1
+        if not is_last or not any(part in self.arrays for part in maker.operands):
+            return [node]
+        return self.terms(node, op, maker.operands)
+
+    def terms(self, node: Node, op: Dot, parts: Sequence[Value]) -> list[Node]:
+        """A product of parts put together, as the sum of their products; those of walked parts are walked."""
+        matrix, axis = self.fixed[node.operands[1]], 1 if op.transpose_b else 0
+        start, nodes, sums = size(0), [], []
+        for part in parts:
+            extent = shape_of(part)[-1]
+            factor = slice_along(self.g, matrix, axis, start, 1, extent)
+            term = Value(node.result.type)
+            if part in self.arrays:
+                self.walked[term] = rows_times(self.g, self.arrays[part], factor, op.transpose_b)
+            else:
+                inside = Value(factor.type, factor.name)
+                self.captured[inside] = factor
+                nodes.append(replace(node, operands=(part, inside), results=(term,)))
+            sums.append(term)
+            start = start + extent
+        total = sums[0]
+        for position, term in enumerate(sums[1:], 2):
+            result = node.result if position == len(sums) else Value(node.result.type)
+            nodes.append(replace(node, op=Add(), operands=(total, term), results=(result,)))
+            total = result
+        return nodes
 
 
 # ---- after the loop -------------------------------------------------------------------------------------------------

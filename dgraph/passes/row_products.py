@@ -5,7 +5,7 @@ from __future__ import annotations
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.linalg import Dot
-from dgraph.sizes import product
+from dgraph.sizes import Size, product, size
 from dgraph.types import Array, Shape
 
 
@@ -36,3 +36,13 @@ def as_rows(g: Builder, array: Value) -> Value:
     """The array as a matrix: all axes but the last made one."""
     shape = shape_of(array)
     return array if len(shape) == 2 else g.reshape(array, shape=(product(shape[:-1]), shape[-1]))
+
+
+def slice_along(g: Builder, array: Value, axis: int, start: Size, step: int, extent: Size) -> Value:
+    """A slice of a matrix along one axis; the matrix itself if it is whole."""
+    shape = list(shape_of(array))
+    if shape[axis] == extent and step == 1:
+        return array
+    starts, steps = [size(0), size(0)], [1, 1]
+    starts[axis], steps[axis], shape[axis] = start, step, extent
+    return g.slice(array, starts=tuple(starts), steps=tuple(steps), shape=tuple(shape))

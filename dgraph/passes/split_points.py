@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.ir.hoist import can_fault
+from dgraph.ir.hoist import can_fault, speculated
 from dgraph.ops.control import Space
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Index
@@ -67,7 +67,7 @@ def _parts(space: Node) -> list[Node]:
     arrays: list[tuple[Value, Value]] = []
     front: list[Node] = []
     for seen, values in wanted.items():
-        part = _part(space, sorted(seen), values)
+        part = _part(space, reads, sorted(seen), values)
         parts += _parts(part)
         for value, result in zip(values, part.results, strict=True):
             captured, entry = Value(result.type, result.name), Value(value.type, value.name)
@@ -111,7 +111,7 @@ def _dear(body: Region, reads: dict[Value, _Indices]) -> set[Value]:
 
 def _frontier(body: Region, reads: dict[Value, _Indices]) -> Iterable[Value]:
     """Values that depend on some indices, read by something that depends on more."""
-    total = {value for node in body.nodes for value in node.results if value in reads and reads[value]}
+    total = {value for node in body.nodes for value in node.results if reads.get(value)}
     found: dict[Value, None] = {}
     for node in body.nodes:
         for operand in node.operands:
@@ -122,7 +122,7 @@ def _frontier(body: Region, reads: dict[Value, _Indices]) -> Iterable[Value]:
     return found
 
 
-def _part(space: Node, seen: list[int], values: list[Value]) -> Node:
+def _part(space: Node, reads: dict[Value, _Indices], seen: list[int], values: list[Value]) -> Node:
     """A space over some of the indices that yields some values of the point."""
     op, (body,) = space.op, space.regions
     assert isinstance(op, Space)
@@ -130,7 +130,9 @@ def _part(space: Node, seen: list[int], values: list[Value]) -> Node:
     nodes: list[Node] = []
     for node in reversed(body.nodes):
         if any(result in live for result in node.results):
-            nodes.append(node)
+            # A read at fixed indices may have been inside only because the whole space has points.
+            fixed = isinstance(node.op, Index) and not any(reads[operand] for operand in node.operands)
+            nodes.append(replace(node, op=speculated(node.op)) if fixed else node)
             live.update(node.operands)
     lead = op.leading_inputs(0)
     captures = zip(body.inputs[lead:], space.operands[op.accumulators :], strict=True)

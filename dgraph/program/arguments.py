@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -163,6 +164,9 @@ def _converted(name: str, wanted: DType, array: np.ndarray[Any, Any], span: Span
 
 def _literal(name: str, wanted: DType, array: np.ndarray[Any, Any], span: Span | None) -> np.ndarray[Any, Any]:
     """What a Python number or nested list holds, in the declared dtype."""
+    if wanted.is_float and array.dtype == object and all(type(entry) in (int, float) for entry in array.flat):
+        with suppress(OverflowError):
+            array = array.astype(np.float64)
     kind = array.dtype.kind
     if not array.size:
         return array.astype(wanted.numpy)
@@ -198,7 +202,8 @@ def describe(value: Any) -> str:
         return repr(value)[:40]
     if isinstance(value, np.ndarray):
         return f"an array {value.dtype}{list(value.shape)}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _fault(title: str, span: Span | None = None, note: str = "") -> NoReturn:

@@ -31,6 +31,8 @@ DRAWS = 8
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
 TOLERANCE = 1e-6
 DUALITY = 1e-10
+BEND = 1e-2
+"""Relative difference between the slopes to both sides above which a point is not smooth."""
 
 
 def check_program(
@@ -53,11 +55,21 @@ def check_program(
     }
     if name is not None and not entries:
         program.function(name)
+    declared = {formal.name for item in entries.values() for formal in item.formals}
+    unknown = [known for known in given if known not in declared | set(module.stored)]
+    if unknown:
+        listed = ", ".join(sorted(declared)) or "none"
+        title = f"no function that is checked has an argument `{unknown[0]}`"
+        return [Diagnostic(title, (), f"their arguments are {listed}")]
+    say = report or _say_nothing
+    count = len(module.functions)
+    say(f"types and sizes are right in {count} function{'' if count == 1 else 's'}")
+    if not entries:
+        say(f"no function is marked @entry, so no derivatives were compared; {program.path}:NAME compares those of one")
     for known, item in entries.items():
         try:
             said = check_derivatives(program.function(known), given, program.seed)
-            if report is not None:
-                report(f"{known}: {said}")
+            say(f"{known}: {said}")
         except DgraphError as fault:
             found.extend(fault.diagnostics)
         except _Unchecked as reason:
@@ -69,6 +81,10 @@ def check_program(
                 Diagnostic(f"the derivatives of `{known}` are wrong: {reason}", (Label(_place(item.span), ""),))
             )
     return found
+
+
+def _say_nothing(line: str) -> None:
+    """For who wants the faults only."""
 
 
 class _Unchecked(Exception):
@@ -118,7 +134,7 @@ def draw_point(
     compiled: Any, given: Mapping[str, Any], random: np.random.Generator, draw: int
 ) -> tuple[list[Leaf], dict[str, int]]:
     """Leaves at a random point: sizes 2 to 5, floats around 0 (later draws: positive, then small), integers that are
-    legal indices of every axis."""
+    legal indices of every axis. Params have the program's values, moved a little in later draws."""
     signature = compiled.signature
     sizes: dict[Atom, int] = {}
     for position, name in enumerate(signature.sizes):
@@ -147,7 +163,9 @@ def draw_point(
             values = [_promoted(leaf) for leaf in _flatten_promoted(formal, compiled.program.value_of(formal.name))]
         for at, (_, leaf) in enumerate(leaves(formal.type, formal.name)):
             shape = tuple(axis.evaluate(sizes.__getitem__) for axis in leaf.shape)
-            if values is not None:
+            if values is not None and draw and leaf.dtype.is_float:
+                point.append(np.asarray(values[at] + 0.1 * random.standard_normal(shape)))
+            elif values is not None:
                 point.append(values[at])
             elif leaf.dtype.is_float:
                 normal = random.standard_normal(shape)
@@ -167,14 +185,15 @@ def _flatten_promoted(formal: Any, value: Any) -> list[Leaf]:
     """The leaves of a value whose floats may still be f32."""
     from dgraph.types import F32, F64, map_leaves
 
+    fault: DgraphError | None = None
     for dtype in (F64, F32):
         wanted = map_leaves(formal.type, lambda leaf, d=dtype: Array(d, leaf.shape) if leaf.dtype.is_float else leaf)  # type: ignore[misc]
         try:
             return list(flatten(formal.name, wanted, value))
-        except DgraphError:
-            if dtype is F32:
-                raise
-    return []
+        except DgraphError as found:
+            fault = fault or found
+    assert fault is not None
+    raise fault
 
 
 def _promoted(leaf: Leaf) -> Leaf:
@@ -190,7 +209,9 @@ def _compare(
     random: np.random.Generator,
 ) -> str:
     """Compare differences, forward and reverse mode at one point."""
-    direction = {at: random.standard_normal(leaf.shape) for at, leaf in enumerate(point) if leaf.dtype == np.float64}
+    direction: dict[int, Leaf] = {
+        at: np.asarray(random.standard_normal(leaf.shape)) for at, leaf in enumerate(point) if leaf.dtype == np.float64
+    }
 
     def value(step: float) -> list[Leaf]:
         moved = [leaf + step * direction[at] if at in direction else leaf for at, leaf in enumerate(point)]
@@ -199,14 +220,14 @@ def _compare(
     base = value(0.0)
     if not all(np.isfinite(leaf).all() for leaf in base):
         raise _Unchecked("the function is not finite at the points tried")
-    moves = [direction.get(at, np.zeros_like(leaf)) for at, leaf in enumerate(point)]
+    moves: list[Leaf] = [direction[at] if at in direction else np.zeros_like(leaf) for at, leaf in enumerate(point)]
     parts = _by_formal(plain, moves).values()
     along = [leaf for part in parts if any(leaf.dtype == np.float64 for leaf in part) for leaf in part]
     tangents = _floats(_call_with(forward, plain, point, along, extents)[len(plain.kernel.outputs) :])
     worst = _difference(value, base, tangents)
     if worst > TOLERANCE:
         raise _Wrong(f"forward mode and differences differ by {worst:.1e} (relative)")
-    seeds = [random.standard_normal(leaf.shape) for leaf in base]
+    seeds: list[Leaf] = [np.asarray(random.standard_normal(leaf.shape)) for leaf in base]
     kinds = [port.type.dtype.is_float for port in plain.kernel.outputs]
     shapes = [np.asarray(leaf) for leaf in plain.kernel.call(point, extents)]
     waiting = iter(seeds)
@@ -222,7 +243,8 @@ def _compare(
     apart = abs(left - right) / max(1.0, *sums)
     if apart > DUALITY:
         raise _Wrong(f"reverse and forward mode differ by {apart:.1e} (relative)")
-    return f"derivatives agree: differences to {worst:.0e}, reverse with forward to {apart:.0e}"
+    names = ", ".join(name for name, part in _by_formal(plain, point).items() if _floats(part))
+    return f"derivatives in {names} agree: forward with differences to {worst:.0e}, reverse with forward to {apart:.0e}"
 
 
 def _floats(leaves_: Sequence[Any]) -> list[Leaf]:
@@ -248,20 +270,24 @@ def _by_formal(compiled: Compiled, values: Sequence[Leaf]) -> dict[str, list[Lea
 
 
 def _difference(value: Callable[[float], list[Any]], base: list[Any], tangents: list[Any]) -> float:
-    """The smallest relative difference over the steps, each extrapolated from h and h / 2."""
-    best = np.inf
+    """The smallest relative difference over the steps, each extrapolated from h and h / 2. Raises `_Unchecked` if it
+    says nothing, as the function is not finite or not smooth there."""
+    best = bend = np.inf
     for step in STEPS:
-        rough = [(p - m) / (2 * step) for p, m in zip(value(step), value(-step), strict=True)]
-        fine = [(p - m) / step for p, m in zip(value(step / 2), value(-step / 2), strict=True)]
-        worst = 0.0
-        for coarse, sharp, tangent, leaf in zip(rough, fine, tangents, base, strict=True):
-            estimate = (4 * sharp - coarse) / 3
+        far, near = (value(step), value(-step)), (value(step / 2), value(-step / 2))
+        worst = sharpest = 0.0
+        for p, m, p2, m2, tangent, leaf in zip(*far, *near, tangents, base, strict=True):
+            estimate = (4 * (p2 - m2) / step - (p - m) / (2 * step)) / 3
             if not np.isfinite(estimate).all():
-                worst = np.inf
+                worst = sharpest = np.inf
                 break
             scale = max(1e-3, float(np.abs(tangent).max(initial=0)), float(np.abs(leaf).max(initial=0)) * 1e-3)
             worst = max(worst, float(np.abs(estimate - tangent).max(initial=0)) / scale)
-        best = min(best, worst)
+            # Where there is a tangent, the slopes to both sides approach each other.
+            sharpest = max(sharpest, float(np.abs(p - 2 * leaf + m).max(initial=0)) / step / scale)
+        best, bend = min(best, worst), min(bend, sharpest)
     if not np.isfinite(best):
         raise _Unchecked("the function is not finite near the points tried")
+    if best > TOLERANCE and bend > BEND:
+        raise _Unchecked("the function has a kink or a jump at the points tried")
     return best

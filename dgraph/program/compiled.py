@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label
@@ -14,6 +13,7 @@ from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
 from dgraph.kernels.native import machine_name
 from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent
+from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, package_state, still_stands
 
@@ -71,7 +71,12 @@ class Compiled:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Check and adapt the arguments, run, and build the result. Raises `ArgumentError` and `CheckFailed`."""
         if self._flat and not named:
-            outputs = self.kernel.call_exact(arguments)
+            outputs: list[Any] | None
+            try:
+                outputs = self.kernel.call_exact(arguments)
+            except (MemoryError, OverflowError, ValueError):
+                # A number beyond its dtype, or too much memory: the long way says which.
+                outputs = None
             if outputs is not None:
                 return outputs[0] if self._single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
@@ -124,10 +129,6 @@ class Compiled:
         quoted = re.split(r"[.\[]", first.title.split("`")[1])[0] if "`" in first.title else ""
         place = next((formal.span for formal in function.formals if formal.name == quoted), function.span)
         return ArgumentError(Diagnostic(first.title, (Label(place, "declared here"),), first.note))
-
-
-COMPILING = RLock()
-"""Held while anything is lowered or compiled: both are work for one thread at a time."""
 
 
 def compile_function(function: Function, options: Options) -> Compiled:

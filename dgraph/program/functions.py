@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from dgraph.errors import ArgumentError, DataError, DgraphError, Diagnostic, ScopeError
+from dgraph.errors import ArgumentError, DataError, Diagnostic, ScopeError
 
 if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 TRANSFORMS = ("grad", "value_and_grad", "jvp", "vjp", "jacobian", "hessian", "hvp", "vmap")
 
+COMPILING = RLock()
+"""Held while anything is read, lowered or compiled: these are work for one thread at a time."""
 Types = tuple[tuple[str, str, int], ...]
 """Name, dtype and number of axes of formals that are generic in a dtype or a shape."""
 
@@ -65,12 +69,12 @@ class Program:
     """
 
     def __init__(self, text: str, path: str, file: Path | None, seed: int = 0) -> None:
-        if not 0 <= seed < 2**64:
+        if not isinstance(seed, SupportsIndex) or not 0 <= operator.index(seed) < 2**64:
             raise ArgumentError(Diagnostic(f"the seed {seed} is not a whole number from 0 to 2**64 - 1"))
         self.text = text
         self.path = path
         self.file = file
-        self.seed = seed
+        self.seed = operator.index(seed)
         self.place = file.absolute() if file is not None else None
         self._params: dict[str, Any] = {}
         self._read: tuple[Module, Files] | None = None
@@ -78,12 +82,14 @@ class Program:
     @property
     def module(self) -> Module:
         """The program as the front end sees it. Raises `DgraphError` if it cannot be read."""
-        return self._module_and_files()[0]
+        with COMPILING:
+            return self._module_and_files()[0]
 
     @property
     def files(self) -> Files:
         """The files on which the meaning of the program rests; see `files_read`."""
-        return self._module_and_files()[1]
+        with COMPILING:
+            return self._module_and_files()[1]
 
     def _module_and_files(self) -> tuple[Module, Files]:
         if self._read is None:
@@ -144,7 +150,8 @@ class Program:
             from dgraph.params import initial_leaves
             from dgraph.program.arguments import build
 
-            type_, leaves = initial_leaves(self.module, name, self.seed)
+            with COMPILING:
+                type_, leaves = initial_leaves(self.module, name, self.seed)
             self._params[name] = build(type_, iter(leaves))
         return self._params[name]
 
@@ -172,7 +179,8 @@ class Function:
         """The graph that the front end makes, transforms still in it. Raises `DgraphError` for a faulty program."""
         from dgraph.program.lower import lower
 
-        return lower(self.program.module, self.recipe)[0]
+        with COMPILING:
+            return lower(self.program.module, self.recipe)[0]
 
     @cached_property
     def compiled(self) -> Compiled:
@@ -232,14 +240,25 @@ def compile(
     """Compile a function; see `Compiled`. Raises `DgraphError` for a faulty program or option."""
     from dgraph.program.compiled import Options, compile_function
 
+    _require_function("compile", function)
     return compile_function(function, Options(device, precision, parallel, budget, checks))
 
 
+def _require_function(action: str, function: object) -> None:
+    """Raise `ArgumentError` for what is no function of a program."""
+    if not isinstance(function, Function):
+        title = f"{action} takes a function of a program, not {type(function).__name__}"
+        raise ArgumentError(Diagnostic(title, (), f"as in dg.{action}(program.loss)"))
+
+
 def _transformed(kind: str, function: Function, **options: Any) -> Function:
-    if not isinstance(function, Function):  # the caller may be untyped
-        title = f"{kind} takes a function of a program, not a {type(function).__name__}"
-        raise DgraphError(Diagnostic(title, (), f"as in dg.{kind}(program.loss)"))
-    kept = tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items() if value)
+    _require_function(kind, function)
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    kept = tuple((key, value) for key, value in given.items() if value is not None and value != ())
+    for key, value in kept:
+        entries = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(entry, str | int) for entry in entries):
+            raise ArgumentError(Diagnostic(f"{key}={value!r} of {kind} is no name and no tuple of names"))
     return Function(function.program, Recipe(kind, function.recipe, kept))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import Interpreter, bind_sizes
 from dgraph.ir.graph import Graph, Region, Value, walk
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dgraph.program.functions import Function
 
 Values = dict[Value, Any]
+DRAWN = ("source", "optimised", "forward", "reverse", "kernels")
 
 
 def draw_function(
@@ -49,6 +51,8 @@ def scene_of_function(
     function: Function, stage: str, arguments: Mapping[str, Any] | None, wrt: Sequence[str] | None
 ) -> Scene:
     """The scene that a picture shows."""
+    if stage not in DRAWN:
+        raise ArgumentError(Diagnostic(f"stage={stage!r} is not one of {', '.join(map(repr, DRAWN))}"))
     function = concrete(function, arguments or {})
     title = f"{function.recipe} ({stage})"
     if stage == "reverse" and arguments is None:

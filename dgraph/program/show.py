@@ -55,8 +55,7 @@ def stage_text(function: Function, stage: str, wrt: Sequence[str] | None = None)
 
 def _kernel_text(graph: Graph, stage: str) -> str:
     if stage in ("cuda", "ptx"):
-        from dgraph.kernels.cuda_source import cuda_text
-        from dgraph.kernels.ptx import ptx_text
+        from dgraph.kernels.cuda_source import cuda_text, ptx_text
 
         return cuda_text(graph) if stage == "cuda" else ptx_text(graph)
     from dgraph.kernels.compile import plan_graph

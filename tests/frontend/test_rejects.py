@@ -36,7 +36,12 @@ REJECTS = [
     ("def f(x: f64[3]) -> f64 = x[3]", "this index is out of range", "entry 3 of an axis of length 3", ""),
     ("def f[n](x: f64[n]) -> f64 = x[-1, 0]", "2 subscripts for 1 axis", "the shape is [n]", ""),
     ("def f[n](x: f64[n]) -> f64[3] = x[0:3:0]", "the step of a slice is a literal that is not 0", "", ""),
-    ("def f[n](x: f64[n], k: i32) -> f64[n] = x[k:]", "the length of this slice cannot be found", "", "index formula"),
+    (
+        "def f[n](x: f64[n], k: i32) -> f64[n] = x[k:]",
+        "the length of this slice is not a size",
+        "it is",
+        "index formula",
+    ),
     ("def f[n](x: f64[n], m: bool[n]) -> f64[n] = x[m]", "a mask is not a subscript", "bool[n]", "where"),
     ("def f[n](x: f64[n]) -> f64[n, 2] = reshape(x, (n, 2))", "[n] does not have as many entries as [n, 2]", "", ""),
     ("def f[n](x: f64[n]) -> f64:\n    x[0] = [1.0, 2.0]\n    return x[0]", "one number is wanted here", "", ""),

@@ -4,8 +4,8 @@ import pytest
 
 from dgraph.errors import ParseError
 from dgraph.frontend import tree as t
-from dgraph.frontend.read import read_module, read_signature
-from dgraph.reader import parse_module, parse_signature
+from dgraph.frontend.read import read_module
+from dgraph.reader import parse_module
 
 
 def read(text: str) -> t.ModuleTree:
@@ -69,10 +69,3 @@ def test_every_statement_and_declaration():
     assert kinds == expected
     names = {type(node).__name__ for node in t.walk(module)}
     assert {"Slice", "Rest", "Compare", "Choose", "Lambda", "Negate", "Power", "FieldOf", "At", "Targets"} <= names
-
-
-def test_a_signature_alone():
-    source, parsed = parse_signature("[T: float, n](x: T[n]) -> T")
-    function = read_signature(source, parsed)
-    assert [formal.name for formal in function.formals] == ["x"]
-    assert isinstance(function.result, t.TypeName)

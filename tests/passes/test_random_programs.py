@@ -7,7 +7,7 @@ from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Graph
 from dgraph.passes import FUSE, OPTIMISE, run_passes
 
-REORDERS = {"expand_arrays", "find_products", "loop_products", "batch_products"}
+REORDERS = {"expand_arrays", "find_products", "loop_products", "batch_products", "narrow_products"}
 """NumPy sums in pairs and by BLAS, an index space one entry after another."""
 
 
