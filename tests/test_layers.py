@@ -19,6 +19,7 @@ ROWS = [
     "program",
     "train interop",
     "cli",
+    "__main__",
 ]
 ROW_OF = {place: row for row, places in enumerate(ROWS) for place in places.split()}
 FILES = sorted(file for file in (ROOT / "dgraph").rglob("*.py") if file != ROOT / "dgraph" / "__init__.py")

@@ -11,16 +11,16 @@ from dgraph.types import Shape
 FAULT_VALUES = 16
 """How many values of a failed check the state has room for."""
 
-SCRATCH_VALUES = 64
-"""How many scalars a kernel may leave behind."""
+LARGEST_BLOCK = 2**46
+"""Bytes that no machine has in one block; what needs more is refused before its size wraps round."""
 
 OUT_OF_MEMORY, MISFIT = -1, -2
 """Statuses of the entry: no memory, and arguments whose shapes do not fit together."""
 
 
-def state_words(rows: int) -> int:
-    """Length of the state in i64: rows of tape memory, values of a failed check, scalars that kernels leave."""
-    return 4 * rows + FAULT_VALUES + SCRATCH_VALUES
+def state_words(rows: int, scalars: int) -> int:
+    """Length of the state in i64: rows of tape memory, values of a failed check, scalars that a kernel leaves."""
+    return 4 * rows + FAULT_VALUES + scalars
 
 
 @dataclass(frozen=True)

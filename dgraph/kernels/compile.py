@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import empty
 
-from dgraph.errors import ArgumentError, Diagnostic
-from dgraph.kernels.bind import MISFIT, state_words
+from dgraph.errors import ArgumentError, Diagnostic, NotSupported
+from dgraph.kernels.bind import MISFIT, binding_steps, state_words
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
 from dgraph.kernels.interface import Interface, Port
@@ -44,10 +44,16 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
 
     Raises `NotSupported` for an op that has no kernels.
     """
-    from dgraph.kernels.numba_source import print_program
+    from dgraph.kernels.numba_source import layout_of, print_program
     from dgraph.kernels.report import report_of
 
     program = plan_graph(graph, checks=checks)
+    steps = binding_steps(layout_of(program), program.input_shapes)
+    known = {*graph.size_formals, *(step.solves for step in steps)}
+    unknown = next((name for name in graph.sizes if name not in known), None)
+    if unknown is not None:
+        title = f"the size `{unknown}` of {graph.name} cannot be found from its arguments"
+        raise NotSupported.at(graph.span, title, "declared here")
     source = print_program(program)
     key = make_key("object", without_comments(source), machine=machine_name())
     cache = Cache.default()
@@ -66,6 +72,8 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
         program.checks,
         program.rows,
         graph.span,
+        program.scalars,
+        (*program.slots, *program.blocks),
     )
     return CompiledGraph(interface, source, report_of(program), code)
 
@@ -169,13 +177,17 @@ class CompiledGraph:
                 words[slot] = known[name]
             key = key, sizes
         plan = self._plans.get(key) or self._plan_results(workspace, sizes, key)
-        results = [empty(shape, dtype) for shape, dtype in plan]
+        try:
+            results = [empty(shape, dtype) for shape, dtype in plan]
+        except MemoryError:
+            raise self.interface.no_memory() from None
         self._result_filler.fill(workspace, tuple(results))
         return results
 
     def _plan_results(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> list[Any]:
         """Shapes and dtypes of the results for arguments of these extents."""
         known = self.interface.solve(self._shapes(workspace), dict(sizes))
+        self.interface.refuse_memory(known)
         plan = []
         for port in self.outputs:
             shape = tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
@@ -210,7 +222,7 @@ class CompiledGraph:
 
     def _new_workspace(self) -> Workspace:
         layout, rows = self.interface.layout, self.interface.rows
-        workspace = Workspace(layout.length, state_words(rows), rows)
+        workspace = Workspace(layout.length, state_words(rows, self.interface.scalars), rows)
         workspace.words[layout.state_slot] = workspace.state_address
         return workspace
 

@@ -68,7 +68,7 @@ class CudaProgram:
     kernels touch; `places` say where in the source the ops of the graph stand, by name."""
 
     program: Program
-    slots: frozenset[Local]
+    slots: frozenset[Expression]
     shared: frozenset[Buffer]
     places: dict[str, Span]
     span: Span
@@ -123,7 +123,7 @@ def _refuse_tapes(statement: Statement, places: dict[str, Span], span: Span) -> 
 class _Cutter:
     program: Program
     kernels: dict[object, Kernel] = field(default_factory=dict)
-    slots: set[Local] = field(default_factory=set)
+    slots: set[Expression] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.readers: dict[Local, set[Statement]] = {}
@@ -176,7 +176,8 @@ class _Cutter:
         found: list[Expression] = []
         for expression in expressions:
             inner = list(parts(expression))
-            if any(isinstance(part, Load) or (isinstance(part, Local) and part in self.slots) for part in inner):
+            is_known = isinstance(expression, Local)
+            if not is_known and any(isinstance(part, Load) or part in self.slots for part in inner):
                 local = Local("found", expression.type)
                 self.readers[local] = {Note("read by the driver")}
                 before += self.one_thread([Let(local, expression)])
@@ -186,9 +187,6 @@ class _Cutter:
 
     def nest(self, nest: Loop) -> list[Statement]:
         """The launch of a nest, whose number of points the driver must know."""
-        chain = [nest]
-        while len(chain[-1].body) == 1 and is_point_loop(chain[-1].body[0]):
-            chain.append(chain[-1].body[0])  # type: ignore[arg-type]
         before, (stop,) = self.on_host([nest.stop])
         return [*before, self.call((replace(nest, stop=stop),), nest.note)]
 
@@ -266,7 +264,7 @@ def points_of(kernel: Kernel) -> tuple[list[Loop], Block]:
     chain: list[Loop] = []
     body = kernel.body
     while len(body) == 1 and isinstance(body[0], Loop) and body[0].kind == "parallel":
-        if chain and not is_point_loop(body[0]):
+        if chain and not (is_point_loop(chain[0]) and is_point_loop(body[0])):
             break
         chain.append(body[0])
         body = body[0].body

@@ -159,18 +159,19 @@ return rest + y if rest != 0.0 and (rest < 0.0) != (y < 0.0) else rest""",
 }
 _BODIES = {
     "digamma(x)": """\
-# Reflection, then recurrence up to 6, then the asymptotic series.
+# Reflection, then recurrence up to 10, then the asymptotic series.
 total, at = 0.0, 1.0 * x
 if at <= 0.0:
     if at == math.floor(at):
         return math.nan
     total = -math.pi / math.tan(math.pi * at)
     at = 1.0 - at
-while at < 6.0:
+while at < 10.0:
     total = total - 1.0 / at
     at = at + 1.0
 square = 1.0 / (at * at)
-series = 1.0 / 12.0 - square * (1.0 / 120.0 - square * (1.0 / 252.0 - square * (1.0 / 240.0 - square / 132.0)))
+series = 1.0 / 240.0 - square * (1.0 / 132.0 - square * 691.0 / 32760.0)
+series = 1.0 / 12.0 - square * (1.0 / 120.0 - square * (1.0 / 252.0 - square * series))
 return total + math.log(at) - 0.5 / at - square * series""",
     "maximum(x, y)": "return x if x > y or x != x else y",
     "minimum(x, y)": "return x if x < y or x != x else y",

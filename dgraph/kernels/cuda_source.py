@@ -389,7 +389,8 @@ class DriverPrinter(_CudaPrinter):
             skipped: set[Buffer] = set()
             if isinstance(statement, Call):
                 skipped = {b for place, b in enumerate(statement.buffers) if (statement.kernel, place) in private}
-                slots.update(dict.fromkeys(local for local in statement.scalars if local in self.cut.slots))
+                held = [local for local in statement.scalars if isinstance(local, Local)]
+                slots.update(dict.fromkeys(local for local in held if local in self.cut.slots))
             for buffer in (*read_buffers(statement), *written_buffers(statement)):
                 if buffer.kind == "arena" and buffer not in skipped:
                     found.setdefault(buffer)

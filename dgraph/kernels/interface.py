@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, DgraphError, Diagnostic, Label, Source, Span
 from dgraph.ir.evaluate import bind_sizes
 from dgraph.ir.graph import Formal, Graph, Region, Value
-from dgraph.kernels.bind import Layout
+from dgraph.kernels.bind import LARGEST_BLOCK, Layout
 from dgraph.kernels.nests import Check
 from dgraph.sizes import Quotient, Size
 from dgraph.types import DTYPES, Array, Extent, Tuple
@@ -25,7 +26,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Interface:
-    """Arguments, results and checks of a compiled graph."""
+    """Arguments, results and checks of a compiled graph; rows of tape memory and scalars that a kernel leaves."""
 
     name: str
     sizes: tuple[str, ...]
@@ -35,6 +36,8 @@ class Interface:
     checks: tuple[Check, ...]
     rows: int
     span: Span = NOWHERE
+    scalars: int = 0
+    blocks: tuple[Size, ...] = ()
 
     @cached_property
     def layout(self) -> Layout:
@@ -55,10 +58,23 @@ class Interface:
         values = tuple(Value(port.type, port.name) for port in self.inputs)
         return Graph(self.name, self.sizes, tuple(formals), Tuple(()), Region(values, (), ()), self.span)
 
+    def refuse_memory(self, known: dict[Any, int]) -> None:
+        """Raise `ArgumentError` if an array or a block of scratch memory would have more bytes than can be counted."""
+        wanted = [extent.evaluate(known.__getitem__) for extent in self.blocks]
+        for port in self.outputs:
+            shape = [max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape]
+            wanted.append(prod(shape) * port.type.dtype.bytes)
+        if any(count > LARGEST_BLOCK for count in wanted):
+            raise self.no_memory()
+
+    def no_memory(self) -> ArgumentError:
+        """The error where memory does not suffice."""
+        return ArgumentError(Diagnostic(f"not enough memory for {self.name}"))
+
     def failure(self, status: int, words: Any) -> DgraphError:
         """The error for a status of the entry, with the values that the failed check left."""
         if status < 0 or status > len(self.checks):
-            return ArgumentError(Diagnostic(f"not enough memory for {self.name}"))
+            return self.no_memory()
         check = self.checks[status - 1]
         values = [_number(words, position, type_) for position, type_ in enumerate(check.types)]
         title = check.title.format(*values) if check.is_template else check.title
@@ -79,6 +95,8 @@ class Interface:
             "inputs": [_port_to_json(port) for port in self.inputs],
             "outputs": [_port_to_json(port) for port in self.outputs],
             "rows": self.rows,
+            "scalars": self.scalars,
+            "blocks": [size_to_json(extent) for extent in self.blocks],
             "span": _span_to_json(self.span, sources),
             "checks": [
                 [
@@ -114,6 +132,8 @@ class Interface:
             ),
             data["rows"],
             span(data["span"]),
+            data["scalars"],
+            tuple(size_from_json(extent) for extent in data["blocks"]),
         )
 
 

@@ -150,6 +150,7 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         graph.size_formals,
         tuple(lowering.checks),
         lowering.rows,
+        blocks=tuple(dict.fromkeys(lowering.blocks)),
     )
 
 

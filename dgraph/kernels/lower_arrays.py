@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
+from dgraph.kernels.bind import FAULT_VALUES
 from dgraph.kernels.lowering import compare, conjunction
 from dgraph.kernels.nests import (
     Apply,
@@ -233,8 +234,9 @@ def _check(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     if not lowering.checks_on:
         return
     predicate, *values = node.operands
-    shown = [scope.expression(value) for value in values if isinstance(value.type, Array) and not value.type.shape]
-    names = tuple(op.names) if len(op.names) == len(shown) else ("",) * len(shown)
+    pairs = zip(op.names or ("",) * len(values), values, strict=True)
+    scalars = [(name, value) for name, value in pairs if not _array(value).shape][:FAULT_VALUES]
+    names, shown = tuple(name for name, _ in scalars), [scope.expression(value) for _, value in scalars]
     check = Check(op.message or "a check failed", names, tuple(value.type for value in shown), node.span)
     lowering.fail_unless(scope.expression(predicate), check, shown)
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node, Value
-from dgraph.kernels.lowering import describe, entry_bytes
+from dgraph.kernels.bind import LARGEST_BLOCK
+from dgraph.kernels.lowering import compare, describe, entry_bytes
 from dgraph.kernels.nest_parts import parts, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
+    Check,
     Expression,
     Extent,
     If,
@@ -221,6 +223,20 @@ def _reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> 
     lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
 
 
+def _bound_tape(lowering: GraphLowering, node: Node, writer: TapeWriter, steps: Expression) -> None:
+    """The bytes of a tape of so many steps must not wrap round."""
+    entry = entry_bytes(writer.entry)
+    static = as_static(steps)
+    if static is not None:
+        lowering.blocks.append(entry * static)
+        return
+    lowering.blocks.append(entry)
+    most = Extent(size(LARGEST_BLOCK) // (entry + 1))
+    title = "a loop of {0} steps has no memory for what its derivative needs"
+    check = Check(title, ("",), ("i64",), node.span, "this loop", True)
+    lowering.fail_unless(compare("less_equal", steps, most), check, [steps])
+
+
 def _write_entries(
     lowering: GraphLowering, writers: Sequence[TapeWriter], step: Expression, entries: Sequence[Binding]
 ) -> None:
@@ -290,6 +306,7 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     stacks = [lowering.allocate(scope, value) for value in stacked]
     writers = _open_tapes(lowering, taped)
     for writer in writers:
+        _bound_tape(lowering, node, writer, count)
         _reserve(lowering, writer, count)
     readers = [_read_tape(lowering, scope.bindings[value], value.type, value.name) for value in walked]
     step = Local(body.inputs[0].name or "i", "i64")

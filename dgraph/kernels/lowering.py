@@ -60,6 +60,7 @@ class Lowering:
         self.pushed: set[int] = set()
         self.bounds: dict[Local, tuple[Size, Size]] = {}
         self.extents: dict[Size, None] = {}
+        self.blocks: list[Size] = []
         self.literals: dict[Buffer, Literal] = {}
         self.passed: list[set[tuple[Expression, Check]]] = [set()]
 

@@ -377,7 +377,8 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory."""
+    """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory; `blocks` are the bytes of
+    tapes as far as the sizes decide them, `slots` those of the arena."""
 
     name: str
     sizes: tuple[str, ...]
@@ -390,5 +391,11 @@ class Program:
     checks: tuple[Check, ...] = ()
     rows: int = 0
     kernels: tuple[Kernel, ...] = ()
+    blocks: tuple[Size, ...] = ()
     slots: tuple[Size, ...] = ()
     places: dict[Buffer, int] = field(default_factory=dict)
+
+    @property
+    def scalars(self) -> int:
+        """The most scalars that a kernel leaves behind."""
+        return max((len(kernel.results) for kernel in self.kernels), default=0)

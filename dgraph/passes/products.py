@@ -6,7 +6,7 @@ Two forms are found, in index spaces of any region that is not itself a point:
     space (i, j):  space (k):  out[i, k] += u * b[j, k]           an accumulation, as transposition writes it
 
 Each factor is an array read at bare loop indices that run over its whole axes, or, for the second form, a number or
-array of the outer point, which the space then yields. Leading batch axes may be shared by all three. Sums are
+array of the outer point, which the space then yields. `product_forms` says which of them are matrix products. Sums are
 rounded in another order than the graph wrote: here, and only here, a pass may change the last bits of a result.
 """
 
@@ -14,20 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ops.arithmetic import Mul
 from dgraph.ops.control import Space
 from dgraph.ops.index import Accumulate, Index
-from dgraph.ops.linalg import Dot
 from dgraph.passes.base import graph_pass, outputs_of, same_nodes, with_operands, with_regions
+from dgraph.passes.product_forms import Form, Loop, Loops, product_form
 from dgraph.sizes import Size
 from dgraph.types import Accumulator, Array
-
-SMALL = 8
-"""A product two of whose three extents are literals up to this stays a nest."""
 
 
 @graph_pass("sums of products that are matrix products become dot nodes")
@@ -59,13 +55,6 @@ def _found(region: Region, done: dict[Region, Region]) -> Region:
     return found
 
 
-class _Loop(NamedTuple):
-    """An index of a nest of index spaces: of the space at a level, the one at a position."""
-
-    level: int
-    position: int
-
-
 @dataclass(frozen=True)
 class _Factor:
     """A number as an entry of an array at loop indices. `array` is outside of the nest; None for a number or array of
@@ -73,12 +62,12 @@ class _Factor:
 
     array: Value | None
     number: Value
-    indices: tuple[_Loop, ...]
+    indices: Loops
 
 
 @dataclass(frozen=True)
 class _Product:
-    """A sum of products that is a matrix product: `op` of `left` and `right`.
+    """A sum of products that is a matrix product of `left` and `right`, in a form.
 
     `accumulate` is the node that sums, in the body at the end of `path`. If it sums into the outermost space,
     `output` is the position among the outputs of its body, else None: then the sum is read at `outer` indices.
@@ -88,9 +77,9 @@ class _Product:
     accumulate: Node
     left: _Factor
     right: _Factor
-    op: Dot
+    form: Form
     output: int | None
-    outer: tuple[_Loop, ...]
+    written: Loops
 
 
 # ---- matching -------------------------------------------------------------------------------------------------------
@@ -150,7 +139,7 @@ def _outside(path: Sequence[Node], level: int, value: Value) -> tuple[int, Value
     return level, value
 
 
-def _loops(path: Sequence[Node], values: Sequence[Value]) -> tuple[_Loop, ...] | None:
+def _loops(path: Sequence[Node], values: Sequence[Value]) -> Loops | None:
     """The values as loop indices, all different; None if one is not a bare loop index."""
     found = []
     for value in values:
@@ -160,11 +149,11 @@ def _loops(path: Sequence[Node], values: Sequence[Value]) -> tuple[_Loop, ...] |
         inputs = path[level].regions[0].inputs[: len(op.extents)] if level >= 0 else ()
         if origin not in inputs:
             return None
-        found.append(_Loop(level, inputs.index(origin)))
+        found.append(Loop(level, inputs.index(origin)))
     return tuple(found) if len(set(found)) == len(found) else None
 
 
-def _extent(path: Sequence[Node], loop: _Loop) -> Size:
+def _extent(path: Sequence[Node], loop: Loop) -> Size:
     op = path[loop.level].op
     assert isinstance(op, Space)
     return op.extents[loop.position]
@@ -190,9 +179,9 @@ def _factor(path: Sequence[Node], value: Value) -> _Factor | None:
     return None if level or maker.regions else _Factor(None, origin, _own_loops(path[0]))
 
 
-def _own_loops(space: Node) -> tuple[_Loop, ...]:
+def _own_loops(space: Node) -> Loops:
     assert isinstance(space.op, Space)
-    return tuple(_Loop(0, position) for position in range(len(space.op.extents)))
+    return tuple(Loop(0, position) for position in range(len(space.op.extents)))
 
 
 def _is_only_write(path: Sequence[Node], node: Node) -> bool:
@@ -218,50 +207,29 @@ def _inner_sum(path: tuple[Node, ...], node: Node, left: _Factor, right: _Factor
     """A sum inside a point, over all indices of the inner space."""
     if left.array is None or right.array is None:
         return None
-    used = [loop for loop in dict.fromkeys((*left.indices, *right.indices)) if loop.level == 0]
-    common = [loop for loop in used if loop in left.indices and loop in right.indices]
-    written = (*common, *sorted(loop for loop in used if loop not in common))
+    inner = path[1].op
+    assert isinstance(inner, Space)
+    written = tuple(sorted({loop for loop in (*left.indices, *right.indices) if loop.level == 0}))
+    if {Loop(1, position) for position in range(len(inner.extents))} != {*left.indices, *right.indices} - {*written}:
+        return None
     return _matched(path, node, left, right, None, written)
 
 
 def _matched(
-    path: tuple[Node, ...],
-    node: Node,
-    left: _Factor,
-    right: _Factor,
-    output: int | None,
-    written: tuple[_Loop, ...],
+    path: tuple[Node, ...], node: Node, left: _Factor, right: _Factor, output: int | None, written: Loops
 ) -> _Product | None:
-    one, other = set(left.indices), set(right.indices)
-    top, inner = path[0].op, path[-1].op
-    assert isinstance(top, Space) and isinstance(inner, Space)
-    loops = {
-        _Loop(level, at) for level, space in enumerate((top, inner)[: len(path)]) for at in range(len(space.extents))
+    form = product_form(left.indices, right.indices, written, lambda loop: _extent(path, loop))
+    if form is None or (output is not None and _all_loops(path) != {*left.indices, *right.indices}):
+        return None
+    return _Product(path, node, left, right, form, output, written)
+
+
+def _all_loops(path: Sequence[Node]) -> set[Loop]:
+    return {
+        Loop(level, position)
+        for level, node in enumerate(path)
+        for position in range(len(node.op.extents) if isinstance(node.op, Space) else 0)
     }
-    summed = loops - set(written) if output is not None else {loop for loop in loops if loop.level == 1}
-    batch = tuple(loop for loop in written if loop in one and loop in other)
-    rows, columns = (one - other) & set(written), (other - one) & set(written)
-    if len(summed) != 1 or not summed <= one & other or set(written) | summed != one | other:
-        return None
-    if len(rows) > 1 or len(columns) > 1 or not rows | columns or (batch and not (rows and columns)):
-        return None
-    heads = left.indices[: len(batch)], right.indices[: len(batch)], written[: len(batch)]
-    if any(head != batch for head in heads):
-        return None
-    if len(written) > len(batch) + 1 and written[-1] in rows:
-        left, right, rows, columns = right, left, columns, rows
-    if _is_small([_extent(path, loop) for loop in (*summed, *rows, *columns)]):
-        return None
-    op = Dot(
-        transpose_a=bool(rows) and left.indices[-1] in rows,
-        transpose_b=bool(columns) and right.indices[-1] not in columns,
-    )
-    return _Product(path, node, left, right, op, output, written)
-
-
-def _is_small(extents: Sequence[Size]) -> bool:
-    literal = [extent.constant for extent in extents if extent.constant is not None]
-    return sum(value <= SMALL for value in literal) >= min(2, len(extents) - 1)
 
 
 # ---- rewriting ------------------------------------------------------------------------------------------------------
@@ -281,7 +249,7 @@ def _rewritten(space: Node, products: Sequence[_Product]) -> tuple[list[Node], d
     with g.at(space.span, space.scope, space.derived):
         for product in products:
             if product.output is None:
-                matrix = g.emit(product.op, *_operands(product, yielded))
+                matrix = product.form.emit(g, *_operands(product, yielded))
                 captured[matrix] = Value(matrix.type, matrix.name)
                 entry, read = _read(product, captured[matrix], body)
                 sums[entry] = read
@@ -301,7 +269,7 @@ def _rewritten(space: Node, products: Sequence[_Product]) -> tuple[list[Node], d
         g.append(replace(space, operands=operands, results=results, regions=(region,)))
         for product in products:
             if product.output is not None:
-                matrix = g.emit(product.op, *_operands(product, yielded))
+                matrix = product.form.emit(g, *_operands(product, yielded))
                 result = space.results[product.output]
                 own = product.output >= space.op.accumulators
                 known[result] = matrix if own else g.emit(Accumulate("proven"), result, matrix)
@@ -317,7 +285,7 @@ def _read(product: _Product, matrix: Value, body: Region) -> tuple[Value, Node]:
     """What stood for a sum inside the point, and the read of the product that takes its place."""
     node = product.path[1]
     entry = node.results[node.regions[0].outputs.index(product.accumulate.result)]
-    at = [body.inputs[loop.position] for loop in product.outer]
+    at = [body.inputs[loop.position] for loop in product.written]
     result = Value(entry.type, entry.name)
     return entry, Node(Index("proven"), (matrix, *at), (result,), (), node.span, node.scope, node.derived)
 

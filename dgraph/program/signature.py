@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dgraph.ir.graph import Formal, Graph
-from dgraph.sizes import Quotient, Size
+from dgraph.kernels.interface import size_from_json, size_to_json
 from dgraph.types import DTYPES, Array, Extent, Record, Tuple, Type
 
 
@@ -70,23 +70,3 @@ def type_from_json(data: Any) -> Type:
         fields = tuple((name, type_from_json(item)) for name, item in rest[1])
         return Record(rest[0], fields, (), tuple(map(size_from_json, rest[2])))
     return Extent()
-
-
-def size_to_json(value: Size) -> Any:
-    """A size as a list of terms; atoms are names or quotients."""
-
-    def atom(part: Any) -> Any:
-        if isinstance(part, Quotient):
-            return [size_to_json(part.numerator), size_to_json(part.denominator)]
-        return str(part)
-
-    return [[[atom(part) for part in monomial], coefficient] for monomial, coefficient in value.terms]
-
-
-def size_from_json(data: Any) -> Size:
-    """A size from plain data."""
-
-    def atom(part: Any) -> Any:
-        return part if isinstance(part, str) else Quotient(size_from_json(part[0]), size_from_json(part[1]))
-
-    return Size(tuple((tuple(map(atom, monomial)), coefficient) for monomial, coefficient in data))

@@ -125,11 +125,18 @@ def emulate(graph: Any, arguments: list[Any], extents: dict[str, int] | None = N
 def run_table(space: Space, program: Any, graph: Any, arguments: list[Any], extents: dict[str, int]) -> list[Any]:
     layout: Layout = layout_of(program)
     held = [np.require(x, v.type.dtype.numpy, "C") for x, v in zip(arguments, graph.region.inputs, strict=True)]
-    table, state = np.zeros(layout.length, np.int64), np.zeros(state_words(program.rows), np.int64)
+    table, state = np.zeros(layout.length, np.int64), np.zeros(state_words(program.rows, program.scalars), np.int64)
     ports = [graph_port(name, value) for name, value in zip(graph.input_names, graph.region.inputs, strict=True)]
     outs = [graph_port(name, value) for name, value in zip(graph.output_names, graph.region.outputs, strict=True)]
     interface = Interface(
-        graph.name, graph.sizes, graph.size_formals, tuple(ports), tuple(outs), program.checks, program.rows
+        graph.name,
+        graph.sizes,
+        graph.size_formals,
+        tuple(ports),
+        tuple(outs),
+        program.checks,
+        program.rows,
+        program.scalars,
     )
     known = interface.solve([array.shape for array in held], extents)
     for array, slot in zip(held, layout.input_slots, strict=True):

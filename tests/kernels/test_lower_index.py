@@ -12,7 +12,7 @@ import pytest
 from nest_emulator import emulate
 from nest_graphs import K, M, N, arguments_for, check, compare, evaluate, make_graph
 
-from dgraph.errors import ArgumentError, CheckFailed, Source, Span
+from dgraph.errors import ArgumentError, CheckFailed, NotSupported, Source, Span
 from dgraph.kernels.compile import CompiledGraph, compile_graph
 from dgraph.sizes import size
 from dgraph.types import BOOL, F32, F64, I32, I64, Accumulator, Array
@@ -333,3 +333,71 @@ def test_warm_start_needs_no_compiler(tmp_path):
         "assert not {'numba', 'lark', 'matplotlib'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_many_totals_of_one_space():
+    def build(g, x):
+        def point(h, indices, _threaded, own):
+            entry = h.index(x, indices[0])
+            return [h.accumulate(total, h.mul(entry, h.constant(float(k), F64))) for k, total in enumerate(own)]
+
+        return g.space([N], point, buffers=[Accumulator(F64)] * 70)
+
+    check(make_graph([("x", VECTOR)], build), {"n": 3}, ulp=4)
+
+
+def test_sizes_whose_bytes_cannot_be_counted():
+    def build(g, x):
+        square = g.map([K, M], lambda h, i, j: h.mul(x, h.cast(h.add(i, j), dtype=F64)))
+        return [g.reduce_sum(g.dot(square, square, transpose_b=True), axes=(0, 1))]
+
+    graph = make_graph([("x", Array(F64))], build, size_formals=["k", "m"])
+    machine = check(graph, {"k": 3, "m": 2}, formals=["k", "m"], ulp=4)
+    for k, m in ((2**33, 2**28), (2**32, 2**32), (2**62, 4)):
+        with pytest.raises(ArgumentError, match="not enough memory for f"):
+            machine.call([1.0], {"k": k, "m": m})
+    filled = make_graph([("x", Array(F64))], lambda g, x: [g.broadcast(x, shape=(K, M, K))], size_formals=["k", "m"])
+    with pytest.raises(ArgumentError, match="not enough memory for f"):
+        compile_graph(filled).call([1.0], {"k": 2**33, "m": 2**33})
+
+
+def test_a_tape_that_no_memory_holds():
+    def build(g, x, count):
+        last, tape = g.for_(count, [x], lambda h, i, c, w: [h.mul(c[0], c[0]), c[0]], tapes=1)
+        return g.for_(count, [last], lambda h, i, c, w: [h.add(c[0], w[0])], walks=[tape], reverse=True)
+
+    machine = check(make_graph([("x", Array(F64)), ("count", Array(I64))], build), arguments=[0.5, np.int64(3)])
+    for count in (2**45, 2**61, 2**63 - 1):
+        with pytest.raises(CheckFailed, match=f"a loop of {count} steps has no memory"):
+            machine.call([0.5, np.int64(count)])
+
+
+def test_nothing_in_and_constants_out():
+    graph = make_graph([], lambda g: [g.constant(2.5, F64), g.full(7, Array(I64, (size(3),))), g.constant(True, BOOL)])
+    check(graph, {})
+
+
+def test_arguments_that_are_not_used():
+    graph = make_graph([("x", MATRIX), ("a", Array(F32)), ("k", Array(BOOL))], lambda g, x, a, k: [g.constant(1, I64)])
+    check(graph, {"n": 2, "m": 0})
+
+
+def test_arguments_returned_as_they_are():
+    kinds = [F32, F64, I32, I64, BOOL]
+    inputs = [(f"a{dtype}", Array(dtype)) for dtype in kinds] + [(f"v{dtype}", Array(dtype, (N,))) for dtype in kinds]
+    check(make_graph(inputs, lambda g, *values: values), {"n": 4}, {"n": 0})
+
+
+def test_a_size_that_no_argument_gives():
+    graph = make_graph([("x", Array(F64, (N * M,)))], lambda g, x: [g.add(x, x)])
+    with pytest.raises(NotSupported, match=r"the size `m` of f cannot be found|the size `n` of f cannot be found"):
+        compile_graph(graph)
+
+
+def test_numbers_and_lists_as_arguments():
+    graph = make_graph([("a", Array(F64)), ("x", VECTOR), ("k", Array(I64))], lambda g, a, x, k: [g.add(a, a), x, k])
+    machine = compile_graph(graph)
+    compare(machine.call([2, [1, 2, 3], 4]), [4.0, np.array([1.0, 2.0, 3.0]), np.int64(4)])
+    compare(
+        machine.call([np.float32(2), np.arange(6.0)[::2], np.int32(4)]), [4.0, np.array([0.0, 2.0, 4.0]), np.int64(4)]
+    )
