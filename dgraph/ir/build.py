@@ -117,7 +117,7 @@ class Builder:
         return make
 
     def name_result(self, value: Value, name: str) -> Value:
-        """The value under a name, if it is an unnamed result of the last node, which nothing has read; else as it is."""
+        """The value under a name if it is an unnamed result of the last node, which nothing has read; else as it is."""
         node = self.nodes[-1] if self.nodes else None
         if node is None or value.name or value not in node.results:
             return value
