@@ -13,22 +13,47 @@ from typing import Any
 
 import numpy as np
 
-ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv")
+THREAD_ROUTINES = {"get_threads": "openblas_get_num_threads64_", "set_threads": "openblas_set_num_threads64_"}
+"""How many threads OpenBLAS uses: `int get()` and `void set(int)`."""
+
+ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", *THREAD_ROUTINES)
 
 
 @functools.cache
 def address(routine: str) -> int:
-    """The address of a Fortran BLAS routine such as `sgemm`; its integers may be 32 or 64 bits wide."""
+    """The address of a Fortran BLAS routine such as `sgemm`, whose integers may be 32 or 64 bits wide, or of one that
+    reads or sets the number of threads."""
+    if routine in THREAD_ROUTINES:
+        return _symbol_of_numpy(f"scipy_{THREAD_ROUTINES[routine]}") or _one_thread(routine)
     return _from_numpy(routine) or _from_scipy(routine)
 
 
 def _from_numpy(routine: str) -> int | None:
+    return _symbol_of_numpy(f"scipy_{routine}_64_")
+
+
+def _symbol_of_numpy(name: str) -> int | None:
     libraries = Path(np.__file__).parent.parent / "numpy.libs"
     for path in sorted(libraries.glob("*openblas*")):
-        function = getattr(ctypes.CDLL(str(path)), f"scipy_{routine}_64_", None)
+        function = getattr(ctypes.CDLL(str(path)), name, None)
         if function is not None:
             return ctypes.cast(function, ctypes.c_void_p).value
     return None
+
+
+@functools.cache
+def _stand_ins() -> dict[str, Any]:
+    return {
+        "get_threads": ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 1),
+        "set_threads": ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _count: None),
+    }
+
+
+def _one_thread(routine: str) -> int:
+    """What stands for the thread routines where the BLAS is not NumPy's: one thread, which is left as it is."""
+    found = ctypes.cast(_stand_ins()[routine], ctypes.c_void_p).value
+    assert found is not None
+    return found
 
 
 def _from_scipy(routine: str) -> int:

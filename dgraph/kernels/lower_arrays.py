@@ -119,8 +119,6 @@ def _slice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
 def _check_places(lowering: GraphLowering, node: Node, shape: tuple[Size, ...], count: tuple[Size, ...]) -> None:
     """The places that a slice means must lie in the array, unless there are none."""
     op: Any = node.op
-    if not lowering.checks_on:
-        return
     for start, step, extent, many in zip(op.starts, op.steps, shape, count, strict=True):
         last = start + (many - 1) * step
         low, high = (start, last) if step > 0 else (last, start)

@@ -85,7 +85,10 @@ def guard(
         for index, extent in zip(indices, view.shape, strict=False):
             below = Apply("minimum", "i64", (index, Extent(extent - 1)))
             clipped.append(lowering.let("clipped", Apply("maximum", "i64", (below, number(0)))))
-        return clipped, None
+        # An empty axis has no nearest entry.
+        empty = [extent for extent in view.shape[: len(indices)] if not (extent - 1).is_nonnegative()]
+        held = [compare("greater", Extent(extent), number(0)) for extent in dict.fromkeys(empty)]
+        return clipped, conjunction(held) if held else None
     if policy == "drop":
         return indices, inside(doubtful)
     extents = view.shape[: len(indices)]

@@ -47,10 +47,18 @@ def kernel_product_{t}(
     trans_a: i64, trans_b: i64, m: i64, n: i64, k: i64,
     a: pointer_{t}, lda: i64, b: pointer_{t}, ldb: i64, c: pointer_{t}, ldc: i64
 ):
-    # A call of the BLAS costs more than a few hundred operations.
-    if m * n * k > 256:
+    if m * n * k > 33554432:
         gemm_{t}(trans_a, trans_b, m, n, k, {t}(1.0), a, lda, b, ldb, {t}(0.0), c, ldc)
+    elif m * n * k > 256:
+        # Waking other threads costs more than they save.
+        threads = blas_threads(0)
+        if threads > 1:
+            set_blas_threads(1)
+        gemm_{t}(trans_a, trans_b, m, n, k, {t}(1.0), a, lda, b, ldb, {t}(0.0), c, ldc)
+        if threads > 1:
+            set_blas_threads(threads)
     else:
+        # A call of the BLAS costs more than a few hundred operations.
         down_a = select_i64(trans_a == 0, lda, 1)
         across_a = select_i64(trans_a == 0, 1, lda)
         down_b = select_i64(trans_b == 0, ldb, 1)

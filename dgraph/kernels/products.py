@@ -111,6 +111,24 @@ def gemv(
     _call("gemv", alpha.type, m.builder, operands)
 
 
+def blas_threads(unused: Value) -> Value:
+    """How many threads the BLAS uses for a product."""
+    builder = unused.builder
+    signature = ir.FunctionType(ir.IntType(32), [])
+    found = builder.call(declare(builder.module, SYMBOL_PREFIX + "get_threads", signature), [])
+    return unused.make(builder.sext(found, _I64), "i64")
+
+
+def set_blas_threads(count: Value) -> None:
+    """Say how many threads the BLAS may use."""
+    builder = count.builder
+    narrow = ir.IntType(32)
+    function = declare(builder.module, SYMBOL_PREFIX + "set_threads", ir.FunctionType(ir.VoidType(), [narrow]))
+    builder.call(function, [builder.trunc(count.llvm, narrow)])
+
+
+register(Primitive("blas_threads", ("i64",), "i64", blas_threads))
+register(Primitive("set_blas_threads", ("i64",), "none", set_blas_threads))
 for _type in FLOATS:
     _pointer = POINTER + _type
     _sizes = ("i64", "i64", "i64")

@@ -65,6 +65,42 @@ def _with_kernels(block: Block, changed: dict[Kernel, Kernel]) -> Block:
     return tuple(found)
 
 
+class _Waiting:
+    """Locals whose one read may still come, each with the place of its `Let`. What each reads is looked up backwards,
+    so that a long block costs time in proportion to its length."""
+
+    def __init__(self) -> None:
+        self.places: dict[Local, int] = {}
+        self.readers: dict[Local, list[Local]] = {}
+        self.reads_memory: set[Local] = set()
+
+    def add(self, let: Let, place: int) -> None:
+        """A local begins to wait."""
+        self.places[let.local] = place
+        for part in parts(let.value):
+            if isinstance(part, Local):
+                self.readers.setdefault(part, []).append(let.local)
+            elif isinstance(part, Load | Sum | TapeTop):
+                self.reads_memory.add(let.local)
+
+    def pop(self, local: Local) -> int:
+        """A local is put in where it is read; its place."""
+        self.reads_memory.discard(local)
+        return self.places.pop(local)
+
+    def pass_over(self, statement: Statement) -> None:
+        """Locals whose value may be another one after a statement wait no longer."""
+        if not isinstance(statement, Let | Note):
+            for local in self.reads_memory:
+                self.places.pop(local, None)
+            self.reads_memory.clear()
+        for inner in walk((statement,)):
+            for given in set_locals(inner):
+                for local in self.readers.pop(given, ()):
+                    self.places.pop(local, None)
+                    self.reads_memory.discard(local)
+
+
 class _Tidier:
     """One function being tidied."""
 
@@ -78,20 +114,20 @@ class _Tidier:
     def block(self, block: Block) -> Block:
         """A block tidied from its start to its end."""
         done: list[Statement | None] = []
-        waiting: dict[Local, int] = {}
+        waiting = _Waiting()
         for statement in block:
             if isinstance(statement, Let) and not self.reads[statement.local]:
                 self.reads.subtract(_locals(statement.value))
                 continue
             taken = self.take(statement, done, waiting)
             inner = self.inside(taken)
-            _stay(inner, done, waiting)
+            waiting.pass_over(inner)
             if isinstance(inner, Let) and self.reads[inner.local] == self.writes[inner.local] == 1:
-                waiting[inner.local] = len(done)
+                waiting.add(inner, len(done))
             done.append(inner)
         return tuple(statement for statement in done if statement is not None)
 
-    def take(self, statement: Statement, done: list[Statement | None], waiting: dict[Local, int]) -> Statement:
+    def take(self, statement: Statement, done: list[Statement | None], waiting: _Waiting) -> Statement:
         """The statement with the waiting locals that it reads itself put in."""
         if isinstance(statement, While):
             return statement
@@ -99,8 +135,8 @@ class _Tidier:
         for expression in expressions_of(statement):
             length = _length(expression)
             for local in _locals(expression):
-                if local in waiting and local not in values:
-                    let = done[waiting[local]]
+                if local in waiting.places and local not in values:
+                    let = done[waiting.places[local]]
                     assert isinstance(let, Let)
                     length += _length(let.value)
                     if length <= LONGEST:
@@ -121,18 +157,6 @@ class _Tidier:
             case If(then=then, otherwise=otherwise):
                 return If(statement.condition, self.block(then), self.block(otherwise))
         return statement
-
-
-def _stay(statement: Statement, done: list[Statement | None], waiting: dict[Local, int]) -> None:
-    """Locals whose value may be another one after a statement stay where they are."""
-    given = {local for inner in walk((statement,)) for local in set_locals(inner)}
-    writes = not isinstance(statement, Let | Note)
-    for local in list(waiting):
-        let = done[waiting[local]]
-        assert isinstance(let, Let)
-        reads_memory = any(isinstance(part, Load | Sum | TapeTop) for part in parts(let.value))
-        if (writes and reads_memory) or any(part in given for part in _locals(let.value)):
-            del waiting[local]
 
 
 def _locals(expression: Expression) -> list[Local]:

@@ -36,6 +36,8 @@ class Space(dict):
         self["copy_bytes"] = lambda target, source, count: ctypes.memmove(target, source, count)
         self["tape_reserve"] = self.reserve
         self["bool"] = bool
+        self["blas_threads"] = lambda _: 2
+        self["set_blas_threads"] = lambda _: None
         self["and_i64"] = lambda x, y: x & y
         for type_, kind in KINDS.items():
             self.add_type(type_, np.dtype(kind).type)

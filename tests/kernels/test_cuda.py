@@ -50,6 +50,17 @@ def test_text(make, golden):
     golden(f"kernels/cuda_{make.__name__}.py.txt", cuda_text(make()))
 
 
+def test_the_kernel_in_the_documentation():
+    import dgraph as dg
+    from dgraph.program.pipeline import stage
+
+    root = HERE.parents[1]
+    (shown,) = re.findall(r"```python\n(.*?)```", (root / "docs/cuda.md").read_text(encoding="utf-8"), re.S)
+    program = dg.load(root / "benchmarks/spine.dg")
+    text = cuda_text(stage(program.chain32.graph, "kernels"))
+    assert shown in re.sub(r"# space .*/benchmarks", "# space benchmarks", text)
+
+
 def test_names_of_a_program_never_become_code():
     graph = make_graph(
         [("math", VECTOR), ("np", VECTOR), ("x) or quit(", VECTOR), ("maximum", VECTOR)],

@@ -401,3 +401,17 @@ def test_numbers_and_lists_as_arguments():
     compare(
         machine.call([np.float32(2), np.arange(6.0)[::2], np.int32(4)]), [4.0, np.array([0.0, 2.0, 4.0]), np.int64(4)]
     )
+
+
+def test_memory_is_safe_without_checks():
+    def build(g, x, at):
+        nearest = g.map([K], lambda h, i: h.index(x, h.index(at, i), policy="clip"))
+        return [nearest, g.map([K], lambda h, i: h.index(x, h.index(at, i)))]
+
+    graph = make_graph([("x", VECTOR), ("at", Array(I64, (K,)))], build)
+    machine = compile_graph(graph, checks="off")
+    compare(machine.call([np.zeros(0), np.array([0, 5, -1])]), [np.zeros(3), np.zeros(3)])
+    compare(machine.call([np.arange(3.0), np.array([0, 2**40, -(2**62)])]), [np.array([0.0, 2.0, 0.0])] * 2)
+    part = make_graph([("x", VECTOR)], lambda g, x: [g.slice(x, starts=(size(2),), steps=(1,), shape=(size(3),))])
+    with pytest.raises(CheckFailed, match="leave an axis"):
+        compile_graph(part, checks="off").call([np.zeros(3)])
