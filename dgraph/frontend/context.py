@@ -128,6 +128,8 @@ class Context:
         self.lifted: dict[t.Node, Callable[[], Bound]] = {}
         self.facts: tuple[Size, ...] = ()
         self.ranges: dict[Value, tuple[Size, Size]] = {}
+        self.repeats: dict[Builder, tuple[Size, ...]] = {}
+        """How often the body of an index space or a loop runs, by the builder of the body."""
         self.reads: list[Read] | None = None
         self.is_guarded = False
         self.unknowns: list[tuple[Unknown, t.Over]] = []

@@ -269,7 +269,8 @@ def static_extents(indices: Sequence[Index], what: str) -> tuple[Size, ...]:
 
 @contextmanager
 def point_names(ctx: Context, indices: Sequence[Index], values: Sequence[Value]) -> Iterator[None]:
-    """Inside, the names of the indices stand for one point."""
+    """Inside, the names of the indices stand for one point of the space whose body is being built."""
+    ctx.repeats[ctx.g] = tuple(index.extent for index in indices if index.extent is not None)
     with ctx.local() as names:
         for index, value in zip(indices, values, strict=True):
             names[index.name] = Binding(index_bound(ctx, index, value, index.extent), index.span)

@@ -257,6 +257,8 @@ def _emit_for(ctx: Context, node: t.For, walk: Walk, facts: dict[str, Any]) -> N
     index = child.input(Array(I64), node.names[0].name if walk.has_index else "i")
     inputs = [child.input(leaf.type, label) for leaf, label in zip(carried.leaves, carried.labels, strict=True)]
     entries = [child.input(Array(leaf.dtype, leaf.shape[1:])) for leaf in walked]
+    if walk.length is not None:
+        ctx.repeats[child] = (walk.length,)
     with ctx.region(child), ctx.local():
         loop = Loop(node.names[0].name if walk.has_index else "", walk.length)
         before, ctx.loop = ctx.loop, loop

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dgraph.errors import DgraphError, Diagnostic, Label, Span
+from dgraph.frontend import tree
 from dgraph.program.arguments import extent, flatten, is_extent
 from dgraph.program.compiled import Compiled
 from dgraph.program.functions import Function, Program, compile, jvp, vjp
@@ -38,7 +39,8 @@ BEND = 1e-2
 def check_program(
     program: Program, name: str | None, given: Mapping[str, Any], report: Report | None = None
 ) -> list[Diagnostic]:
-    """All faults of a program, or of one function of it. `given` fixes arguments by name."""
+    """All faults of a program, or of one function of it, and warnings of what this version does not do.
+    `given` fixes arguments by name."""
     from dgraph.frontend import check
 
     try:
@@ -61,6 +63,16 @@ def check_program(
         listed = ", ".join(sorted(declared)) or "none"
         title = f"no function that is checked has an argument `{unknown[0]}`"
         return [Diagnostic(title, (), f"their arguments are {listed}")]
+    found = [
+        Diagnostic(
+            "`@checkpoint` is read but not obeyed yet: every step of this loop is stored",
+            (Label(note.span),),
+            "results and derivatives are the same; only the memory is that of a plain loop",
+            severity="warning",
+        )
+        for note in tree.walk(module.tree)
+        if isinstance(note, tree.Annotation) and note.name == "checkpoint"
+    ]
     say = report or _say_nothing
     count = len(module.functions)
     say(f"types and sizes are right in {count} function{'' if count == 1 else 's'}")

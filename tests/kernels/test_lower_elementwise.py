@@ -2,10 +2,13 @@
 
 # Bodies of loops and spaces are called with more than each of them uses.
 
+import ctypes
+
 import numpy as np
 import pytest
-from nest_graphs import K, M, N, check, make_graph
+from nest_graphs import K, M, N, arguments_for, check, compare, make_graph
 
+from dgraph.kernels.compile import compile_graph
 from dgraph.sizes import size
 from dgraph.types import BOOL, F32, F64, I32, I64, U8, Array
 
@@ -174,3 +177,16 @@ def test_dot_of_views():
 def test_dot_of_integers():
     graph = make_graph([("x", Array(I64, (N, M))), ("y", Array(I64, (M, K)))], lambda g, x, y: [g.dot(x, y)])
     check(graph, {"n": 3, "m": 4, "k": 2})
+
+
+def test_products_of_every_length_leave_the_blas_as_it_was():
+    from dgraph.kernels.blas import address
+
+    threads = ctypes.CFUNCTYPE(ctypes.c_int)(address("get_threads"))
+    before = threads()
+    graph = make_graph([("x", Array(F32, (N, M))), ("y", Array(F32, (M, K)))], lambda g, x, y: [g.dot(x, y)])
+    machine = compile_graph(graph)
+    for n, m, k in ((2, 3, 4), (6, 6, 8), (40, 50, 60), (330, 330, 330)):
+        x, y = arguments_for(graph, {"n": n, "m": m, "k": k})
+        compare(machine.call([x, y]), [x @ y], ulp=64)
+        assert threads() == before

@@ -20,8 +20,15 @@ def load(name: str) -> dg.Program:
 @pytest.mark.parametrize("name", NINE)
 def test_check_passes(name: str):
     said: list[str] = []
-    assert check_program(load(name), None, {}, said.append) == []
-    assert said
+    found = check_program(load(name), None, {}, said.append)
+    assert [diagnostic for diagnostic in found if diagnostic.severity == "error"] == []
+    assert any("agree" in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["rk4", "lstm"])
+def test_wishes_that_are_not_obeyed_yet_are_said(name: str):
+    (warning,) = check_program(load(name), None, {})
+    assert warning.severity == "warning" and "@checkpoint" in warning.title
 
 
 def test_newton_finds_roots_and_their_derivatives():
