@@ -25,7 +25,7 @@ from dgraph.frontend.numbers import (
     to_leaf,
 )
 from dgraph.frontend.operators import binary, floats, leafwise
-from dgraph.frontend.reducers import axes_of, axis_of, reduce_leaf
+from dgraph.frontend.reducers import axes_of, axis_of, reduce_leaf, require_leaf_terms
 from dgraph.frontend.values import (
     Binding,
     Bound,
@@ -271,9 +271,10 @@ def _statistic(word: str) -> Callable[[Context, Arguments], Bound]:
         x = Binding(floats(ctx, found["x"]), found["x"].span)
         leaf = array_argument(ctx, x)
         axes = axes_of(arguments, len(leaf.shape))
-        mean = reduce_leaf(ctx, "mean", leaf, axes, x.span)
+        require_leaf_terms(ctx, word, leaf, axes, x.span)
+        mean = reduce_leaf(ctx, "mean", leaf, axes, x.span, has_terms=True)
         away = ctx.g.sub(leaf.value, repeat(ctx, mean.value, axes, leaf.shape))
-        variance = reduce_leaf(ctx, "mean", Leaf(ctx.g.mul(away, away), leaf.weak), axes, x.span)
+        variance = reduce_leaf(ctx, "mean", Leaf(ctx.g.mul(away, away), leaf.weak), axes, x.span, has_terms=True)
         return variance if word == "var" else Leaf(ctx.g.sqrt(variance.value), variance.weak)
 
     return rule

@@ -12,19 +12,20 @@ from dgraph.ir.graph import Value
 from dgraph.ops.check import Check
 from dgraph.sizes import Size, product
 
-NEEDS_TERMS = frozenset({"mean", "argmax", "argmin"})
+NEEDS_TERMS = frozenset({"mean", "var", "std", "argmax", "argmin"})
 """Reducers that are not defined for nothing."""
 
 
-def require_terms(ctx: Context, word: str, extents: Sequence[Size], span: Span) -> None:
-    """Check, as the program runs, that a reducer over some extents has terms, unless that is proven.
+def require_terms(ctx: Context, word: str, extents: Sequence[Size], span: Span, *, kept: Sequence[Size] = ()) -> None:
+    """Check, as the program runs, that a reducer over some extents has terms, unless that is proven. It is applied once
+    for each point of the axes that are kept.
 
     Sizes are the same at every point and step, so the check stands before the index spaces and loops around the
     reducer, and holds there too if they never run.
     """
     if word not in NEEDS_TERMS or ctx.reads is not None:
         return
-    builder, around = ctx.g, list[Size]()
+    builder, around = ctx.g, list(kept)
     while builder in ctx.repeats and builder.parent is not None:
         around += ctx.repeats[builder]
         builder = builder.parent
@@ -33,7 +34,7 @@ def require_terms(ctx: Context, word: str, extents: Sequence[Size], span: Span) 
     count = product(tuple(unproven))
     if not unproven or has_values(count):
         return
-    with ctx.region(builder), builder.at(span=span):
+    with builder.at(span=span):
         one = builder.number(1)
         counted = builder.number(count)
         valid = builder.greater_equal(counted, one)

@@ -9,6 +9,7 @@ from functools import reduce as fold
 from dgraph.errors import NotSupported, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Arguments, Context, builtin, evaluates
+from dgraph.frontend.emptiness import require_guarded, require_terms
 from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import (
     Index,
@@ -46,7 +47,7 @@ from dgraph.frontend.values import (
     describe,
     rebuild,
 )
-from dgraph.ir.build import close_together
+from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Value
 from dgraph.ops.control import For, If, Space
 from dgraph.ops.index import neutral
@@ -130,6 +131,8 @@ def _by_accumulator(ctx: Context, word: str, node: t.Reduce, indices: Sequence[I
     """A sum or mean: an accumulate at the rank-0 index of a space; with a guard the accumulate stands in an `if`."""
     extents = static_extents(indices, word)
     outer = ctx.g
+    if node.generator.guard is None:
+        require_terms(ctx, word, extents, node.span)
     child = outer.child()
     at = [child.input(Array(I64), index.name) for index in indices]
     buffers: list[Value] = []
@@ -158,7 +161,10 @@ def _by_accumulator(ctx: Context, word: str, node: t.Reduce, indices: Sequence[I
     total = rebuild(term, iter(sums))
     if word == "sum":
         return total
-    count: Bound = Extent(product(extents)) if len(results) == len(leaves) else Leaf(results[-1], soft=True)
+    count: Bound = Extent(product(extents))
+    if len(results) > len(leaves):
+        count = Leaf(results[-1], soft=True)
+        require_guarded(ctx, word, outer.greater(results[-1], outer.number(0)), node.span)
     return binary(ctx, "/", Binding(total, node.span), Binding(count, node.span))
 
 
@@ -177,6 +183,7 @@ def _terms(ctx: Context, word: str, node: t.Reduce) -> tuple[Bound, list[Leaf]]:
 def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index]) -> Bound:
     """Other reducers: a space yields the terms, and the op for arrays reduces it."""
     guard = node.generator.guard
+    is_guarded_place = guard is not None and word in ("argmax", "argmin")
     if word in ("argmax", "argmin") and len(indices) > 1:
         note = "reduce one index at a time, or take it apart with `//` and `%`"
         raise NotSupported.at(node.span, f"`{word}` over several indices is not supported yet", note=note)
@@ -203,12 +210,32 @@ def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index])
             full = ctx.g.full(value, Array(dtype, axes))
             return Leaf(full, weak, soft), node.span
 
-        return choose(ctx, test, inside, outside, widen=False)
+        chosen = choose(ctx, test, inside, outside, widen=False)
+        return TupleValue((chosen, Leaf(test))) if is_guarded_place else chosen
 
     terms = space_of(ctx, indices, body, node.body.span)
+    if is_guarded_place and isinstance(terms, TupleValue):
+        return _guarded_place(ctx, word, *terms.items, node)
     if not isinstance(terms, Leaf):
         raise TypeMismatch.at(node.body.span, f"`{word}` reduces numbers", f"this is {describe(terms)}")
     return reduce_leaf(ctx, word, terms, tuple(range(len(indices))), node.body.span)
+
+
+def _guarded_place(ctx: Context, word: str, terms: Bound, passed: Bound, node: t.Reduce) -> Leaf:
+    """The first place of the extreme term among those that the guard lets pass. Where all of these are as extreme as
+    the terms left out, that is the first of them."""
+    assert isinstance(terms, Leaf) and isinstance(passed, Leaf)
+    g, guard = ctx.g, passed.value
+    require_guarded(ctx, word, g.reduce_any(guard, axes=(0,)), node.span)
+    best = reduce_leaf(ctx, word, terms, (0,), node.body.span, has_terms=True).value
+    first = g.argmax(g.cast(guard, dtype=I64), axes=(0,))
+
+    def place(h: Builder, *at: Value) -> Value:
+        found = h.index(best, *at, policy="proven") if at else best
+        return h.select(h.index(guard, found, policy="drop"), found, first)
+
+    axes = terms.shape[1:]
+    return Leaf(g.map(axes, place) if axes else place(g), soft=True)
 
 
 def _by_loop(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index]) -> Bound:
@@ -238,9 +265,13 @@ def _by_loop(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index]) 
 # ---- arrays ---------------------------------------------------------------------------------------------------------
 
 
-def reduce_leaf(ctx: Context, word: str, leaf: Leaf, axes: tuple[int, ...], span: Span) -> Leaf:
-    """A reducer over axes of an array."""
+def reduce_leaf(
+    ctx: Context, word: str, leaf: Leaf, axes: tuple[int, ...], span: Span, *, has_terms: bool = False
+) -> Leaf:
+    """A reducer over axes of an array; `has_terms` if it is checked already that there are any."""
     g = ctx.g
+    if not has_terms:
+        require_leaf_terms(ctx, word, leaf, axes, span)
     if word in ("any", "all") and leaf.dtype is not BOOL:
         raise TypeMismatch.at(
             span, f"`{word}` asks about bools", f"this is {describe(leaf)}", note="compare first: `x != 0`"
@@ -261,6 +292,12 @@ def reduce_leaf(ctx: Context, word: str, leaf: Leaf, axes: tuple[int, ...], span
         leaf = _as_float(ctx, leaf)
     result = getattr(g, ARRAY_OPS[word])(leaf.value, axes=axes)
     return Leaf(result, soft=True) if word in ("argmax", "argmin") else Leaf(result, leaf.weak, leaf.soft)
+
+
+def require_leaf_terms(ctx: Context, word: str, leaf: Leaf, axes: tuple[int, ...], span: Span) -> None:
+    """Check that a reducer over axes of an array has terms."""
+    kept = [extent for axis, extent in enumerate(leaf.shape) if axis not in axes]
+    require_terms(ctx, word, [leaf.shape[axis] for axis in axes], span, kept=kept)
 
 
 def axis_of(binding: Binding, rank: int) -> int:

@@ -55,14 +55,7 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
         title = f"the size `{unknown}` of {graph.name} cannot be found from its arguments"
         raise NotSupported.at(graph.span, title, "declared here")
     source = print_program(program)
-    key = make_key("object", without_comments(source), machine=machine_name())
-    cache = Cache.default()
-    code = cache.get(key)
-    if code is None:
-        from dgraph.kernels.native import compile_source
-
-        code = compile_source(source)
-        cache.put(key, code)
+    code = _object_code(source)
     interface = Interface(
         graph.name,
         graph.sizes,
@@ -76,6 +69,19 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
         (*program.slots, *program.blocks),
     )
     return CompiledGraph(interface, source, report_of(program), code)
+
+
+def _object_code(source: str) -> bytes:
+    """The object code of a program, from the cache or the compiler."""
+    cache = Cache.default()
+    key = make_key("object", without_comments(source), machine=machine_name())
+    code = cache.get(key)
+    if code is None:
+        from dgraph.kernels.native import compile_source
+
+        code = compile_source(source)
+        cache.put(key, code)
+    return code
 
 
 def without_comments(source: str) -> str:
@@ -245,17 +251,23 @@ class CompiledGraph:
     # ---- bytes --------------------------------------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
-        """All that is needed to call it in another process on this machine."""
-        head = {"interface": self.interface.to_json(), "source": self.source, "report": self.report}
+        """All that is needed to call it in another process."""
+        head = {
+            "machine": machine_name(),
+            "interface": self.interface.to_json(),
+            "source": self.source,
+            "report": self.report,
+        }
         text = json.dumps(head).encode()
         return len(text).to_bytes(8, "little") + text + self.code
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CompiledGraph:
-        """What `to_bytes` wrote."""
+        """What `to_bytes` wrote. Object code of another machine is replaced by that of this one."""
         length = int.from_bytes(data[:8], "little")
         head = json.loads(data[8 : 8 + length])
-        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], data[8 + length :])
+        code = data[8 + length :] if head["machine"] == machine_name() else _object_code(head["source"])
+        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code)
 
 
 class BoundCall:

@@ -32,15 +32,14 @@ from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
 
 
-def outline(program: Program, for_device: bool = False) -> Program:
-    """The program with its nests as kernels: scheduled for a processor, or as they are for a device to cut up."""
-    return _Outliner(program, for_device).run()
+def outline(program: Program) -> Program:
+    """The program with its nests as kernels, scheduled for a processor."""
+    return _Outliner(program).run()
 
 
 class _Outliner:
-    def __init__(self, program: Program, for_device: bool) -> None:
+    def __init__(self, program: Program) -> None:
         self.program = program
-        self.for_device = for_device
         self.kernels: dict[Shape, Kernel] = {}
         self.readers = _reading_statements(program)
 
@@ -53,7 +52,7 @@ class _Outliner:
 
     def statement(self, statement: Statement) -> Statement:
         match statement:
-            case Loop(kind="parallel") if self.for_device or not _is_tiny(statement):
+            case Loop(kind="parallel") if not _is_tiny(statement):
                 return self.kernel(statement)
             case Loop():
                 return replace(statement, body=self.block(statement.body))
@@ -67,7 +66,7 @@ class _Outliner:
     def kernel(self, nest: Loop) -> Call:
         """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
         whole = list(walk((nest,)))
-        body: Block = (nest,) if self.for_device else schedule(nest)
+        body = schedule(nest)
         inner = list(walk(body))
         own = _distinct(
             buffer for statement in inner if isinstance(statement, Point | PointTape) for buffer in (statement.buffer,)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from dgraph.ir.graph import Node, Region, Value
-from dgraph.kernels.nests import Buffer, Expression, Local
+from dgraph.kernels.nests import Buffer, Expression
 from dgraph.kernels.views import ZERO, View
 from dgraph.ops.control import For, Space
 from dgraph.ops.index import Accumulate, Freeze, SetAt
@@ -50,10 +49,6 @@ class Scope:
         found = self.bindings[value]
         assert not isinstance(found, View | TapeValue)
         return found
-
-    def register(self, value: Value) -> Local:
-        """The local of a rank-0 accumulator."""
-        return cast(Local, self.bindings[value])
 
     def view(self, value: Value) -> View:
         """Where an array lies."""

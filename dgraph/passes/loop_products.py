@@ -1,9 +1,11 @@
 """Matrix products that a loop does step by step are done for all steps at once, where the steps do not need each other.
 
-Two forms are found in counted loops whose number of steps is a size:
+Three forms are found in counted loops whose number of steps is a size:
 
     a product of a walked array and a captured matrix      is done before the loop, which walks the result; of several
                                                            arrays put together, that part of it
+    a stack of products of what a step computes and a      is done after the loop, from what the steps computed
+    captured matrix
     an accumulation of products x' y over the steps        is done after the loop, from x and y of all steps stacked
 
 A product of a walked array alone is the same sum as before; the others are rounded in another order.
@@ -24,7 +26,7 @@ from dgraph.ops.shape import Broadcast, Concat, Reshape
 from dgraph.passes.base import each_region, graph_pass, outputs_of, with_operands
 from dgraph.passes.row_products import as_rows, row_operand, rows_times, shape_of, slice_along
 from dgraph.sizes import size
-from dgraph.types import Accumulator, Array
+from dgraph.types import Accumulator, Array, DType
 
 
 @graph_pass("matrix products of all steps of a loop are done at once")
@@ -138,42 +140,79 @@ class _Sum:
     right: Value
 
 
+@dataclass(frozen=True)
+class _Stack:
+    """A stack of the products of what the steps compute, `rows`, and a matrix that the loop captures."""
+
+    output: int
+    node: Node
+    rows: Value
+    matrix: Value
+    transposed: bool
+
+
 def _products_after(g: Builder, loop: Node, known: dict[Value, Value]) -> Node:
-    """Append the loop without the accumulations that are products, and those; `known` learns their results."""
+    """Append the loop without the products that can wait, and those; `known` learns their results."""
     op, (body,) = loop.op, loop.regions
-    assert isinstance(op, For)
-    first = 1 + op.carries
-    arrays = {body.inputs[at]: loop.operands[at] for at in range(first, first + op.walks)}
-    arrays = {entry: array for entry, array in arrays.items() if isinstance(array.type, Array)}
+    assert isinstance(op, For) and op.length is not None
+    first, lead = 1 + op.carries, op.leading_operands()
+    walks = zip(body.inputs[first:lead], loop.operands[first:lead], strict=True)
+    arrays = {entry: array for entry, array in walks if isinstance(array.type, Array)}
     sums = [found for carry in range(op.carries) if (found := _sum(op, body, carry)) is not None]
-    if not sums:
+    places = range(op.carries, op.carries + op.stacks)
+    stacks = [stack for at in places if (stack := _stack(op, body, at)) is not None]
+    if not sums and not stacks:
         g.append(loop)
         return loop
-    stacked = [v for v in dict.fromkeys(v for s in sums for v in (s.left, s.right)) if v not in arrays]
-    gone = [found.carry for found in sums]
-    kept = [at for at in range(op.carries) if at not in gone]
-    skipped = {found.node for found in sums}
+    factors = [value for found in sums for value in (found.left, found.right)] + [stack.rows for stack in stacks]
+    stacked = [value for value in dict.fromkeys(factors) if value not in arrays]
+    made = [Value(Array(_dtype(value), (op.length, *shape_of(value))), value.name) for value in stacked]
+    gone = {found.carry for found in sums}
+    dropped = gone | {stack.output for stack in stacks}
+    skipped = {found.node for found in sums} | {stack.node for stack in stacks}
+    end = op.carries + op.stacks
+    outputs, results = (
+        (*(v for at, v in enumerate(values[:end]) if at not in dropped), *new, *values[end:])
+        for values, new in ((body.outputs, stacked), (loop.results, made))
+    )
     inputs = tuple(value for at, value in enumerate(body.inputs) if at - 1 not in gone)
-    outputs = (*(body.outputs[at] for at in kept), *body.outputs[op.carries :][: op.stacks], *stacked)
-    outputs = (*outputs, *body.outputs[op.carries + op.stacks :])
-    assert op.length is not None
-    made = [Value(Array(v.type.dtype, (op.length, *shape_of(v))), v.name) for v in stacked]  # type: ignore[union-attr]
-    ends = op.carries, op.carries + op.stacks
-    results = (*(loop.results[at] for at in kept), *loop.results[slice(*ends)], *made, *loop.results[ends[1] :])
     changed = replace(
         loop,
-        op=replace(op, carries=len(kept), stacks=op.stacks + len(made)),
+        op=replace(op, carries=op.carries - len(gone), stacks=op.stacks - len(stacks) + len(made)),
         operands=tuple(value for at, value in enumerate(loop.operands) if at - 1 not in gone),
-        results=results,
-        regions=(Region(inputs, tuple(node for node in body.nodes if node not in skipped), outputs),),
+        results=tuple(results),
+        regions=(Region(inputs, tuple(node for node in body.nodes if node not in skipped), tuple(outputs)),),
     )
     g.append(changed)
     arrays.update(zip(stacked, made, strict=True))
+    captured = dict(zip(body.inputs[lead:], loop.operands[lead:], strict=True))
+    for stack in stacks:
+        whole = rows_times(g, arrays[stack.rows], captured[stack.matrix], stack.transposed)
+        known[loop.results[stack.output]] = whole
     for found in sums:
         left, right = (as_rows(g, arrays[value]) for value in (found.left, found.right))
         matrix = g.dot(left, right, transpose_a=True)
         known[loop.results[found.carry]] = g.accumulate(loop.operands[1 + found.carry], matrix, policy="proven")
     return changed
+
+
+def _dtype(value: Value) -> DType:
+    assert isinstance(value.type, Array)
+    return value.type.dtype
+
+
+def _stack(op: For, body: Region, output: int) -> _Stack | None:
+    """The product that a stack collects, if nothing else reads it and a step computes one of its factors."""
+    value = body.outputs[output]
+    maker = body.producers.get(value)
+    if maker is None or not isinstance(maker.op, Dot) or value in body.users or body.outputs.count(value) > 1:
+        return None
+    left, right = maker.operands
+    found = row_operand(maker.op, left, right, set(body.producers), set(body.inputs[op.leading_inputs(0) :]))
+    if found is None:
+        return None
+    rows, matrix = (right, left) if found[0] else (left, right)
+    return _Stack(output, maker, rows, matrix, found[1])
 
 
 def _sum(op: For, body: Region, carry: int) -> _Sum | None:

@@ -5,7 +5,8 @@
 * a space directly inside another one, with little around it, makes one space of more axes;
 * an accumulator opened for one space and read after it is a buffer of that space;
 * an accumulator that a space does not write to passes it by;
-* a space that copies an array is the array, and so is a stack of what a loop walks.
+* a space that copies an array is the array, and so is a stack of what a loop walks;
+* what is yielded or stacked twice is one array.
 
 A yield in place of an accumulation gives -0 where 0 + -0 was 0; nothing else changes.
 """
@@ -71,13 +72,20 @@ def _but(values: Sequence[Value], positions: Sequence[int]) -> tuple[Value, ...]
     return tuple(value for at, value in enumerate(values) if at not in positions)
 
 
+def _repeated(node: Node, places: slice) -> dict[Value, Value]:
+    """The results at some places that are another result once more."""
+    first: dict[Value, Value] = {}
+    pairs = zip(node.results[places], node.regions[0].outputs[places], strict=True)
+    return {result: one for result, output in pairs if (one := first.setdefault(output, result)) is not result}
+
+
 def _copies(node: Node) -> dict[Value, Value]:
-    """The results of a space that are arrays it reads, entry by entry."""
+    """The results of a space that are other results, or arrays it reads entry by entry."""
     assert isinstance(node.op, Space)
     body = node.regions[0]
     indices = body.inputs[: len(node.op.extents)]
     captured = dict(zip(body.inputs[node.op.leading_inputs(0) :], node.operands[node.op.accumulators :], strict=True))
-    found = {}
+    found = _repeated(node, node.op.yields)
     for result, output in zip(node.results[node.op.yields], body.outputs[node.op.yields], strict=True):
         maker = body.producers.get(output)
         if maker is not None and isinstance(maker.op, Index) and maker.operands[1:] == indices and indices:
@@ -88,14 +96,15 @@ def _copies(node: Node) -> dict[Value, Value]:
 
 
 def _walked_stacks(node: Node) -> dict[Value, Value]:
-    """The stacks of a loop that are arrays it walks."""
+    """The stacks of a loop that are other stacks, or arrays it walks."""
     op, (body,) = node.op, node.regions
     assert isinstance(op, For)
     first = 1 + op.carries
     walked = dict(zip(body.inputs[first:], node.operands[first : first + op.walks], strict=False))
     stacks = slice(op.carries, op.carries + op.stacks)
     pairs = zip(node.results[stacks], body.outputs[stacks], strict=True)
-    return {result: walked[v] for result, v in pairs if v in walked and walked[v].type == result.type}
+    again = {result: walked[v] for result, v in pairs if v in walked and walked[v].type == result.type}
+    return _repeated(node, stacks) | again
 
 
 # ---- buffers that are yields ----------------------------------------------------------------------------------------

@@ -415,3 +415,12 @@ def test_memory_is_safe_without_checks():
     part = make_graph([("x", VECTOR)], lambda g, x: [g.slice(x, starts=(size(2),), steps=(1,), shape=(size(3),))])
     with pytest.raises(CheckFailed, match="leave an axis"):
         compile_graph(part, checks="off").call([np.zeros(3)])
+
+
+def test_object_code_of_another_machine_is_replaced(monkeypatch):
+    graph = make_graph([("x", VECTOR)], lambda g, x: [g.add(x, x)])
+    machine = compile_graph(graph)
+    with monkeypatch.context() as patch:
+        patch.setattr("dgraph.kernels.compile.machine_name", lambda: "another")
+        foreign = machine.to_bytes()[: -len(machine.code)] + b"not for this machine"
+    compare(CompiledGraph.from_bytes(foreign).call([np.arange(3.0)]), [2 * np.arange(3.0)])

@@ -1,4 +1,4 @@
-"""What the whole pipeline makes of programs whose best form is known: how many products and nests are left, and where."""
+"""What the whole pipeline makes of programs whose best form is known: which products and nests are left, and where."""
 
 from collections import Counter
 
@@ -103,6 +103,7 @@ def test_a_recurrent_network():
     assert [ops(loop.regions[0])["dot"] for loop in loops] == [1, 1]
     assert [ops(loop.regions[0])["space"] for loop in loops] == [1, 1]
     assert ops(after.region)["dot"] == 4
+    assert loops[1].op.stacks == 1
     assert not any(isinstance(value.type, Tape) for node in walk(after.region) for value in node.results)
     # Of every step the state before it is kept, and the one after it, of which the slope is made.
     assert loops[0].op.stacks == 2
