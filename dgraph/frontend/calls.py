@@ -10,6 +10,7 @@ from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, resolve
 from dgraph.frontend.coercion import coerce, value_of_type
+from dgraph.frontend.equalities import returned_as
 from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
 from dgraph.frontend.memo import Instance, Key, captured_values, key_of, stored_leaves
 from dgraph.frontend.modules import unknown
@@ -437,7 +438,10 @@ def body_value(ctx: Context, closure: Closure, function: t.Function, names: Mapp
             return value
         place = _returned(function.body)
         wanted = resolve(ctx, function.result)
-        return coerce(ctx, value, wanted, place, declared=function.result.span)
+        made = coerce(ctx, value, wanted, place, declared=function.result.span)
+    with ctx.within(closure.module, dict(names)):
+        declared = resolve(ctx, function.result)
+    return made if declared == wanted else returned_as(ctx, made, declared)
 
 
 def _returned(body: t.Suite | t.Expression) -> Span:

@@ -87,20 +87,23 @@ class Arguments:
 
 
 class Retype(Exception):
-    """A literal must have another dtype than its default; the owning frame starts again with it."""
+    """A literal must have another dtype than its default; the owning frame starts again with it. It yields to a later
+    need if only sizes and indices, which take the type they meet, asked for it."""
 
-    def __init__(self, key: WeakKey, dtype: DType) -> None:
+    def __init__(self, key: WeakKey, dtype: DType, *, yields: bool = False) -> None:
         super().__init__(key, dtype)
-        self.key, self.dtype = key, dtype
+        self.key, self.dtype, self.yields = key, dtype, yields
 
 
 @dataclass(eq=False)
 class Frame:
-    """One function instance being lowered. `choices` are the dtypes that its literals were found to need."""
+    """One function instance being lowered. `choices` are the dtypes that its literals were found to need; those of
+    `yielding` were asked for by sizes and indices only."""
 
     words: str
     identity: tuple[object, ...]
     choices: dict[WeakKey, DType] = field(default_factory=dict)
+    yielding: set[WeakKey] = field(default_factory=set)
 
 
 @dataclass(eq=False)
@@ -355,6 +358,9 @@ def frame_loop(context: Context, frame: Frame, lower: Callable[[], Bound]) -> Bo
                 if wanted.key[0] is not frame:
                     raise
                 frame.choices[wanted.key] = wanted.dtype
+                frame.yielding.discard(wanted.key)
+                if wanted.yields:
+                    frame.yielding.add(wanted.key)
     finally:
         context.path = before
         context.frames.pop()

@@ -21,7 +21,7 @@ def facts_of(ctx: Context, condition: t.Expression, *, holds: bool = True) -> tu
         return tuple(fact for operand in condition.operands for fact in facts_of(ctx, operand, holds=holds))
     if not isinstance(condition, t.Compare) or (len(condition.operators) > 1 and not holds):
         return ()
-    sides = [_affine(ctx, operand) for operand in condition.operands]
+    sides = [affine_side(ctx, operand) for operand in condition.operands]
     facts: list[Size] = []
     for operator, left, right in zip(condition.operators, sides, sides[1:], strict=False):
         if left is not None and right is not None:
@@ -29,7 +29,8 @@ def facts_of(ctx: Context, condition: t.Expression, *, holds: bool = True) -> tu
     return tuple(facts)
 
 
-def _affine(ctx: Context, operand: t.Expression) -> Size | None:
+def affine_side(ctx: Context, operand: t.Expression) -> Size | None:
+    """An operand of a comparison as a polynomial over sizes and indices, where it is plainly one."""
     if not all(isinstance(node, SIMPLE) for node in t.walk(operand)):
         return None
     with ctx.region(ctx.g.child()):

@@ -116,23 +116,29 @@ def fresh_dtype(ctx: Context, default: DType, *extra: object) -> Agreement:
 def _agree_weakly(weak: Sequence[Leaf], with_soft: bool, wanted: str) -> Agreement:
     """Weak values alone: they take the dtype that any of them was already found to need."""
     dtypes = {value.dtype for value in weak}
+    needed = next((value.dtype for value in weak if any(_is_needed(key) for key in value.weak)), None)
     if wanted == "int":
-        dtype = I64 if with_soft or I64 in dtypes else next(iter(dtypes))
+        dtype = needed or (I64 if with_soft or I64 in dtypes else next(iter(dtypes)))
     else:
         dtype = F32 if F32 in dtypes else F64
     for value in weak:
-        require_dtype(value, dtype, None)
+        require_dtype(value, dtype, None, yields=wanted == "int" and needed is None)
     return Agreement(dtype, frozenset().union(*(value.weak for value in weak)))
 
 
-def require_dtype(value: Leaf, dtype: DType, span: Span | None) -> None:
+def _is_needed(key: WeakKey) -> bool:
+    """Whether a use that does not yield decided the dtype of a literal."""
+    return key in key[0].choices and key not in key[0].yielding
+
+
+def require_dtype(value: Leaf, dtype: DType, span: Span | None, *, yields: bool = False) -> None:
     """Make the literals behind a weak value take a dtype: starts the frame that owns them again."""
     if value.dtype == dtype:
         return
     for key in value.weak:
         chosen = key[0].choices.get(key)
-        if chosen is None:
-            raise Retype(key, dtype)
+        if chosen is None or (chosen != dtype and key in key[0].yielding):
+            raise Retype(key, dtype, yields=yields)
         if chosen != dtype:
             place = place_of_key(key)
             also = [] if span is None else [(span, str(dtype))]

@@ -11,6 +11,7 @@ from dgraph.frontend.annotated_types import resolve
 from dgraph.frontend.annotations import check_annotations
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, evaluates, executes
+from dgraph.frontend.equalities import learn
 from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import define
 from dgraph.frontend.joins import Side, choose, emit_if, join_sides
@@ -49,8 +50,9 @@ def function_body(ctx: Context, suite: t.Suite) -> Bound:
     return value
 
 
-def block(ctx: Context, statements: Sequence[t.Statement]) -> Bound | None:
-    """Run statements in order; the value of the `return` that ends them, if there is one."""
+def block(ctx: Context, statements: Sequence[t.Statement], *, is_branch: bool = False) -> Bound | None:
+    """Run statements in order; the value of the `return` that ends them, if there is one. Sizes that a branch asserts
+    to be equal stay apart in its types, which must fit those of the other branches."""
     for at, statement in enumerate(statements):
         if isinstance(statement, t.Return):
             rest = statements[at + 1 :]
@@ -62,11 +64,13 @@ def block(ctx: Context, statements: Sequence[t.Statement]) -> Bound | None:
         found = next(returns_in(statement), None)
         if found is None:
             ctx.execute(statement)
+            if isinstance(statement, t.Assert) and not is_branch:
+                learn(ctx, statement.condition)
         elif isinstance(statement, t.If):
             return _returning_branch(ctx, statement, statements[at + 1 :])
         elif isinstance(statement, t.Scope):
             with scoped(ctx, statement):
-                return block(ctx, (*statement.body.statements, *statements[at + 1 :]))
+                return block(ctx, (*statement.body.statements, *statements[at + 1 :]), is_branch=is_branch)
         else:
             note = "carry the result in a name and return it after the loop"
             raise NotSupported.at(found.span, "`return` inside a loop is not supported yet", note=note)
@@ -86,7 +90,7 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
     """A final `if`: statements after an early `return` are the `else` of it."""
 
     def value(statements: Sequence[t.Statement], span: Span) -> tuple[Bound, Span]:
-        found = block(ctx, statements)
+        found = block(ctx, statements, is_branch=True)
         if found is None:
             place = statements[-1].span if statements else span
             raise ScopeError.at(

@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy import empty
 
 from dgraph.errors import ArgumentError, Diagnostic, NotSupported
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
@@ -20,12 +19,14 @@ from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
 from dgraph.kernels.interface import Interface, Port
 from dgraph.kernels.native import load_object, machine_name
+from dgraph.kernels.results import result_maker
 
 if TYPE_CHECKING:
     from dgraph.ir.graph import Graph
     from dgraph.kernels.nests import Program
 
 _LARGEST_PLAN_CACHE = 256
+Maker = Callable[[], Any]
 
 
 def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
@@ -109,7 +110,7 @@ class CompiledGraph:
         self._result_filler = Checker(results, layout.first_output_slot)
         self._pool = Pool(self._new_workspace)
         self._extents_of = _getter([slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)])
-        self._plans: dict[Any, list[tuple[tuple[int, ...], Any]]] = {}
+        self._plans: dict[Any, list[Maker]] = {}
         self._scalars = [place for place, port in enumerate(interface.outputs) if not port.type.rank]
         # A function that takes sizes is never called by its arrays alone.
         self._arity = -1 if interface.size_formals else len(interface.inputs)
@@ -184,20 +185,20 @@ class CompiledGraph:
             key = key, sizes
         plan = self._plans.get(key) or self._plan_results(workspace, sizes, key)
         try:
-            results = [empty(shape, dtype) for shape, dtype in plan]
+            results = [make() for make in plan]
         except MemoryError:
             raise self.interface.no_memory() from None
         self._result_filler.fill(workspace, tuple(results))
         return results
 
-    def _plan_results(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> list[Any]:
-        """Shapes and dtypes of the results for arguments of these extents."""
+    def _plan_results(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> list[Maker]:
+        """What gives memory for each result for arguments of these extents."""
         known = self.interface.solve(self._shapes(workspace), dict(sizes))
         self.interface.refuse_memory(known)
         plan = []
         for port in self.outputs:
             shape = tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
-            plan.append((shape or (1,), port.type.dtype.numpy))
+            plan.append(result_maker(shape or (1,), port.type.dtype.numpy))
         if len(self._plans) >= _LARGEST_PLAN_CACHE:
             self._plans.clear()
         self._plans[key] = plan

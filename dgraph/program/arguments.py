@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,6 +60,41 @@ def flatten(name: str, type_: Type, value: Any, span: Span | None = None) -> Ite
         yield from _record(name, type_, value, span)
     else:
         _fault(f"`{name}` is a function; the host cannot pass one", span)
+
+
+Picker = Callable[[Any, list[Any]], None]
+
+
+def picker(type_: Type) -> Picker:
+    """A function that appends the leaves of a value of a type as they are, unchecked: the quick way in.
+
+    It raises `KeyError`, `AttributeError`, `TypeError` or `ValueError` where `flatten` would have something to say.
+    """
+    if isinstance(type_, Array):
+        return lambda value, found: found.append(value)
+    if isinstance(type_, Tuple):
+        items = [picker(item) for item in type_.items]
+
+        def pick_tuple(value: Any, found: list[Any]) -> None:
+            for pick, entry in zip(items, value, strict=True):
+                pick(entry, found)
+
+        return pick_tuple
+    if not isinstance(type_, Record):
+        raise TypeError(type_)
+    fields = [(name, picker(with_axes(item, type_.axes))) for name, item in type_.fields]
+
+    def pick_record(value: Any, found: list[Any]) -> None:
+        if not isinstance(value, Mapping):
+            for name, pick in fields:
+                pick(getattr(value, name), found)
+            return
+        if len(value) != len(fields):
+            raise KeyError(type_.name)
+        for name, pick in fields:
+            pick(value[name], found)
+
+    return pick_record
 
 
 def extent(name: str, value: Any, span: Span | None = None) -> int:

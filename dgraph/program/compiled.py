@@ -12,10 +12,11 @@ from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
 from dgraph.kernels.native import machine_name
-from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent
+from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent, picker
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, package_state, still_stands
+from dgraph.types import Array
 
 if TYPE_CHECKING:
     from dgraph.program.functions import Function, Program
@@ -54,9 +55,11 @@ class Compiled:
         self.program = program
         self.signature = signature
         self.kernel = kernel
-        plain = [formal for formal in signature.formals if not is_extent(formal)]
-        self._flat = len(plain) == len(signature.formals) == len(kernel.inputs) and not signature.params
-        self._single = len(kernel.outputs) == 1 and not hasattr(signature.result, "items")
+        formals = [formal for formal in signature.formals if not is_extent(formal)]
+        self._is_plain = len(formals) == len(signature.formals)
+        self._is_flat = all(isinstance(formal.type, Array) for formal in formals) and not signature.params
+        self._pickers = [picker(formal.type) for formal in formals]
+        self._is_single = isinstance(signature.result, Array)
 
     @property
     def source(self) -> str:
@@ -70,15 +73,10 @@ class Compiled:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Check and adapt the arguments, run, and build the result. Raises `ArgumentError` and `CheckFailed`."""
-        if self._flat and not named:
-            outputs: list[Any] | None
-            try:
-                outputs = self.kernel.call_exact(arguments)
-            except (MemoryError, OverflowError, ValueError):
-                # A number beyond its dtype, or too much memory: the long way says which.
-                outputs = None
+        if self._is_plain and not named:
+            outputs = self._call_as_they_are(arguments)
             if outputs is not None:
-                return outputs[0] if self._single else build(self.signature.result, iter(outputs))
+                return outputs[0] if self._is_single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
         try:
             outputs = self.kernel.call(leaves, extents)
@@ -86,6 +84,20 @@ class Compiled:
             title = f"there is not enough memory for {self.signature.name}"
             raise ArgumentError(Diagnostic(title, (), str(fault))) from None
         return build(self.signature.result, iter(outputs))
+
+    def _call_as_they_are(self, arguments: tuple[Any, ...]) -> list[Any] | None:
+        """The quick way: arrays that fit as they are. None where anything is to be adapted or refused: the long way
+        says what."""
+        try:
+            if self._is_flat:
+                return self.kernel.call_exact(arguments)
+            stored = [self.program.value_of(name) for name in self.signature.params]
+            found: list[Any] = []
+            for pick, value in zip(self._pickers, (*arguments, *stored), strict=True):
+                pick(value, found)
+            return self.kernel.call_exact(found)
+        except (AttributeError, KeyError, MemoryError, OverflowError, TypeError, ValueError):
+            return None
 
     def leaves(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
         """The leaves of all formals as arrays, and the numbers of the size formals."""
