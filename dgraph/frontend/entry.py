@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dgraph.errors import Diagnostic, NotSupported, Span
+from dgraph.errors import DgraphError, Diagnostic, NotSupported, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, resolve
 from dgraph.frontend.builtins import ELEMENTWISE
@@ -205,12 +205,7 @@ class _Entry:
             if generic.kind in ("float", "number") and self.types:
                 solver.put(generic.name, DTypeValue(self.common_float()))
                 continue
-            raise NotSupported.at(
-                generic.span,
-                f"{closure.words} is generic in `{generic.name}`",
-                "its argument types are needed",
-                note="call it from a function with plain types",
-            )
+            raise self._undecided(closure, generic)
         for generic in function.generics:
             held = solver.names[generic.name].value
             extents = (held.size,) if isinstance(held, Extent) else held.shape if isinstance(held, ShapeValue) else ()
@@ -251,6 +246,25 @@ class _Entry:
             name += "_"
         self.sizes[name] = None
         return name
+
+    def _undecided(self, closure: Closure, generic: t.Generic) -> DgraphError:
+        """What to do about a generic that no given type decides."""
+        title = f"{closure.words} is generic in `{generic.name}`"
+        assert isinstance(closure.function, t.Function)
+        for formal in closure.function.formals:
+            written, given = formal.type, self.types.get(formal.name)
+            if not isinstance(written, t.TypeName) or not isinstance(given, Array):
+                continue
+            needed = sum(not isinstance(dim, t.Splice) for dim in (*(written.dims or ()), *(written.outer or ())))
+            if given.rank < needed:
+                words = f"`{formal.name}` needs at least {counted(needed, 'axis')}"
+                note = f"{describe(Leaf(Value(given)))} is given"
+                return TypeMismatch.at(formal.span, f"{title}, and {words}", "decides it", note=note)
+        if self.types:
+            note = "give one of the arguments that decide it, or call the function from one with plain types"
+            return NotSupported.at(generic.span, title, "no argument decides it", note=note)
+        note = "call it from a function with plain types"
+        return NotSupported.at(generic.span, title, "its argument types are needed", note=note)
 
     def _type_of_wrt(self, inner: Mapping[str, Type], function: Transformed, name: str) -> Type:
         if name in inner:

@@ -115,7 +115,7 @@ def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span
     if lead == 0:
         if all(isinstance(pick, Run) and pick.is_full for pick in picks):
             return entry
-        return _write_by_space(ctx, value, picks, entry)
+        return write_by_space(ctx, value, picks, entry)
     first = [pick for pick in picks[:lead] if isinstance(pick, At)]
     rest = picks[lead:]
     if any(not (isinstance(pick, Run) and pick.is_full) for pick in rest):
@@ -124,12 +124,16 @@ def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span
     return g.set_at(value, *(at_number(g, pick) for pick in first), entry, policy=policy)
 
 
-def _write_by_space(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value) -> Value:
-    """At each point of the array: the new entry if the point is picked, else the old one."""
+def write_by_space(
+    ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, *, is_checked: bool = False
+) -> Value:
+    """At each point of the array: the new entry if the point is picked, else the old one. `is_checked` if places outside
+    of the array are seen to elsewhere."""
     g, type_ = ctx.g, value.type
     assert isinstance(type_, Array)
     for pick, extent in zip(picks, type_.shape, strict=True):
-        _require_inside(ctx, pick, extent)
+        if not is_checked:
+            require_inside(ctx, pick, extent)
     used = len(picks)
     while isinstance(picks[used - 1], Run) and picks[used - 1].is_full:  # type: ignore[union-attr]
         used -= 1
@@ -158,7 +162,7 @@ def _write_by_space(ctx: Context, value: Value, picks: Sequence[Pick], entry: Va
     return g.map(type_.shape[:used], point)
 
 
-def _require_inside(ctx: Context, pick: Pick, extent: Size) -> None:
+def require_inside(ctx: Context, pick: Pick, extent: Size) -> None:
     """Check, as the program runs, that a place to be written is inside, unless that is proven."""
     g = ctx.g
     if isinstance(pick, At):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from collections.abc import Sequence
+
+from dgraph.errors import NotSupported, Span
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.facts import facts_of
-from dgraph.frontend.formulas import Index, define, point_names, settled, static_extents, trial
-from dgraph.frontend.numbers import affine_of, truth
+from dgraph.frontend.formulas import Index, point_names, settled, space_of, static_extents, trial
+from dgraph.frontend.joins import choose
+from dgraph.frontend.numbers import affine_of, has_values, truth
 from dgraph.frontend.operators import negative
-from dgraph.frontend.places import entry_for, write
-from dgraph.frontend.subscripts import At, Pick, Run, at_number, picks_of
-from dgraph.frontend.values import Binding, Bound, Leaf, describe
+from dgraph.frontend.places import entry_for, require_inside, write_by_space
+from dgraph.frontend.ranges import split_linear
+from dgraph.frontend.subscripts import At, Pick, Run, at_number, picks_of, whole_axis
+from dgraph.frontend.values import Binding, Bound, Leaf
 from dgraph.ir.build import close_together
 from dgraph.ir.graph import Value
 from dgraph.ops.control import If, Space
@@ -80,37 +84,75 @@ def _contribution(ctx: Context, held: Leaf, own: Value, part: t.At, operator: st
     return ctx.g.accumulate(own, *(at_number(ctx.g, pick) for pick in ats), entry.value, policy=policy)
 
 
-def _replace(ctx: Context, held: Leaf, part: t.At, node: t.Expression, generator: t.Generator, span: Span) -> Bound:
-    """`x[i, j] = e for i in range(a, b) for j`: each axis has an index of its own, so the places are distinct."""
-    names = [item.name for item in part.subscripts if isinstance(item, t.Name)]
-    overs = {over.name: over for over in generator.indices}
-    is_plain = len(names) == len(part.subscripts) == len(set(names)) and set(names) == set(overs)
-    if not is_plain:
-        note = "each axis needs an index of its own; places that may meet add up with `+=`"
-        raise NotSupported.at(span, "these places are not provably distinct", note=note)
-    if generator.guard is not None:
-        note = f"write `{names[0]}` with a choice: `... if c else x[{', '.join(names)}]`"
-        raise NotSupported.at(generator.guard.span, "a guard in an update", note=note)
-    ordered = [overs[name] for name in names]
-    for over in ordered:
-        if over.name in ctx.names:
-            raise ScopeError.at(over.span, f"the index `{over.name}` hides a name")
+def _replace(ctx: Context, held: Leaf, part: t.At, node: t.Expression, generator: t.Generator, span: Span) -> Leaf:
+    """`x[i + 1, j] = e for i in range(n - 1) for j if c`: each index moves along an axis of its own, so the places are
+    distinct. Where the guard does not hold a place keeps its entry."""
+    guard = generator.guard
 
-    def body() -> Bound:
-        if ctx.reads is not None:
-            picks_of(ctx, part.subscripts, held.shape, part.span)
+    def both() -> Bound:
+        picks_of(ctx, part.subscripts, held.shape, part.span)
         return ctx.evaluate(node)
 
-    with settled(ctx, ordered, None, body) as indices:
-        runs: list[Pick] = [_run(index) for index in indices]
-    values = define(ctx, ordered, body, node.span)
-    if not isinstance(values, Leaf):
-        raise TypeMismatch.at(node.span, "an entry of an array is wanted here", f"this is {describe(values)}")
-    return write(ctx, held, runs, values, span)
+    with settled(ctx, generator.indices, guard, both) as indices:
+        static_extents(indices, "an update")
+        runs = _runs(ctx, held, part, indices, span)
+        ordered = [index for _, index in runs if index is not None]
+        picks: list[Pick] = [pick for pick, _ in runs]
+        rest = held.shape[len(picks) :]
+
+        def entry() -> Leaf:
+            return entry_for(ctx, held, rest, ctx.evaluate(node), node.span)
+
+        def replaced() -> tuple[Bound, Span]:
+            assert guard is not None
+            with ctx.assuming(facts_of(ctx, guard)):
+                for pick, extent in zip(picks_of(ctx, part.subscripts, held.shape, part.span), held.shape, strict=False):
+                    require_inside(ctx, pick, extent)
+                return entry(), node.span
+
+        def kept() -> tuple[Bound, Span]:
+            places = picks_of(ctx, part.subscripts, held.shape, part.span)[: len(picks)]
+            numbers = [at_number(ctx.g, place) for place in places if isinstance(place, At)]
+            return Leaf(ctx.g.index(held.value, *numbers, policy="drop"), held.weak, held.soft), span
+
+        def point() -> Bound:
+            if guard is None:
+                return entry()
+            test = truth(ctx, Binding(ctx.evaluate(guard), guard.span)).value
+            return choose(ctx, test, replaced, kept, widen=False)
+
+        values = space_of(ctx, ordered, point, node.span)
+    assert isinstance(values, Leaf)
+    picks += [whole_axis(extent, span) for extent in rest]
+    written = write_by_space(ctx, held.value, picks, values.value, is_checked=guard is not None)
+    return Leaf(written, held.weak, held.soft)
 
 
-def _run(index: Index) -> Run:
-    start = affine_of(index.start)
-    if index.extent is None or index.source is not None or start is None:
-        raise NotSupported.at(index.span, "this range in an update", note="use `range` with sizes")
-    return Run(start, start, index.step, index.extent, False, index.span)
+def _runs(
+    ctx: Context, held: Leaf, part: t.At, indices: Sequence[Index], span: Span
+) -> list[tuple[At | Run, Index | None]]:
+    """What each subscript runs over, with the index that moves it."""
+    note = "each index needs an axis of its own, as in `x[2 * i + 1, j]`; places that may meet add up with `+=`"
+    refused = NotSupported.at(span, "these places are not provably distinct", note=note)
+    probe = ctx.g.child()
+    atoms = {probe.input(Array(I64), index.name): index for index in indices}
+    with ctx.region(probe), point_names(ctx, indices, list(atoms)):
+        picks = picks_of(ctx, part.subscripts, held.shape, part.span)
+    found: list[tuple[At | Run, Index | None]] = []
+    for pick in picks[: len(part.subscripts)]:
+        if not isinstance(pick, At):
+            raise refused
+        if pick.index is None:
+            found.append((pick, None))
+            continue
+        affine = affine_of(pick.index)
+        moving = [atom for atom in atoms if affine is not None and atom in set(affine.atoms())]
+        parts = split_linear(affine, moving[0]) if affine is not None and len(moving) == 1 else None
+        if parts is None or not parts[0].constant or has_values(parts[1]):
+            raise refused
+        index = atoms[moving[0]]
+        assert index.extent is not None
+        found.append((Run(parts[1], parts[1], parts[0].constant, index.extent, False, pick.span), index))
+    if sorted(index.name for _, index in found if index) != sorted(index.name for index in indices):
+        raise refused
+    return found
