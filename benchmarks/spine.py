@@ -236,7 +236,7 @@ def main() -> None:
         "Written by `python benchmarks/spine.py`. One thread on one core for everybody; answers compared before",
         "timing; the fastest of seven alternated batches. `bound` is a call without checks on fixed arrays.",
         "",
-        f"{date.today().isoformat()}; {machine()}; {versions('dgraph', 'numpy', 'numba', 'scipy', 'torch', 'jax')}",
+        f"{date.today().isoformat()}; {machine()}; dgraph {dg.__version__}, {versions('numpy', 'llvmlite', 'torch', 'jax')}",
         "",
         "## Training step: loss, gradient and update",
         "",

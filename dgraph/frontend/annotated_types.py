@@ -9,7 +9,7 @@ from dataclasses import replace
 from dgraph.errors import ScopeError, SizeMismatch, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
-from dgraph.frontend.modules import Module
+from dgraph.frontend.modules import Module, require_distinct
 from dgraph.frontend.numbers import counted
 from dgraph.frontend.values import (
     AliasValue,
@@ -210,6 +210,7 @@ def _opened(ctx: Context, declaration: t.Record | t.TypeAlias) -> Iterator[None]
 def record_type(ctx: Context, maker: RecordMaker, arguments: tuple[object, ...], axes: Shape = ()) -> Record:
     """The type of a record with given arguments."""
     declaration = maker.declaration
+    require_distinct(declaration.fields)
     with _opened(ctx, declaration), ctx.within(maker.module, generic_names(declaration.generics, arguments)):
         fields = tuple((field.name, resolve(ctx, field.type)) for field in declaration.fields)
     result = Record(declaration.name, fields, arguments, axes)

@@ -10,10 +10,10 @@ from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, resolve
 from dgraph.frontend.coercion import coerce, value_of_type
-from dgraph.frontend.equalities import returned_as
 from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
+from dgraph.frontend.equalities import as_declared
 from dgraph.frontend.memo import Instance, Key, captured_values, key_of, stored_leaves
-from dgraph.frontend.modules import unknown
+from dgraph.frontend.modules import require_distinct, unknown
 from dgraph.frontend.numbers import counted
 from dgraph.frontend.stored import root, stored_by_name, stored_of
 from dgraph.frontend.values import (
@@ -421,6 +421,7 @@ def entered(value: Bound, name: str, enter: Callable[[Bound, str], Bound]) -> Bo
 
 def body_value(ctx: Context, closure: Closure, function: t.Function, names: Mapping[str, Binding]) -> Bound:
     """What the body of a function returns, brought to the declared type."""
+    require_distinct([*function.generics, *function.formals])
     with ctx.within(closure.module, dict(names)):
         for formal in function.formals:
             stored = stored_by_name(closure.module, formal.name)
@@ -431,17 +432,14 @@ def body_value(ctx: Context, closure: Closure, function: t.Function, names: Mapp
                     also=[(stored.span, "declared here")],
                     note="a param is passed by its own name: rename the formal",
                 )
+        ctx.result = function.result
         value = ctx.evaluate(function.body)
         if function.result is None:
             if isinstance(value, Pending):
                 raise TypeMismatch.at(value.span, f"`{value.words}` has no shape here", note="declare the result type")
             return value
         place = _returned(function.body)
-        wanted = resolve(ctx, function.result)
-        made = coerce(ctx, value, wanted, place, declared=function.result.span)
-    with ctx.within(closure.module, dict(names)):
-        declared = resolve(ctx, function.result)
-    return made if declared == wanted else returned_as(ctx, made, declared)
+        return as_declared(ctx, value, function.result, names, place)
 
 
 def _returned(body: t.Suite | t.Expression) -> Span:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
-from dgraph.errors import DgraphError, Diagnostic, ScopeError, Span
+from dgraph.errors import DgraphError, Diagnostic
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import GENERIC_KINDS, generic_names, resolve
 from dgraph.frontend.annotations import check_annotations
@@ -14,7 +14,7 @@ from dgraph.frontend.context import Context, framed
 from dgraph.frontend.entry import deep, lower_function
 from dgraph.frontend.initialisers import lower_initialiser
 from dgraph.frontend.listing import ON_FUNCTIONS
-from dgraph.frontend.modules import Module, unknown
+from dgraph.frontend.modules import Module, require_distinct, unknown
 from dgraph.frontend.values import Binding, Extent
 from dgraph.sizes import variable
 from dgraph.types import F64, I32, Function, Type
@@ -66,18 +66,9 @@ def _generics(item: t.Record | t.TypeAlias | t.Function) -> None:
     for generic in item.generics:
         if generic.kind not in GENERIC_KINDS:
             raise unknown(generic.span, f"`{generic.kind}` is no kind", generic.kind, list(GENERIC_KINDS))
-    _distinct([*item.generics, *(item.formals if isinstance(item, t.Function) else ())])
+    require_distinct([*item.generics, *(item.formals if isinstance(item, t.Function) else ())])
     if isinstance(item, t.Record):
-        _distinct(item.fields)
-
-
-def _distinct(parts: Sequence[t.Generic | t.Formal | t.Field]) -> None:
-    seen: dict[str, Span] = {}
-    for part in parts:
-        if part.name in seen:
-            also = [(seen[part.name], "first here")]
-            raise ScopeError.at(part.span, f"`{part.name}` is declared twice", also=also)
-        seen[part.name] = part.span
+        require_distinct(item.fields)
 
 
 def assumed(generic: t.Generic) -> object | None:

@@ -138,6 +138,10 @@ class Context:
         self.unknowns: list[tuple[Unknown, t.Over]] = []
         self.probe: Builder | None = None
         self.solved: dict[t.Over, Size] = {}
+        self.result: t.TypeExpression | None = None
+        """The declared type of the function around, if it has one."""
+        self.learnt = 0
+        """How many equalities of sizes assertions have taught so far."""
         self.elementwise: frozenset[str] = frozenset()
         self.loop: Loop | None = None
         self.ambient_key: Callable[[], Bound] | None = None
@@ -253,14 +257,14 @@ class Context:
     @contextmanager
     def within(self, module: Module, names: dict[str, Binding]) -> Iterator[None]:
         """The body of another function or module: other names, no loop around it."""
-        before = self.module, self.names, self.loop, self.lifted, self.reads, self.solved
+        before = self.module, self.names, self.loop, self.lifted, self.reads, self.solved, self.result
         facts, hidden = self.facts, self.hidden
         self.hidden = {}
         self.module, self.names, self.loop, self.lifted, self.reads, self.solved = module, names, None, {}, None, {}
         try:
             yield
         finally:
-            self.module, self.names, self.loop, self.lifted, self.reads, self.solved = before
+            self.module, self.names, self.loop, self.lifted, self.reads, self.solved, self.result = before
             self.facts, self.hidden = facts, hidden
 
     @contextmanager

@@ -35,7 +35,7 @@ from dgraph.frontend.values import (
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Formal, Graph
 from dgraph.sizes import variable
-from dgraph.types import F64, DType, Function, Type, leaves, with_axes
+from dgraph.types import F64, Array, DType, Function, Type, leaves, with_axes
 from dgraph.types import Extent as ExtentType
 
 FRAMES = 40_000
@@ -257,9 +257,10 @@ class _Entry:
                 continue
             needed = sum(not isinstance(dim, t.Splice) for dim in (*(written.dims or ()), *(written.outer or ())))
             if given.rank < needed:
-                words = f"`{formal.name}` needs at least {counted(needed, 'axis')}"
-                note = f"{describe(Leaf(Value(given)))} is given"
-                return TypeMismatch.at(formal.span, f"{title}, and {words}", "decides it", note=note)
+                words = f"at least {needed} {'axis' if needed == 1 else 'axes'}"
+                has = "has 1 axis" if given.rank == 1 else f"has {given.rank or 'no'} axes"
+                full = f"{title}, and `{formal.name}` needs {words}"
+                return TypeMismatch.at(formal.span, full, f"the argument {has}", note=f"pass an array with {words}")
         if self.types:
             note = "give one of the arguments that decide it, or call the function from one with plain types"
             return NotSupported.at(generic.span, title, "no argument decides it", note=note)

@@ -5,11 +5,13 @@ The values bound so far take the new sizes as slices of their whole axes; the as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from dgraph.errors import Span
 from dgraph.frontend import tree as t
-from dgraph.frontend.coercion import value_of_type
+from dgraph.frontend.annotated_types import resolve
+from dgraph.frontend.coercion import coerce, value_of_type
 from dgraph.frontend.context import Context
 from dgraph.frontend.facts import affine_side
 from dgraph.frontend.numbers import has_values
@@ -30,12 +32,13 @@ from dgraph.types import Array, Shape, Type
 def learn(ctx: Context, condition: t.Expression) -> None:
     """Rewrite the names in sight after an assertion that makes sizes equal."""
     for left, right in _equations(condition):
-        sides = affine_side(ctx, left), affine_side(ctx, right)
-        if sides[0] is None or sides[1] is None or has_values(sides[0] - sides[1]):
+        one, other = affine_side(ctx, left), affine_side(ctx, right)
+        if one is None or other is None or has_values(one - other):
             continue
-        found = _solved(*sides)
+        found = _solved(one, other)
         if found is not None:
             _substitute(ctx, {found[0]: found[1]})
+            ctx.learnt += 1
 
 
 def _equations(condition: t.Expression) -> Iterator[tuple[t.Expression, t.Expression]]:
@@ -109,8 +112,19 @@ def _with_shape(ctx: Context, leaf: Leaf, shape: Shape) -> Leaf:
     return Leaf(ctx.g.slice(leaf.value, starts=starts, steps=steps, shape=shape), leaf.weak, leaf.soft)
 
 
-def returned_as(ctx: Context, value: Bound, type_: Type) -> Bound:
-    """A result under the sizes that its function declares, where assertions have rewritten them."""
+def as_declared(
+    ctx: Context, value: Bound, written: t.TypeExpression, names: Mapping[str, Binding], span: Span
+) -> Bound:
+    """A result brought to the type that its function declares, under the sizes of `names`: those before any assertion
+    that has rewritten them."""
+    wanted = resolve(ctx, written)
+    made = coerce(ctx, value, wanted, span, declared=written.span)
+    with ctx.within(ctx.module, dict(names)):
+        declared = resolve(ctx, written)
+    return made if declared == wanted else _with_sizes_of(ctx, made, declared)
+
+
+def _with_sizes_of(ctx: Context, value: Bound, type_: Type) -> Bound:
     leaves = iter([leaf for _, leaf in leaves_of(value)])
 
     def make(_: str, wanted: Array) -> Leaf:

@@ -23,7 +23,7 @@ from dgraph.frontend.formulas import (
     with_axes_in_front,
 )
 from dgraph.frontend.joins import carry_end, carry_start
-from dgraph.frontend.numbers import index_leaf, truth
+from dgraph.frontend.numbers import affine_of, index_leaf, truth
 from dgraph.frontend.statements import assign_to, returns_in
 from dgraph.frontend.values import (
     Binding,
@@ -261,6 +261,8 @@ def _emit_for(ctx: Context, node: t.For, walk: Walk, facts: dict[str, Any]) -> N
         ctx.repeats[child] = (walk.length,)
     with ctx.region(child), ctx.local():
         loop = Loop(node.names[0].name if walk.has_index else "", walk.length)
+        if walk.has_index and (walk.step != 1 or affine_of(walk.start) != size(0)):
+            loop.forbidden = "in a range that does not count up from 0 by 1"
         before, ctx.loop = ctx.loop, loop
         try:
             carried.enter(ctx, inputs)

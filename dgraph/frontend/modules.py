@@ -6,7 +6,7 @@ from it, so that a script cannot change their meaning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -180,6 +180,16 @@ def _enter(module: Module, name: str, entry: Entry) -> None:
     if before is not None:
         raise ScopeError.at(entry.span, f"`{name}` is defined twice", "again here", also=[(before.span, "first here")])
     module.names[name] = entry
+
+
+def require_distinct(parts: Sequence[t.Generic | t.Formal | t.Field]) -> None:
+    """Names that one declaration introduces must differ."""
+    seen: dict[str, Span] = {}
+    for part in parts:
+        if part.name in seen:
+            also = [(seen[part.name], "first here")]
+            raise ScopeError.at(part.span, f"`{part.name}` is declared twice", also=also)
+        seen[part.name] = part.span
 
 
 def unknown(span: Span, title: str, name: str, known: list[str], note: str = "") -> ScopeError:

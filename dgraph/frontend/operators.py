@@ -31,7 +31,7 @@ from dgraph.frontend.numbers import (
 from dgraph.frontend.values import Binding, Bound, Extent, Leaf, Literal, RecordValue, TupleValue, describe
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
-from dgraph.sizes import Size
+from dgraph.sizes import Size, product
 from dgraph.types import BOOL, F64, Array
 
 SYMBOLS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divide", "%": "mod"}
@@ -251,18 +251,34 @@ def matmul(ctx: Context, left: Binding, right: Binding) -> Bound:
             note="the last axis of the left side and the last but one of the right side must be equal",
         )
     x, y = cast_value(ctx, a.value, agreement.dtype), cast_value(ctx, b.value, agreement.dtype)
-    if len(a.shape) > 2 or len(b.shape) > 2:
-        x, y = _equal_batches(ctx, x, y, left, right)
+    if max(len(a.shape), len(b.shape)) <= 2:
+        return Leaf(ctx.g.dot(x, y), agreement.weak)
+    if min(len(a.shape), len(b.shape)) == 1:
+        return Leaf(_vector_with_batch(ctx, x, y), agreement.weak)
+    x, y = _equal_batches(ctx, x, y, left, right)
     return Leaf(ctx.g.dot(x, y), agreement.weak)
+
+
+def _vector_with_batch(ctx: Context, x: Value, y: Value) -> Value:
+    """A vector with a batch of matrices: the leading axes of the batch are rows of one matrix, or the sum runs over the
+    rows of each."""
+    g = ctx.g
+    assert isinstance(x.type, Array) and isinstance(y.type, Array)
+    matrices, vector = (y, x) if x.type.rank == 1 else (x, y)
+    assert isinstance(matrices.type, Array)
+    shape = matrices.type.shape
+    if vector is x:
+        last = len(shape) - 1
+        matrices = g.transpose(matrices, axes=(*range(last - 1), last, last - 1))
+        shape = (*shape[:-2], shape[-1], shape[-2])
+    rows = g.reshape(matrices, shape=(product(shape[:-1]), shape[-1]))
+    return g.reshape(g.dot(rows, vector), shape=shape[:-1])
 
 
 def _equal_batches(ctx: Context, x: Value, y: Value, left: Binding, right: Binding) -> tuple[Value, Value]:
     """Matrices with leading axes: widen both to the same ones."""
     assert isinstance(x.type, Array) and isinstance(y.type, Array)
     a, b = x.type.shape, y.type.shape
-    if len(a) < 2 or len(b) < 2:
-        note = "give the vector an axis: `x[:, None]` is not written; use an index formula"
-        raise TypeMismatch.at(left.span.to(right.span), "`@` of a vector with a batch of matrices", note=note)
     batch = broadcast_shapes([(a[:-2], left.span), (b[:-2], right.span)])
     return ctx.g.widen(x, (*batch, *a[-2:])), ctx.g.widen(y, (*batch, *b[-2:]))
 

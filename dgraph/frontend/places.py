@@ -127,8 +127,8 @@ def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span
 def write_by_space(
     ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, *, is_checked: bool = False
 ) -> Value:
-    """At each point of the array: the new entry if the point is picked, else the old one. `is_checked` if places outside
-    of the array are seen to elsewhere."""
+    """At each point of the array: the new entry if the point is picked, else the old one. `is_checked` if places
+    outside of the array are seen to elsewhere."""
     g, type_ = ctx.g, value.type
     assert isinstance(type_, Array)
     for pick, extent in zip(picks, type_.shape, strict=True):

@@ -215,7 +215,8 @@ def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index])
 
     terms = space_of(ctx, indices, body, node.body.span)
     if is_guarded_place and isinstance(terms, TupleValue):
-        return _guarded_place(ctx, word, *terms.items, node)
+        chosen, passed = terms.items
+        return _guarded_place(ctx, word, chosen, passed, node)
     if not isinstance(terms, Leaf):
         raise TypeMismatch.at(node.body.span, f"`{word}` reduces numbers", f"this is {describe(terms)}")
     return reduce_leaf(ctx, word, terms, tuple(range(len(indices))), node.body.span)

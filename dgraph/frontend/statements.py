@@ -11,7 +11,7 @@ from dgraph.frontend.annotated_types import resolve
 from dgraph.frontend.annotations import check_annotations
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, evaluates, executes
-from dgraph.frontend.equalities import learn
+from dgraph.frontend.equalities import as_declared, learn
 from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import define
 from dgraph.frontend.joins import Side, choose, emit_if, join_sides
@@ -50,9 +50,9 @@ def function_body(ctx: Context, suite: t.Suite) -> Bound:
     return value
 
 
-def block(ctx: Context, statements: Sequence[t.Statement], *, is_branch: bool = False) -> Bound | None:
-    """Run statements in order; the value of the `return` that ends them, if there is one. Sizes that a branch asserts
-    to be equal stay apart in its types, which must fit those of the other branches."""
+def block(ctx: Context, statements: Sequence[t.Statement], *, learns: bool = True) -> Bound | None:
+    """Run statements in order; the value of the `return` that ends them, if there is one. With `learns`, sizes that are
+    asserted to be equal are so in the types of what follows."""
     for at, statement in enumerate(statements):
         if isinstance(statement, t.Return):
             rest = statements[at + 1 :]
@@ -63,14 +63,18 @@ def block(ctx: Context, statements: Sequence[t.Statement], *, is_branch: bool = 
             return ctx.evaluate(statement.value)
         found = next(returns_in(statement), None)
         if found is None:
+            if isinstance(statement, t.Scope):
+                with scoped(ctx, statement):
+                    block(ctx, statement.body.statements, learns=learns)
+                continue
             ctx.execute(statement)
-            if isinstance(statement, t.Assert) and not is_branch:
+            if isinstance(statement, t.Assert) and learns:
                 learn(ctx, statement.condition)
         elif isinstance(statement, t.If):
             return _returning_branch(ctx, statement, statements[at + 1 :])
         elif isinstance(statement, t.Scope):
             with scoped(ctx, statement):
-                return block(ctx, (*statement.body.statements, *statements[at + 1 :]), is_branch=is_branch)
+                return block(ctx, (*statement.body.statements, *statements[at + 1 :]), learns=learns)
         else:
             note = "carry the result in a name and return it after the loop"
             raise NotSupported.at(found.span, "`return` inside a loop is not supported yet", note=note)
@@ -90,7 +94,8 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
     """A final `if`: statements after an early `return` are the `else` of it."""
 
     def value(statements: Sequence[t.Statement], span: Span) -> tuple[Bound, Span]:
-        found = block(ctx, statements, is_branch=True)
+        names, learnt = dict(ctx.names), ctx.learnt
+        found = block(ctx, statements, learns=ctx.result is not None)
         if found is None:
             place = statements[-1].span if statements else span
             raise ScopeError.at(
@@ -99,7 +104,10 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
                 also=[(node.span, "another branch returns")],
                 note="end every branch with `return`",
             )
-        return found, place_of_return(statements, span)
+        place = place_of_return(statements, span)
+        if ctx.result is not None and ctx.learnt > learnt:
+            found = as_declared(ctx, found, ctx.result, names, place)
+        return found, place
 
     def otherwise(arms: Sequence[t.Arm]) -> tuple[Bound, Span]:
         if not arms:
@@ -369,7 +377,9 @@ def _collect(ctx: Context, place: t.Place, value: Bound, span: Span) -> None:
         raise ScopeError.at(place.span, f"`{place.name}` is not bound", "not the variable of this loop", note=note)
     if loop.forbidden:
         raise ScopeError.at(
-            place.span, f"`{place.name}` cannot be collected {loop.forbidden}", note="every step gives one entry"
+            place.span,
+            f"`{place.name}` cannot be collected {loop.forbidden}",
+            note="every step gives one entry, in order; bind the array before the loop to write other places",
         )
     if loop.length is None:
         note = "a formal of type `size` makes the number of steps a size"

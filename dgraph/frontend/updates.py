@@ -106,7 +106,8 @@ def _replace(ctx: Context, held: Leaf, part: t.At, node: t.Expression, generator
         def replaced() -> tuple[Bound, Span]:
             assert guard is not None
             with ctx.assuming(facts_of(ctx, guard)):
-                for pick, extent in zip(picks_of(ctx, part.subscripts, held.shape, part.span), held.shape, strict=False):
+                places = picks_of(ctx, part.subscripts, held.shape, part.span)
+                for pick, extent in zip(places, held.shape, strict=True):
                     require_inside(ctx, pick, extent)
                 return entry(), node.span
 

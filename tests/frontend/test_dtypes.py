@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from frontend_run import run
 
+from dgraph.errors import DgraphError
 from dgraph.frontend import lower_function, parse_program
 from dgraph.ir.graph import walk
 from dgraph.types import F32, F64, Array
@@ -85,3 +86,38 @@ def test_casts():
     results = run(text, "f", 2.75, 3)
     assert [str(part.dtype) for part in results] == ["float32", "int32", "int64", "float64"]
     assert [float(part) for part in results] == [2.75, 2.0, 3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("result", "lines", "wanted"),
+    [
+        ("i32", ["s += i"], np.int32(6)),
+        ("i64", ["s += i"], np.int64(6)),
+        ("i32", ["s = max(s, 2 * i)"], np.int32(6)),
+        ("i32", ["if i < 2:", "    s = i"], np.int32(1)),
+        ("i32", ["s += a * i"], np.int32(24)),
+    ],
+)
+def test_a_loop_variable_takes_the_integer_type_that_a_carry_needs(result, lines, wanted):
+    body = "".join(f"        {line}\n" for line in lines)
+    found = run(
+        f"def f(a: i32) -> {result}:\n    s = 0\n    for i in range(a):\n{body}    return s\n", "f", np.int32(4)
+    )
+    assert found == wanted
+    assert found.dtype == wanted.dtype
+
+
+def test_a_generic_shape_that_no_argument_decides_says_which_argument_lacks_an_axis():
+    module = parse_program("def rows[*s, n](x: f64[*s, n]) -> f64[*s, n] = 2 * x")
+    with pytest.raises(DgraphError, match="`rows` is generic in `s`, and `x` needs at least 1 axis") as caught:
+        lower_function(module, "rows", types={"x": Array(F64, ())})
+    (fault,) = caught.value.diagnostics
+    assert fault.labels[0].span.text.startswith("x")
+    assert fault.labels[0].words == "the argument has no axes"
+
+
+@pytest.mark.parametrize("text", ["def f(x: f64, x: f64) -> f64 = x", "record P:\n    x: f64\n    x: f64\n"])
+def test_a_name_stands_once_in_a_declaration(text):
+    module = parse_program(text + "\ndef g(p: f64) -> f64 = p\ndef h(p: P) -> f64 = 1.0\n")
+    with pytest.raises(DgraphError, match="`x` is declared twice"):
+        lower_function(module, "f" if text.startswith("def") else "h")

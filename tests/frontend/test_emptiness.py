@@ -1,4 +1,4 @@
-"""Means and places of extremes of nothing are faults that the run reports; where there is something they are numbers."""
+"""Means and places of extremes of nothing are faults of the run; of something they are numbers."""
 
 import numpy as np
 import pytest

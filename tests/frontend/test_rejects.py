@@ -115,6 +115,12 @@ REJECTS = [
         "every step",
     ),
     (
+        "def f[n](x: f64[n]) -> f64:\n    for t in range(1, n):\n        ys[t] = x[t]\n    return sum(ys)",
+        "`ys` cannot be collected in a range that does not count up from 0",
+        "",
+        "entry",
+    ),
+    (
         "def f(s: i32) -> f64:\n    for t in range(s):\n        ys[t] = 1.0\n    return sum(ys)",
         "cannot be collected",
         "not a size",

@@ -10,6 +10,7 @@ from dgraph.errors import CheckFailed
 
 X = np.array([3.0, 1.0, 2.0, 5.0])
 M = np.arange(12.0).reshape(3, 4)
+T = np.arange(24.0).reshape(2, 3, 4) / 8
 
 
 def body(signature: str, *lines: str) -> str:
@@ -59,6 +60,34 @@ CASES: list[tuple[str, str, tuple[Any, ...], Any]] = [
         ),
         (X, 0),
         [5.0, 6.0],
+    ),
+    ("slice from a scalar", "def f[n](x: f64[n], s: i32) -> f64[2] = x[s : s + 2]", (X, np.int32(1)), X[1:3]),
+    (
+        "block of an array",
+        "def f[n, k](x: f64[n], w: f64[k], s: i32) -> f64[k] = x[s * k : (s + 1) * k] * w",
+        (X, X[:2], np.int32(1)),
+        X[2:] * X[:2],
+    ),
+    (
+        "slope of a slice from a scalar",
+        "def f[n](x: f64[n], s: i64) -> f64[n] = grad(g)(x, s)\n"
+        "def g[n](x: f64[n], s: i64) -> f64 = sum(x[s : s + 2] ** 2)\n",
+        (X, 2),
+        X * [0, 0, 2, 2],
+    ),
+    ("batch times a vector", "def f[b, n, m](x: f64[b, n, m], y: f64[m]) -> f64[b, n] = x @ y", (T, X), T @ X),
+    (
+        "vector times a batch",
+        "def f[b, n, m](x: f64[b, n, m], y: f64[n]) -> f64[b, m] = y @ x",
+        (T, X[:3]),
+        X[:3] @ T,
+    ),
+    (
+        "slope of a vector times a batch",
+        "def f[b, n, m](x: f64[b, n, m], y: f64[n]) -> f64[n] = grad(g, wrt=y)(x, y)\n"
+        "def g[b, n, m](x: f64[b, n, m], y: f64[n]) -> f64 = sum(y @ x)\n",
+        (T, X[:3]),
+        T.sum((0, 2)),
     ),
     ("middle index", "def f[n, m](x: f64[n, m], k: i64) -> f64[n] = x[:, k]", (M, 2), M[:, 2]),
     (
