@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ import numpy as np
 from dgraph.errors import DataError, Diagnostic
 from dgraph.ir.evaluate import evaluate
 from dgraph.ops.random import Fold
+from dgraph.reader.files import write_whole
 from dgraph.types import Type, leaves
 
 if TYPE_CHECKING:
@@ -71,19 +70,3 @@ def fit_leaves(name: str, type_: Type, values: Mapping[str, np.ndarray[Any, Any]
             title = f"`{label}` in the parameter file is {found.dtype}{list(found.shape)}, the program has {leaf}"
             raise DataError(Diagnostic(title))
         yield found
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from dgraph.ad.jvp import jvp
@@ -59,8 +60,16 @@ class _Expansion:
         key = op, region
         found = self.derived.get(key)
         if found is None:
-            found = self.derived[key] = TRANSFORMS[op.name](op, region)
+            made: Any = op
+            found = self.derived[key] = _inside(made.function, TRANSFORMS[op.name](op, region))
         return found
+
+
+def _inside(function: str, region: Region) -> Region:
+    """The region as it stands in the scope of a function: nodes that a call or transform of that same function put
+    there before do not say so twice."""
+    nodes = (replace(node, scope=node.scope[1:]) if node.scope[:1] == (function,) else node for node in region.nodes)
+    return Region(region.inputs, tuple(nodes), region.outputs)
 
 
 def _expand_jvp(op: Any, region: Region) -> Region:

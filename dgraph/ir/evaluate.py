@@ -11,7 +11,7 @@ import numpy as np
 from dgraph.errors import ArgumentError, CheckFailed, DgraphError, Diagnostic, Label
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.sizes import Atom, Size, size, solve
-from dgraph.types import Array, leaves
+from dgraph.types import Array
 
 Observer = Callable[[Node, Sequence[Any]], None]
 """Called after every node that runs, in nested regions too, with the node and its result values."""
@@ -133,8 +133,3 @@ class Interpreter:
     def empty(self, type_: Array) -> Any:
         """An array of zeros of a type."""
         return np.zeros(tuple(map(self.size_of, type_.shape)), type_.dtype.numpy)
-
-
-def named_results(graph: Graph, results: Sequence[Any]) -> dict[str, Any]:
-    """Results by their qualified names."""
-    return dict(zip((name for name, _ in leaves(graph.result)), results, strict=True))

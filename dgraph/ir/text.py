@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +44,6 @@ def print_graph(graph: Graph) -> str:
     lines = [f"graph {_word(graph.name)}{sizes}({', '.join(formals)}):"]
     lines += _block(graph.region, names, "    ")
     lines.append(f"    return {', '.join(map(names.of, graph.region.outputs))}".rstrip())
-    return "\n".join(lines) + "\n"
-
-
-def print_region(region: Region, names: Iterable[str] = ()) -> str:
-    """The text of a region alone."""
-    known = _Names()
-    given = list(names)
-    inputs = [f"{known.give(v, given[k] if k < len(given) else v.name)}: {v.type}" for k, v in enumerate(region.inputs)]
-    lines = [f"region({', '.join(inputs)}):", *_block(region, known, "    ")]
-    lines.append(f"    yield {', '.join(map(known.of, region.outputs))}".rstrip())
     return "\n".join(lines) + "\n"
 
 

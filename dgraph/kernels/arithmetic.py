@@ -75,12 +75,6 @@ def shift_left(x: Value, count: Value) -> Value:
     return x << count
 
 
-@elementwise("shr", types=INTEGERS, arity=2)
-def shift_right(x: Value, count: Value) -> Value:
-    """Bits moved down, keeping the sign of a signed integer."""
-    return shift_right_unsigned(x, count) if x.type == "u8" else x >> count
-
-
 @elementwise("lshr", types=INTEGERS, arity=2)
 def shift_right_unsigned(x: Value, count: Value) -> Value:
     """Bits moved down, filled with zeros."""
@@ -117,7 +111,6 @@ def minimum(x: Value, y: Value) -> Value:
 
 
 elementwise("fma", arity=3)(fma)
-elementwise("copysign", arity=2)(copysign)
 elementwise("sqrt")(square_root)
 
 
@@ -139,12 +132,6 @@ def ceil(x: Value) -> Value:
     return intrinsic("llvm.ceil", x)
 
 
-@elementwise("trunc")
-def trunc(x: Value) -> Value:
-    """Whole part."""
-    return intrinsic("llvm.trunc", x)
-
-
 @elementwise("round")
 def round_half_even(x: Value) -> Value:
     """Nearest whole number, halves to the even one."""
@@ -155,12 +142,6 @@ def round_half_even(x: Value) -> Value:
 def is_nan(x: Value) -> Value:
     """Whether it is NaN."""
     return x.differs(x)
-
-
-@elementwise("isinf", result="bool")
-def is_infinite(x: Value) -> Value:
-    """Whether it is an infinity."""
-    return absolute(x).equals(INFINITY)
 
 
 @elementwise("isfinite", result="bool")

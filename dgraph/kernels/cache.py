@@ -147,9 +147,3 @@ class Cache:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 total -= size
-
-    def clear(self) -> None:
-        """Remove every entry."""
-        for path in self.directory.glob(f"??/*{_SUFFIX}"):
-            with contextlib.suppress(OSError):
-                path.unlink()

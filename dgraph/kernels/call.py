@@ -21,7 +21,6 @@ from dgraph.kernels.fill_code import native_fill
 
 NUMPY_NAMES = {"f32": "f4", "f64": "f8", "i32": "i4", "i64": "i8", "u8": "u1", "bool": "?", "key": "u8"}
 _WORD = 8
-_ALIGNMENT = 64
 FITS = -1
 _SCALAR_CODES = {"f64": 1, "f32": 2}
 
@@ -45,10 +44,10 @@ class ArraySpec:
 
 
 class Workspace:
-    """What one running call owns: a table of 64-bit words, an arena of scratch memory, and the tapes it has grown.
+    """What one running call owns: a table of 64-bit words, and the memory it has grown.
 
-    The state is a second row of words that is kept from call to call; it starts with so many tape rows, whose memory is
-    given back with the workspace.
+    The state is a second row of words that is kept from call to call; it starts with so many rows of tape memory, the
+    first being the arena, which is given back with the workspace.
     """
 
     def __init__(self, slots: int, state_words: int = 0, tape_rows: int = 0) -> None:
@@ -61,16 +60,7 @@ class Workspace:
         self.state = array.array("q", bytes(_WORD * state_words))
         self.state_address: int = self.state.buffer_info()[0]
         self._tape_rows = tape_rows
-        self._arena = np.empty(0, np.uint8)
-        self._arena_address = 0
         self.plans: dict[Checker, Plan] = {}
-
-    def arena(self, size: int) -> int:
-        """The address of at least so many bytes of scratch memory, aligned to a cache line."""
-        if self._arena.size < size + _ALIGNMENT:
-            self._arena = np.empty(size + _ALIGNMENT, np.uint8)
-            self._arena_address = -(-self._arena.ctypes.data // _ALIGNMENT) * _ALIGNMENT
-        return self._arena_address
 
     def write(self, slot: int, spec: ArraySpec, value: Any) -> None:
         """Write the value of a number into its slot."""
@@ -135,6 +125,7 @@ class Checker:
             slots.append(slots[-1] + spec.slots)
         self.slots = tuple(slots[:-1])
         self.end = slots[-1]
+        self._filler = native_fill()
 
     def _make_plan(self, workspace: Workspace) -> Plan:
         words = array.array("q", [workspace.address, 0, len(self.specs)])
@@ -147,7 +138,7 @@ class Checker:
         """Write the arguments to the workspace's table; `FITS`, or the position of the first that does not fit."""
         if len(arguments) != len(self.specs):
             raise ValueError(f"{len(self.specs)} arguments are expected, not {len(arguments)}")
-        filler = native_fill()
+        filler = self._filler
         if filler is None:
             return self._fill_slowly(workspace, arguments)
         plan = workspace.plans.get(self) or self._make_plan(workspace)
@@ -186,6 +177,7 @@ def is_array_of(spec: ArraySpec, argument: Any) -> bool:
     """Whether an argument can be read in place: an aligned array of that dtype and rank in row-major order."""
     return (
         isinstance(argument, np.ndarray)
+        and not isinstance(argument, np.ma.MaskedArray)
         and argument.ndim == spec.rank
         and argument.dtype == spec.numpy
         and argument.flags.c_contiguous

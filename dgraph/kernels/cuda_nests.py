@@ -333,13 +333,3 @@ def is_own_entry(update: Update, kernel: Kernel) -> bool:
         waiting.remove(found)
         stride = stride * found.stop.size
     return True
-
-
-def locals_of(expression: Expression) -> list[Local]:
-    """The locals that an expression reads."""
-    return [part for part in parts(expression) if isinstance(part, Local)]
-
-
-def distinct(items: Iterable[object]) -> list:  # type: ignore[type-arg]
-    """Each item once, in order."""
-    return list(dict.fromkeys(items))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.values import SCALARS
 
-_NOT_ELEMENTWISE = ("sum", "load", "store", "offset", "address", "pointer", "gemm", "gemv", "convert")
+_NOT_ELEMENTWISE = ("sum", "load", "store", "offset", "address", "pointer", "gemm", "convert")
 
 
 def _table() -> dict[tuple[str, str], str]:
@@ -18,8 +18,3 @@ def _table() -> dict[tuple[str, str], str]:
 
 
 MATH: dict[tuple[str, str], str] = _table()
-
-
-def convert_name(source: str, target: str) -> str:
-    """The helper that converts one scalar type into another."""
-    return f"convert_{source}_{target}"

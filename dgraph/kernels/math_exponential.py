@@ -103,18 +103,6 @@ def exp(x: Value) -> Value:
     return scaled_exponential(clamp(x, form.exp_low, form.exp_high), 0)
 
 
-@elementwise("exp2", once=True)
-def exp2(x: Value) -> Value:
-    """2^x."""
-    form = FORMAT[x.type]
-    bounded = clamp(x, -form.bias - form.mantissa - 2.0, form.bias + 2.0)
-    shifted = bounded + form.rounder
-    n = shifted.bits() - x.constant(form.rounder).bits()
-    fraction = bounded - (shifted - form.rounder)
-    half = n >> 1
-    return ((exponential_minus_one(fraction * LN2) + 1.0) * power_of_two(half)) * power_of_two(n - half)
-
-
 @elementwise("expm1", once=True)
 def expm1(x: Value) -> Value:
     """e^x - 1 without cancellation near 0."""
@@ -167,11 +155,6 @@ class Logarithm:
     half_square: Value
     rest: Value
 
-    @property
-    def of_fraction(self) -> Value:
-        """log(1 + f)."""
-        return self.fraction - (self.half_square - self.rest)
-
     def joined(self, correction: Value | float) -> Value:
         """The logarithm, with a small correction added where it loses least."""
         form = FORMAT[self.exponent.type]
@@ -220,19 +203,6 @@ def with_special_logarithms(x: Value, y: Value) -> Value:
 def log(x: Value) -> Value:
     """Natural logarithm."""
     return with_special_logarithms(x, reduce_logarithm(x).joined(0.0))
-
-
-@elementwise("log2", once=True)
-def log2(x: Value) -> Value:
-    """Logarithm to base 2, exact for powers of two."""
-    parts = reduce_logarithm(x)
-    return with_special_logarithms(x, fma(parts.of_fraction, LOG2_E, parts.exponent))
-
-
-@elementwise("log10", once=True)
-def log10(x: Value) -> Value:
-    """Logarithm to base 10."""
-    return log(x) * 0.4342944819032518
 
 
 @elementwise("log1p", once=True)

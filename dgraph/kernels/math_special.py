@@ -1,20 +1,18 @@
-"""Error function, gamma function and the inverse hyperbolic functions."""
+"""The error function, the logarithm of the gamma function and its derivative."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from dgraph.kernels import coefficients
-from dgraph.kernels.math_exponential import INFINITY, LN2, NAN, exp, exponential_minus_one, log, log1p
+from dgraph.kernels.math_exponential import INFINITY, NAN, exp, exponential_minus_one, log
 from dgraph.kernels.math_trigonometric import PI, small_tangent
 from dgraph.kernels.primitives import elementwise
-from dgraph.kernels.values import Value, absolute, call_library, copysign, fma, horner, intrinsic, select, square_root
+from dgraph.kernels.values import Value, absolute, call_library, copysign, fma, horner, intrinsic, select
 
 # How many low bits to clear so that the square of what is left is exact.
 _HALF_MANTISSA = {"f32": 12, "f64": 27}
 _ERFC_CENTRE = 3.0
-# Beyond this x^2 + 1 rounds to x^2.
-_SQUARE_HIDES_ONE = 3.0e8
 _SHIFT = 10
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 _ERFC_END = {"f32": 11.0, "f64": 28.0}
@@ -40,58 +38,20 @@ def erf(x: Value) -> Value:
     return copysign(select(size > 1.0, 1.0 - complement_of_large(size), near), x)
 
 
-@elementwise("erfc", once=True)
-def erfc(x: Value) -> Value:
-    """1 - erf(x), relatively accurate where it is small."""
-    size = absolute(x)
-    far = complement_of_large(size)
-    near = (1.0 - x) - x * horner(x * x, coefficients.ERF[x.type])
-    return select(size > 0.5, select(x < 0.0, 2.0 - far, far), near)
-
-
-@elementwise("asinh", once=True)
-def asinh(x: Value) -> Value:
-    """Inverse hyperbolic sine."""
-    size = absolute(x)
-    is_large = size > _SQUARE_HIDES_ONE
-    bounded = select(is_large, 1.0, size)
-    square = bounded * bounded
-    near = log1p(bounded + square / (square_root(square + 1.0) + 1.0))
-    return copysign(select(is_large, log(size) + LN2, near), x)
-
-
-@elementwise("acosh", once=True)
-def acosh(x: Value) -> Value:
-    """Inverse hyperbolic cosine; NaN below 1."""
-    is_large = x > _SQUARE_HIDES_ONE
-    excess = select(is_large, 1.0, x) - 1.0
-    near = log1p(excess + square_root(fma(excess, excess, excess * 2.0)))
-    return select(x < 1.0, NAN, select(is_large, log(x) + LN2, near))
-
-
-@elementwise("atanh", once=True)
-def atanh(x: Value) -> Value:
-    """Inverse hyperbolic tangent; infinite at 1, NaN beyond."""
-    size = absolute(x)
-    return copysign(log1p(size * 2.0 / (1.0 - size)) * 0.5, x)
-
-
 @elementwise("lgamma", once=True)
 def lgamma(x: Value) -> Value:
     """Logarithm of the absolute value of the gamma function, by the C library."""
     return call_library("lgamma", x)
 
 
-def shifted_up(x: Value) -> tuple[Value, Value, Value]:
-    """The argument moved up by `_SHIFT` where it is small, and sums of 1 / (x + k) and 1 / (x + k)^2 over the way."""
+def shifted_up(x: Value) -> tuple[Value, Value]:
+    """The argument moved up by `_SHIFT` where it is small, and the sum of 1 / (x + k) over the way."""
     is_small = x < float(_SHIFT)
     start = select(is_small, x, 1.0)
-    first, second = x.constant(0.0), x.constant(0.0)
+    total = x.constant(0.0)
     for step in range(_SHIFT):
-        reciprocal = 1.0 / (start + float(step))
-        first = first + reciprocal
-        second = fma(reciprocal, reciprocal, second)
-    return select(is_small, x + float(_SHIFT), x), select(is_small, first, 0.0), select(is_small, second, 0.0)
+        total = total + 1.0 / (start + float(step))
+    return select(is_small, x + float(_SHIFT), x), select(is_small, total, 0.0)
 
 
 def through_double(body: Callable[[Value], Value]) -> Callable[[Value], Value]:
@@ -115,24 +75,10 @@ def reflect(x: Value) -> tuple[Value, Value, Value]:
 def digamma(x: Value) -> Value:
     """Derivative of lgamma; NaN at the negative poles."""
     is_low, mirrored, slope = reflect(x)
-    large, first, _ = shifted_up(mirrored)
+    large, total = shifted_up(mirrored)
     reciprocal = 1.0 / large
     square = reciprocal * reciprocal
     series = horner(square, tuple(-b / (2 * k) for k, b in enumerate(_BERNOULLI, 1)))
-    y = log(large) - reciprocal * 0.5 + square * series - first
+    y = log(large) - reciprocal * 0.5 + square * series - total
     y = select(is_low, select(slope.equals(0.0), NAN, y - PI / slope), y)
     return select(x.equals(0.0), copysign(x.constant(INFINITY), -x), y)
-
-
-@elementwise("trigamma", once=True)
-@through_double
-def trigamma(x: Value) -> Value:
-    """Derivative of digamma; infinite at the poles."""
-    is_low, mirrored, slope = reflect(x)
-    large, _, second = shifted_up(mirrored)
-    reciprocal = 1.0 / large
-    square = reciprocal * reciprocal
-    series = fma(square * reciprocal, horner(square, _BERNOULLI), reciprocal) + square * 0.5
-    y = series + second
-    # 1 / sin^2 = 1 + 1 / tan^2
-    return select(is_low, PI * PI * (1.0 + 1.0 / (slope * slope)) - y, y)

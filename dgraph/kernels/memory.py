@@ -160,33 +160,6 @@ def _emit_grow(function: Any) -> None:
     builder.ret(base.llvm)
 
 
-def tape_push(row: Value, count: Value) -> Value:
-    """The address of a new entry of so many bytes on top, or 0 without memory."""
-    top = _field(row, _TOP)
-    base = tape_reserve(row, top + count)
-    _set_field(row, _TOP, top + count)
-    return select(base.equals(0), 0, base + top)
-
-
-def tape_pop(row: Value, count: Value) -> Value:
-    """The address of the entry of so many bytes that was on top; it stays valid until the next push."""
-    top = _field(row, _TOP) - count
-    _set_field(row, _TOP, top)
-    return _field(row, _BASE) + top
-
-
-def tape_free(row: Value) -> None:
-    """Give the memory of a tape back and leave an empty one."""
-    raw = _field(row, _RAW)
-    _library_call(row.builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(raw))
-    zero = raw.constant(0)
-    for position in (_BASE, _CAPACITY, _TOP, _RAW):
-        _set_field(row, position, zero)
-
-
 register(Primitive("fill_zero", ("i64", "i64"), "none", fill_zero))
 register(Primitive("copy_bytes", ("i64", "i64", "i64"), "none", copy_bytes))
 register(Primitive("tape_reserve", ("pointer_i64", "i64"), "i64", tape_reserve))
-register(Primitive("tape_push", ("pointer_i64", "i64"), "i64", tape_push))
-register(Primitive("tape_pop", ("pointer_i64", "i64"), "i64", tape_pop))
-register(Primitive("tape_free", ("pointer_i64",), "none", tape_free))

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
-from dgraph.kernels.cache import Cache, make_key
-
 ENTRY = "entry"
 Route = Literal["direct", "numba"]
 _BLAS_PREFIX = "dgraph_blas_"
@@ -48,27 +46,9 @@ def compile_source(source: str, entry: str = ENTRY, through: Route = "direct") -
     return object_code
 
 
-def build(source: str, cache: Cache | None = None, entry: str = ENTRY) -> NativeEntry:
-    """A callable program, from the cache if it has been compiled on such a machine before."""
-    if cache is None:
-        return load_object(compile_source(source, entry), entry)
-    key = make_key("object", source, entry=entry, machine=machine_name())
-    object_code = cache.get(key)
-    if object_code is None:
-        object_code = compile_source(source, entry)
-        cache.put(key, object_code)
-    return load_object(object_code, entry)
-
-
 def llvm_text(source: str, entry: str = ENTRY) -> str:
     """The optimised LLVM code of a program, for a reader."""
     return str(optimised_module(source, entry))
-
-
-def assembly_text(source: str, entry: str = ENTRY) -> str:
-    """The assembly of a program, for a reader."""
-    text: str = _machine().emit_assembly(optimised_module(source, entry))
-    return text
 
 
 def optimised_module(source: str, entry: str, through: Route = "direct") -> Any:

@@ -102,6 +102,16 @@ def parts(expression: Expression) -> Iterator[Expression]:
             yield from parts(count)
 
 
+def locals_of(expression: Expression) -> list[Local]:
+    """The locals that an expression reads."""
+    return [part for part in parts(expression) if isinstance(part, Local)]
+
+
+def distinct(items: Iterable[object]) -> list:  # type: ignore[type-arg]
+    """Each item once, in order."""
+    return list(dict.fromkeys(items))
+
+
 def read_buffers(statement: Statement) -> Iterator[Buffer]:
     """The buffers that a statement itself reads."""
     for expression in expressions_of(statement):

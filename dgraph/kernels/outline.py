@@ -68,16 +68,16 @@ class _Outliner:
         whole = list(walk((nest,)))
         body = schedule(nest)
         inner = list(walk(body))
-        own = _distinct(
+        own = distinct(
             buffer for statement in inner if isinstance(statement, Point | PointTape) for buffer in (statement.buffer,)
         )
-        buffers = _distinct(
+        buffers = distinct(
             buffer
             for statement in inner
             for buffer in (*read_buffers(statement), *written_buffers(statement))
             if buffer not in own
         )
-        outer = _distinct(local for statement in whole for local in set_locals(statement))
+        outer = distinct(local for statement in whole for local in set_locals(statement))
         inside = set(whole)
         results = tuple(local for local in outer if self.readers.get(local, set()) - inside)
         starts = list(dict.fromkeys((*read_first(body)[0], *results)))
@@ -85,7 +85,7 @@ class _Outliner:
             f"kernel_{len(self.kernels)}",
             tuple(buffers),
             tuple(starts),
-            tuple(_distinct(name for statement in inner for name in sizes_of(statement))),
+            tuple(distinct(name for statement in inner for name in sizes_of(statement))),
             results,
             tuple(own),
             body,
@@ -106,10 +106,6 @@ def sizes_of(statement: Statement) -> Iterable[str]:
                 for atom in part.size.atoms():
                     if isinstance(atom, str):
                         yield atom
-
-
-def _distinct(items: Iterable[object]) -> list:  # type: ignore[type-arg]
-    return list(dict.fromkeys(items))
 
 
 def _reading_statements(program: Program) -> dict[Local, set[Statement]]:

@@ -83,34 +83,6 @@ def gemm(
     _call("gemm", alpha.type, m.builder, operands)
 
 
-def gemv(
-    trans: Value,
-    m: Value,
-    n: Value,
-    alpha: Value,
-    a: Value,
-    lda: Value,
-    x: Value,
-    incx: Value,
-    beta: Value,
-    y: Value,
-    incy: Value,
-) -> None:
-    """y = alpha op(A) x + beta y for a row-major A of m rows and n columns."""
-    operands = [
-        _transposition(trans, flipped=True),
-        *(_by_reference(value) for value in (n, m, alpha)),
-        a.llvm,
-        _leading(lda),
-        x.llvm,
-        _by_reference(incx),
-        _by_reference(beta),
-        y.llvm,
-        _by_reference(incy),
-    ]
-    _call("gemv", alpha.type, m.builder, operands)
-
-
 def blas_threads(unused: Value) -> Value:
     """How many threads the BLAS uses for a product."""
     builder = unused.builder
@@ -138,13 +110,5 @@ for _type in FLOATS:
             ("i64", "i64", *_sizes, _type, _pointer, "i64", _pointer, "i64", _type, _pointer, "i64"),
             "none",
             gemm,
-        )
-    )
-    register(
-        Primitive(
-            f"gemv_{_type}",
-            (*_sizes, _type, _pointer, "i64", _pointer, "i64", _type, _pointer, "i64"),
-            "none",
-            gemv,
         )
     )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dgraph.kernels.nest_parts import expressions_of, parts, set_locals, walk
+from dgraph.kernels.nest_parts import expressions_of, parts, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -95,7 +95,7 @@ class _Waiting:
                 self.places.pop(local, None)
             self.reads_memory.clear()
         for inner in walk((statement,)):
-            for given in set_locals(inner):
+            for given in setlocals_of(inner):
                 for local in self.readers.pop(given, ()):
                     self.places.pop(local, None)
                     self.reads_memory.discard(local)
@@ -108,8 +108,8 @@ class _Tidier:
         self.reads: Counter[Local] = Counter(results)
         self.writes: Counter[Local] = Counter()
         for statement in walk(body):
-            self.reads.update(local for e in expressions_of(statement) for local in _locals(e))
-            self.writes.update(set_locals(statement))
+            self.reads.update(local for e in expressions_of(statement) for local in locals_of(e))
+            self.writes.update(setlocals_of(statement))
 
     def block(self, block: Block) -> Block:
         """A block tidied from its start to its end."""
@@ -117,7 +117,7 @@ class _Tidier:
         waiting = _Waiting()
         for statement in block:
             if isinstance(statement, Let) and not self.reads[statement.local]:
-                self.reads.subtract(_locals(statement.value))
+                self.reads.subtract(locals_of(statement.value))
                 continue
             taken = self.take(statement, done, waiting)
             inner = self.inside(taken)
@@ -134,7 +134,7 @@ class _Tidier:
         values: dict[Local, Expression] = {}
         for expression in expressions_of(statement):
             length = _length(expression)
-            for local in _locals(expression):
+            for local in locals_of(expression):
                 if local in waiting.places and local not in values:
                     let = done[waiting.places[local]]
                     assert isinstance(let, Let)
@@ -157,10 +157,6 @@ class _Tidier:
             case If(then=then, otherwise=otherwise):
                 return If(statement.condition, self.block(then), self.block(otherwise))
         return statement
-
-
-def _locals(expression: Expression) -> list[Local]:
-    return [part for part in parts(expression) if isinstance(part, Local)]
 
 
 def _length(expression: Expression) -> int:

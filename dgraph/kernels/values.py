@@ -24,7 +24,6 @@ POINTER = "pointer_"
 FLOATS = ("f32", "f64")
 INTEGERS = ("i32", "i64", "u8")
 BITS = {"f32": "i32", "f64": "i64"}
-WIDTH = {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "u8": 1, "bool": 1}
 
 
 def llvm_type(name: str, lanes: int = 1) -> Any:

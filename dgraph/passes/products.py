@@ -7,7 +7,8 @@ Two forms are found, in index spaces of any region that is not itself a point:
 
 Each factor is an array read at bare loop indices that run over its whole axes, or, for the second form, a number or
 array of the outer point, which the space then yields. `product_forms` says which of them are matrix products. Sums are
-rounded in another order than the graph wrote: here, and only here, a pass may change the last bits of a result.
+rounded in another order than the graph wrote: only here, in `batch_products` and in `loop_products` may a pass change
+the last bits of a result.
 """
 
 from __future__ import annotations
@@ -38,8 +39,7 @@ def _found(region: Region, done: dict[Region, Region]) -> Region:
         nodes: list[Node] = []
         known: dict[Value, Value] = {}
         for node in region.nodes:
-            if any(operand in known for operand in node.operands):
-                node = replace(node, operands=tuple(known.get(operand, operand) for operand in node.operands))
+            node = with_operands(node, known)
             if not isinstance(node.op, Space):
                 nodes.append(with_regions(node, [_found(inner, done) for inner in node.regions]))
                 continue
@@ -50,8 +50,7 @@ def _found(region: Region, done: dict[Region, Region]) -> Region:
                 known.update(renamed)
             else:
                 nodes.append(node)
-        outputs = tuple(known.get(output, output) for output in region.outputs)
-        found = done[region] = same_nodes(region, nodes, outputs)
+        found = done[region] = same_nodes(region, nodes, outputs_of(region, known))
     return found
 
 

@@ -128,13 +128,7 @@ def _cast(g: Rewriter, node: Node) -> Value | None:
 
 def _holds_all(wide: DType, narrow: DType) -> bool:
     """Whether every number of one dtype is also one of another."""
-    order = {
-        "f64": ("f32", "i32", "u8", "bool"),
-        "i64": ("i32", "u8", "bool"),
-        "f32": ("u8", "bool"),
-        "i32": ("u8", "bool"),
-    }
-    return narrow.name in order.get(wide.name, ())
+    return narrow.name in _INCLUDED.get(wide.name, ())
 
 
 def _dot(g: Rewriter, node: Node) -> Value | None:

@@ -57,8 +57,9 @@ class Compiled:
         self.kernel = kernel
         formals = [formal for formal in signature.formals if not is_extent(formal)]
         self._is_plain = len(formals) == len(signature.formals)
-        self._is_flat = all(isinstance(formal.type, Array) for formal in formals) and not signature.params
         self._pickers = [picker(formal.type) for formal in formals]
+        is_flat = all(isinstance(formal.type, Array) for formal in formals) and not signature.params
+        self._call_exact = kernel.call_exact if is_flat else self._call_picked
         self._is_single = isinstance(signature.result, Array)
 
     @property
@@ -74,7 +75,11 @@ class Compiled:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Check and adapt the arguments, run, and build the result. Raises `ArgumentError` and `CheckFailed`."""
         if self._is_plain and not named:
-            outputs = self._call_as_they_are(arguments)
+            try:
+                outputs = self._call_exact(arguments)
+            except (AttributeError, KeyError, MemoryError, OverflowError, TypeError, ValueError):
+                # Something is to be adapted or refused: the long way does it, or says what.
+                outputs = None
             if outputs is not None:
                 return outputs[0] if self._is_single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
@@ -85,19 +90,13 @@ class Compiled:
             raise ArgumentError(Diagnostic(title, (), str(fault))) from None
         return build(self.signature.result, iter(outputs))
 
-    def _call_as_they_are(self, arguments: tuple[Any, ...]) -> list[Any] | None:
-        """The quick way: arrays that fit as they are. None where anything is to be adapted or refused: the long way
-        says what."""
-        try:
-            if self._is_flat:
-                return self.kernel.call_exact(arguments)
-            stored = [self.program.value_of(name) for name in self.signature.params]
-            found: list[Any] = []
-            for pick, value in zip(self._pickers, (*arguments, *stored), strict=True):
-                pick(value, found)
-            return self.kernel.call_exact(found)
-        except (AttributeError, KeyError, MemoryError, OverflowError, TypeError, ValueError):
-            return None
+    def _call_picked(self, arguments: Sequence[Any]) -> list[Any] | None:
+        """The kernel on the leaves of the arguments as they are; None if they are not what it takes."""
+        stored = [self.program.value_of(name) for name in self.signature.params]
+        found: list[Any] = []
+        for pick, value in zip(self._pickers, (*arguments, *stored), strict=True):
+            pick(value, found)
+        return self.kernel.call_exact(found)
 
     def leaves(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
         """The leaves of all formals as arrays, and the numbers of the size formals."""

@@ -1,12 +1,14 @@
-"""Reading of files: grammars beside or inside the package, programs with their limits and encodings."""
+"""Files: grammars beside or inside the package, programs with their limits and encodings, results written whole."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from dgraph.errors import Diagnostic, Label, ParseError, Source, Span
+from dgraph.errors import ArgumentError, Diagnostic, Label, ParseError, Source, Span
 
 LIMIT = 1_000_000
 """The largest program, in bytes."""
@@ -85,3 +87,30 @@ def not_text(source: Source) -> ParseError:
             "a program is a text file in UTF-8",
         )
     )
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new one, never a part. Raises `ArgumentError`."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        draft = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.chmod(0o666 & ~_mask())
+            draft.replace(target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as fault:
+        raise ArgumentError(Diagnostic(f"`{target}` cannot be written: {fault.strerror}")) from fault
+
+
+def _mask() -> int:
+    """The permissions that new files go without; the only way to read them is to set them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -16,6 +16,7 @@ from dgraph import params as parameters
 from dgraph.errors import DataError, Diagnostic
 from dgraph.ir.graph import Formal
 from dgraph.program.arguments import build
+from dgraph.reader.files import write_whole
 from dgraph.types import leaves
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ def save_metrics(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    parameters.write_whole(folder / METRICS, text.getvalue().encode())
+    write_whole(folder / METRICS, text.getvalue().encode())
 
 
 def save_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write what the run was and reached as JSON."""
-    parameters.write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgraph.errors import ArgumentError, Diagnostic
-from dgraph.view.draw import write_whole
+from dgraph.reader.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

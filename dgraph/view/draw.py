@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from dgraph.errors import ArgumentError, Diagnostic
+from dgraph.reader.files import write_whole
 from dgraph.view.dot_writer import dot_text
 from dgraph.view.paint import picture
 from dgraph.view.raster import pdf_bytes, png_bytes
@@ -43,28 +43,3 @@ def draw(scene: Scene, path: str | os.PathLike[str], *, engine: str | None = Non
 def svg(scene: Scene, *, engine: str | None = None) -> str:
     """The scene as SVG text."""
     return render(scene, ".svg", engine=engine).decode()
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new one, never a part."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        draft = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            draft.chmod(0o666 & ~_mask())
-            draft.replace(target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-    except OSError as fault:
-        raise ArgumentError(Diagnostic(f"`{target}` cannot be written: {fault.strerror}")) from fault
-
-
-def _mask() -> int:
-    """The permissions that new files go without; the only way to read them is to set them."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
