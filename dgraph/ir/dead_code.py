@@ -6,20 +6,19 @@ or if something that lives in the body reads it: a fixed point. A check is a liv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from dgraph.ir.graph import Graph, Node, Region, Value
 
 
-def remove_dead_code(region: Region, keep: Iterable[int] | None = None) -> Region:
-    """The region without what its outputs do not need; with `keep` only the outputs at those positions remain.
+def remove_dead_code(region: Region) -> Region:
+    """The region without what its outputs do not need.
 
     The inputs stay as they are. What lives keeps its values and nodes; a region without dead code is returned itself.
     """
-    positions = tuple(range(len(region.outputs)) if keep is None else keep)
-    return _DeadCode().pruned(region, positions)
+    return _DeadCode().pruned(region, tuple(range(len(region.outputs))))
 
 
 def without_dead_code(graph: Graph) -> Graph:

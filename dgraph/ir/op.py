@@ -126,7 +126,7 @@ class RegionOp(Op):
     """An op whose facts include regions. Captures are the last operands and the last inputs of every region.
 
     `leading_operands` counts the operands before the captures; `leading_inputs` the inputs of region k before them.
-    Its rules for derivatives, passes, kernels and pictures are tables in those packages, each total over `REGION_OPS`.
+    Its rules for derivatives, passes, kernels and pictures are tables in those packages, total over the region ops.
     """
 
     def leading_operands(self) -> int:

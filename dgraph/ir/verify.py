@@ -1,4 +1,4 @@
-"""What a legal graph is, checked before and after every pass while tests run and on demand."""
+"""What a legal graph is, checked after every stage of the pipeline and, where a pass is tested, around every pass."""
 
 from __future__ import annotations
 

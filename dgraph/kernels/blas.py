@@ -16,7 +16,10 @@ import numpy as np
 THREAD_ROUTINES = {"get_threads": "openblas_get_num_threads64_", "set_threads": "openblas_set_num_threads64_"}
 """How many threads OpenBLAS uses: `int get()` and `void set(int)`."""
 
-ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", *THREAD_ROUTINES)
+SYMBOL_PREFIX = "dgraph_blas_"
+"""What the names of routines begin with in object code."""
+
+ROUTINES = ("sgemm", "dgemm", *THREAD_ROUTINES)
 
 
 @functools.cache

@@ -17,7 +17,9 @@ from dgraph.kernels.cuda_scalars import NEUTRAL
 from dgraph.kernels.lower import lower_graph
 from dgraph.kernels.nest_parts import (
     blocks_of,
+    distinct,
     expressions_of,
+    locals_of,
     parts,
     read_buffers,
     read_first,

@@ -16,7 +16,6 @@ from dgraph.kernels.cuda_nests import (
     CudaProgram,
     as_nest,
     cuda_program,
-    distinct,
     is_own_entry,
     points_of,
     private_buffers,
@@ -29,7 +28,7 @@ from dgraph.kernels.cuda_scalars import (
     device_functions,
     scalar_text,
 )
-from dgraph.kernels.nest_parts import read_buffers, walk, written_buffers
+from dgraph.kernels.nest_parts import distinct, read_buffers, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Buffer,

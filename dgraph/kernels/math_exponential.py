@@ -13,7 +13,6 @@ from dgraph.kernels.primitives import elementwise
 from dgraph.kernels.values import Value, absolute, copysign, fma, horner, select
 
 LOG2_E = 1.4426950408889634
-LN2 = 0.6931471805599453
 INFINITY = float("inf")
 NAN = float("nan")
 

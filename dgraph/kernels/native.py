@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
+from dgraph.kernels import blas
+
 ENTRY = "entry"
 Route = Literal["direct", "numba"]
-_BLAS_PREFIX = "dgraph_blas_"
 
 
 def _new_machine() -> Any:
@@ -40,42 +41,42 @@ def machine_name() -> str:
     return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
 
 
-def compile_source(source: str, entry: str = ENTRY, through: Route = "direct") -> bytes:
+def compile_source(source: str, through: Route = "direct") -> bytes:
     """Object code of a program whose entry is `int64 entry(int64 *table)`."""
-    object_code: bytes = _machine().emit_object(optimised_module(source, entry, through))
+    object_code: bytes = _machine().emit_object(optimised_module(source, through))
     return object_code
 
 
-def llvm_text(source: str, entry: str = ENTRY) -> str:
+def llvm_text(source: str) -> str:
     """The optimised LLVM code of a program, for a reader."""
-    return str(optimised_module(source, entry))
+    return str(optimised_module(source))
 
 
-def optimised_module(source: str, entry: str, through: Route = "direct") -> Any:
+def optimised_module(source: str, through: Route = "direct") -> Any:
     """Lower a program, link its functions and run LLVM's optimiser once."""
-    first, *others = _lower(source, entry, through)
+    first, *others = _lower(source, through)
     module = llvm.parse_assembly(first)
     for text in others:
         module.link_in(llvm.parse_assembly(text))
-    return optimise(module, entry)
+    return optimise(module)
 
 
-def _lower(source: str, entry: str, through: Route) -> list[str]:
+def _lower(source: str, through: Route) -> list[str]:
     if through == "numba":
         from dgraph.kernels.numba_compiler import lower
 
-        return lower(source, entry)
+        return lower(source, ENTRY)
     from dgraph.kernels.translator import translate
 
-    return [translate(source, entry)]
+    return [translate(source, ENTRY)]
 
 
-def optimise(module: Any, entry: str) -> Any:
+def optimise(module: Any) -> Any:
     """Run LLVM's optimiser and drop everything that the entry does not need."""
     machine = _machine()
     vector_forms = []
     for function in module.functions:
-        if function.is_declaration or function.name == entry:
+        if function.is_declaration or function.name == ENTRY:
             continue
         if function.linkage == llvm.Linkage.weak_odr:
             # Versions for vectors have no callers before the vectoriser runs.
@@ -114,23 +115,21 @@ class NativeEntry:
         return function
 
 
-def load_object(object_code: bytes, entry: str = ENTRY) -> NativeEntry:
+def load_object(object_code: bytes) -> NativeEntry:
     """Load object code that `compile_source` returned, in this process or another."""
     _resolve_blas(object_code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
-    return NativeEntry(engine.get_function_address(entry), engine)
+    return NativeEntry(engine.get_function_address(ENTRY), engine)
 
 
 def _resolve_blas(object_code: bytes) -> None:
-    if _BLAS_PREFIX.encode() not in object_code:
+    if blas.SYMBOL_PREFIX.encode() not in object_code:
         return
-    from dgraph.kernels import blas
-
     for routine in blas.ROUTINES:
-        if (_BLAS_PREFIX + routine).encode() in object_code:
-            llvm.add_symbol(_BLAS_PREFIX + routine, blas.address(routine))
+        if (blas.SYMBOL_PREFIX + routine).encode() in object_code:
+            llvm.add_symbol(blas.SYMBOL_PREFIX + routine, blas.address(routine))
 
 
 def load_text(text: str, name: str) -> NativeEntry:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dgraph.kernels.nest_parts import expressions_of, parts, read_buffers, read_first, set_locals, walk, written_buffers
+from dgraph.kernels.nest_parts import (
+    distinct,
+    expressions_of,
+    parts,
+    read_buffers,
+    read_first,
+    set_locals,
+    walk,
+    written_buffers,
+)
 from dgraph.kernels.nests import (
     Block,
     Call,

@@ -1,6 +1,7 @@
 """Matrix products by the BLAS that NumPy or SciPy brings, called from generated code by symbol.
 
-Object code holds the names in `SYMBOLS`; `blas.resolve` finds the functions of this process when it is loaded.
+Object code holds names that begin with `SYMBOL_PREFIX`; `blas.address` finds the functions of this process when it is
+loaded.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from dgraph.kernels.blas import SYMBOL_PREFIX
 from dgraph.kernels.primitives import Primitive, register
 from dgraph.kernels.values import FLOATS, POINTER, SCALARS, Value, declare, select
 
-SYMBOL_PREFIX = "dgraph_blas_"
 _CHARACTER = SCALARS["u8"]
 _I64 = SCALARS["i64"]
 
@@ -34,9 +35,8 @@ def _by_reference(value: Value) -> Any:
     return slot
 
 
-def _transposition(flag: Value, flipped: bool = False) -> Any:
-    is_plain = flag.differs(0) if flipped else flag.equals(0)
-    letter = select(is_plain, flag.make(_CHARACTER(ord("N")), "u8"), flag.make(_CHARACTER(ord("T")), "u8"))
+def _transposition(flag: Value) -> Any:
+    letter = select(flag.equals(0), flag.make(_CHARACTER(ord("N")), "u8"), flag.make(_CHARACTER(ord("T")), "u8"))
     return _by_reference(letter)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dgraph.kernels.nest_parts import expressions_of, parts, walk
+from dgraph.kernels.nest_parts import expressions_of, locals_of, parts, set_locals, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -95,7 +95,7 @@ class _Waiting:
                 self.places.pop(local, None)
             self.reads_memory.clear()
         for inner in walk((statement,)):
-            for given in setlocals_of(inner):
+            for given in set_locals(inner):
                 for local in self.readers.pop(given, ()):
                     self.places.pop(local, None)
                     self.reads_memory.discard(local)
@@ -109,7 +109,7 @@ class _Tidier:
         self.writes: Counter[Local] = Counter()
         for statement in walk(body):
             self.reads.update(local for e in expressions_of(statement) for local in locals_of(e))
-            self.writes.update(setlocals_of(statement))
+            self.writes.update(set_locals(statement))
 
     def block(self, block: Block) -> Block:
         """A block tidied from its start to its end."""

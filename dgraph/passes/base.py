@@ -15,9 +15,6 @@ from dgraph.ir.verify import verify as check_graph
 Change = Callable[[Region], Region]
 """A change of one region whose nested regions have been changed already."""
 
-Record = Callable[[str, Graph], None]
-"""Receives the name of each pass that ran and the graph after it."""
-
 
 @dataclass(frozen=True)
 class Pass:
@@ -42,11 +39,10 @@ def graph_pass(description: str) -> Callable[[Callable[[Graph], Graph]], Callabl
     return register
 
 
-def run_passes(graph: Graph, names: Iterable[str], *, verify: bool = False, record: Record | None = None) -> Graph:
+def run_passes(graph: Graph, names: Iterable[str], *, verify: bool = False) -> Graph:
     """The graph after the named passes, one after another.
 
-    With `verify` the graph is checked before the first pass and after each; `record` is shown every intermediate
-    graph. Raises `InvalidGraph` if a check fails.
+    With `verify` the graph is checked before the first pass and after each. Raises `InvalidGraph` if a check fails.
     """
     if verify:
         check_graph(graph)
@@ -54,8 +50,6 @@ def run_passes(graph: Graph, names: Iterable[str], *, verify: bool = False, reco
         graph = PASSES[name].run(graph)
         if verify:
             check_graph(graph)
-        if record is not None:
-            record(name, graph)
     return graph
 
 

@@ -7,8 +7,7 @@ Two forms are found, in index spaces of any region that is not itself a point:
 
 Each factor is an array read at bare loop indices that run over its whole axes, or, for the second form, a number or
 array of the outer point, which the space then yields. `product_forms` says which of them are matrix products. Sums are
-rounded in another order than the graph wrote: only here, in `batch_products` and in `loop_products` may a pass change
-the last bits of a result.
+rounded in another order than the graph wrote: only the passes about products may change the last bits of a result.
 """
 
 from __future__ import annotations

@@ -97,14 +97,14 @@ def picker(type_: Type) -> Picker:
     return pick_record
 
 
-def extent(name: str, value: Any, span: Span | None = None) -> int:
+def extent(name: str, value: Any) -> int:
     """The number of a formal of type `size`. Raises `ArgumentError`."""
     try:
         number = -1 if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         number = -1
     if not 0 <= number <= LARGEST_SIZE:
-        _fault(f"`{name}` is a size, so it takes a whole number, 0 to {LARGEST_SIZE}, not {describe(value)}", span)
+        _fault(f"`{name}` is a size, so it takes a whole number, 0 to {LARGEST_SIZE}, not {describe(value)}")
     return number
 
 

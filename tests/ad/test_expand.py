@@ -205,6 +205,17 @@ def test_scopes_say_which_function_was_transformed():
     assert [node.scope for node in nodes] == [("f",)]
 
 
+def test_scopes_name_a_function_once():
+    def hessian_vector(g: Builder, x: Value, y: Value) -> Sequence[Value]:
+        h = Builder()
+        inner = [h.input(NUMBER), h.input(NUMBER)]
+        slope = h.close([value_and_grad(h, cubic(), inner)[1]])
+        return g.apply(Jvp(function="f", active=(True, False)), x, y, real(g, 1.0), regions=[slope])
+
+    found = expanded(graph([NUMBER, NUMBER], hessian_vector))
+    assert {node.scope for node in found.region.nodes} <= {(), ("f",)}
+
+
 def test_a_graph_without_transforms_is_left_alone():
     f = cubic()
     main = graph([NUMBER, NUMBER], lambda g, x, y: g.inline(f, [x, y]))

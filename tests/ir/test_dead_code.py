@@ -41,14 +41,6 @@ def test_a_region_without_dead_code_is_returned_itself():
     assert remove_dead_code(region) is region
 
 
-def test_only_the_outputs_asked_for():
-    g = Builder()
-    x = g.input(NUMBER)
-    region = remove_dead_code(g.close([g.sin(x), g.cos(x)]), [1])
-    assert names(region) == ["cos"]
-    assert len(region.outputs) == 1
-
-
 def test_carries_of_a_counted_loop_are_a_fixed_point():
     """c needs d; e only needs itself; f needs c, but nothing needs f."""
     g = Builder()

@@ -6,10 +6,10 @@ import pytest
 import dgraph.ops  # noqa: F401
 from dgraph.errors import ArgumentError, CheckFailed, Source, Span
 from dgraph.ir.build import Builder
-from dgraph.ir.evaluate import bind_sizes, evaluate, named_results
+from dgraph.ir.evaluate import bind_sizes, evaluate
 from dgraph.ir.graph import Formal, Graph
 from dgraph.sizes import size, variable
-from dgraph.types import F32, F64, I64, Accumulator, Array, Extent, Record, Tuple
+from dgraph.types import F32, F64, I64, Accumulator, Array, Extent, Tuple
 
 N, M = variable("n"), variable("m")
 
@@ -161,14 +161,6 @@ def test_empty_spaces_and_loops():
 
     total, last, rows, table = evaluate(graph_of([("x", Array(F64, (N,)))], build), [np.zeros(0)])
     assert (total, last, rows.shape, table.shape) == (0, 0, (0,), (0, 2))
-
-
-def test_results_by_name():
-    pair = Record("Pair", (("a", Array(F64)), ("b", Array(F64))))
-    g = Builder()
-    x = g.input(Array(F64), "x")
-    graph = Graph("f", (), (Formal("x", x.type),), pair, g.close([x, g.neg(x)]))
-    assert named_results(graph, evaluate(graph, [2.0])) == {"a": 2.0, "b": -2.0}
 
 
 def test_an_observer_sees_every_node():

@@ -10,7 +10,7 @@ from dgraph.errors import InvalidGraph
 from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Formal, Graph, walk
-from dgraph.ir.text import parse_graph, parse_graphs, print_graph, print_region
+from dgraph.ir.text import parse_graph, parse_graphs, print_graph
 from dgraph.ir.verify import verify
 from dgraph.sizes import size, variable
 from dgraph.types import BOOL, F32, F64, I64, Accumulator, Array, Extent, Record, Tuple
@@ -138,11 +138,9 @@ def test_names_that_the_grammar_could_not_read():
     check(graph_of([("x", Array(F64))], build, name="my function"))
 
 
-def test_several_graphs_and_regions():
+def test_several_graphs():
     texts = [print_graph(graph_of([("x", Array(F64))], lambda g, x: [g.sin(x)], name)) for name in ("a", "b")]
     assert [graph.name for graph in parse_graphs("\n".join(texts))] == ["a", "b"]
-    region = parse_graph(texts[0]).region
-    assert print_region(region, ["y"]) == "region(y: f64):\n    v0: f64 = sin(y)\n    yield v0\n"
 
 
 def test_transforms_are_read():

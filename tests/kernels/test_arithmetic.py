@@ -12,13 +12,13 @@ import pytest
 from elementwise import NUMPY, Runner
 
 from dgraph.kernels.helpers import PRIMITIVES
-from dgraph.kernels.math import MATH, convert_name
+from dgraph.kernels.math import MATH
 
 Array = np.ndarray[Any, Any]
 INTEGERS = ["i32", "i64", "u8"]
 FLOATS = ["f32", "f64"]
 SCALARS = [*FLOATS, *INTEGERS, "bool"]
-TWO = ["add", "sub", "mul", "and", "or", "xor", "shl", "shr", "lshr", "floor_div", "mod", "powi", "minimum", "maximum"]
+TWO = ["add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "floor_div", "mod", "powi", "minimum", "maximum"]
 ONE = ["neg", "abs", "sign", "not"]
 
 
@@ -27,8 +27,8 @@ def run() -> Runner:
     """Everything tested here, compiled once."""
     names = [MATH[op, dtype] for op in ONE + TWO for dtype in SCALARS if (op, dtype) in MATH]
     names += [MATH[op, "bool"] for op in ("select",)] + [MATH["select", dtype] for dtype in FLOATS + INTEGERS]
-    names += [MATH[op, dtype] for op in ("isnan", "isinf", "isfinite", "fma") for dtype in FLOATS]
-    names += [convert_name(source, target) for source in SCALARS for target in SCALARS]
+    names += [MATH[op, dtype] for op in ("isnan", "isfinite", "fma") for dtype in FLOATS]
+    names += [f"convert_{source}_{target}" for source in SCALARS for target in SCALARS]
     return Runner(names)
 
 
@@ -85,7 +85,6 @@ def test_shifts(run: Runner, dtype: str) -> None:
     values = interesting(dtype)
     x, y = (side.ravel() for side in np.meshgrid(values, np.arange(bits).astype(NUMPY[dtype])))
     np.testing.assert_array_equal(run(MATH["shl", dtype], x, y), by_python(operator.lshift, x, y, dtype))
-    np.testing.assert_array_equal(run(MATH["shr", dtype], x, y), by_python(operator.rshift, x, y, dtype))
     unsigned = by_python(lambda a, b: (a & (2**bits - 1)) >> b, x, y, dtype)
     np.testing.assert_array_equal(run(MATH["lshr", dtype], x, y), unsigned)
 
@@ -164,7 +163,7 @@ def test_fused_multiply_add_rounds_once(run: Runner, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_classes_of_floats(run: Runner, dtype: str) -> None:
     x = np.array([0.0, 1.0, math.inf, -math.inf, math.nan, -3.0], NUMPY[dtype])
-    for name in ("isnan", "isinf", "isfinite"):
+    for name in ("isnan", "isfinite"):
         np.testing.assert_array_equal(run(MATH[name, dtype], x), getattr(np, name)(x))
 
 
@@ -180,14 +179,14 @@ def test_selection(run: Runner, dtype: str) -> None:
 @pytest.mark.parametrize("source", [*INTEGERS, "bool"])
 def test_conversions_of_integers_wrap(run: Runner, source: str, target: str) -> None:
     x = interesting(source)
-    np.testing.assert_array_equal(run(convert_name(source, target), x), x.astype(NUMPY[target]))
+    np.testing.assert_array_equal(run(f"convert_{source}_{target}", x), x.astype(NUMPY[target]))
 
 
 @pytest.mark.parametrize("target", SCALARS)
 @pytest.mark.parametrize("source", FLOATS)
 def test_conversions_of_floats_truncate_and_saturate(run: Runner, source: str, target: str) -> None:
     x = np.array([0.0, -0.0, 0.9, -0.9, 1.5, 100.5, -100.5, 1e30, -1e30, math.inf, -math.inf, math.nan], NUMPY[source])
-    result = run(convert_name(source, target), x)
+    result = run(f"convert_{source}_{target}", x)
     if target == "bool":
         expected: Any = x != 0
     elif target in FLOATS:
@@ -203,9 +202,9 @@ def test_conversions_of_floats_truncate_and_saturate(run: Runner, source: str, t
 
 def test_every_scalar_primitive_of_numbers_is_tested_somewhere() -> None:
     """A primitive that nobody names in these tests would be a primitive that nobody checked."""
-    here = {*ONE, *TWO, "select", "isnan", "isinf", "isfinite", "fma"}
+    here = {*ONE, *TWO, "select", "isnan", "isfinite", "fma"}
     from test_math import FUNCTIONS
 
-    there = {*FUNCTIONS, "lgamma", "digamma", "trigamma", "sqrt", "floor", "ceil", "round", "trunc", "pow", "atan2"}
-    assert {op for op, _ in MATH} - here - there == {"copysign"} | ({op for op, _ in MATH} & {"tape"})
+    there = {*FUNCTIONS, "lgamma", "digamma", "sqrt", "floor", "ceil", "round", "pow", "atan2"}
+    assert {op for op, _ in MATH} <= here | there
     assert all(name in PRIMITIVES for name in MATH.values())

@@ -89,7 +89,6 @@ def test_a_directory_that_is_a_file_is_no_cache(tmp_path: Path) -> None:
     cache = Cache(blocked / "cache")
     cache.put(make_key("object", "a"), b"1")
     assert cache.get(make_key("object", "a")) is None
-    cache.clear()
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
@@ -147,14 +146,6 @@ def test_files_that_a_dead_process_left_are_removed(tmp_path: Path) -> None:
     cache.put(key, b"2")
     assert not old.exists()
     assert young.exists()
-
-
-def test_clear_removes_every_entry(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    for number in range(3):
-        cache.put(make_key("object", str(number)), b"x")
-    cache.clear()
-    assert entries(tmp_path) == []
 
 
 def test_the_environment_chooses_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

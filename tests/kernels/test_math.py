@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from elementwise import Runner
 
-from dgraph.kernels.math import MATH, convert_name
+from dgraph.kernels.math import MATH
 
 Array = np.ndarray[Any, Any]
 Reference = Callable[[Array], Array]
@@ -46,12 +46,9 @@ def softplus(x: Array) -> Array:
 # Name, reference, bound in units in the last place for f32 and for f64.
 FUNCTIONS: dict[str, tuple[Reference, float, float]] = {
     "exp": (np.exp, 1.1, 1.1),
-    "exp2": (np.exp2, 1.2, 1.2),
     "expm1": (np.expm1, 2.0, 2.0),
     "log": (np.log, 1.0, 1.0),
     "log1p": (np.log1p, 1.0, 1.0),
-    "log2": (np.log2, 2.0, 2.0),
-    "log10": (np.log10, 2.5, 2.5),
     "tanh": (np.tanh, 3.0, 3.0),
     "sigmoid": (sigmoid, 2.5, 2.5),
     "softplus": (softplus, 2.0, 2.0),
@@ -63,12 +60,8 @@ FUNCTIONS: dict[str, tuple[Reference, float, float]] = {
     "asin": (np.arcsin, 2.5, 2.5),
     "acos": (np.arccos, 2.0, 2.0),
     "atan": (np.arctan, 2.0, 2.0),
-    "asinh": (np.arcsinh, 2.0, 2.0),
-    "acosh": (np.arccosh, 2.5, 2.5),
-    "atanh": (np.arctanh, 2.5, 2.5),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 1.5, 1.5),
     "erf": (libm(math.erf), 1.5, 2.5),
-    "erfc": (libm(math.erfc), 5.0, 6.0),
 }
 DTYPES = {"f32": np.float32, "f64": np.float64}
 
@@ -76,9 +69,9 @@ DTYPES = {"f32": np.float32, "f64": np.float64}
 @pytest.fixture(scope="module")
 def run() -> Runner:
     """Every function of one operand that is tested here, compiled once."""
-    one = [*FUNCTIONS, "lgamma", "digamma", "trigamma", "sqrt", "floor", "ceil", "round", "trunc", "abs", "sign"]
-    two = ["pow", "atan2", "minimum", "maximum", "copysign"]
-    return Runner([MATH[op, dtype] for op in one + two for dtype in DTYPES] + [convert_name("f64", "f32")])
+    one = [*FUNCTIONS, "lgamma", "digamma", "sqrt", "floor", "ceil", "round", "abs", "sign"]
+    two = ["pow", "atan2", "minimum", "maximum"]
+    return Runner([MATH[op, dtype] for op in one + two for dtype in DTYPES])
 
 
 def samples(dtype: Any, count: int = 20_001) -> Array:
@@ -128,7 +121,7 @@ def test_functions_are_accurate(run: Runner, name: str, dtype: str) -> None:
         expected = reference(wide(x))
     result = run(MATH[name, dtype], x)
     if name == "erf":
-        # Python's own erf and erfc know NaN and infinity, and raise nothing.
+        # Python's own erf knows NaN and infinity, and raises nothing.
         assert np.isnan(result[np.isnan(x)]).all()
     distance = errors(result, expected)
     worst = int(distance.argmax())
@@ -137,9 +130,7 @@ def test_functions_are_accurate(run: Runner, name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    "name", ["sin", "tan", "tanh", "expm1", "log1p", "sinh", "asin", "atan", "asinh", "atanh", "erf"]
-)
+@pytest.mark.parametrize("name", ["sin", "tan", "tanh", "expm1", "log1p", "sinh", "asin", "atan", "erf"])
 def test_odd_functions_keep_the_sign_of_zero(run: Runner, name: str, dtype: str) -> None:
     result = run(MATH[name, dtype], np.array([0.0, -0.0], DTYPES[dtype]))
     assert list(result) == [0.0, 0.0]
@@ -154,8 +145,6 @@ def test_odd_functions_keep_the_sign_of_zero(run: Runner, name: str, dtype: str)
         ("exp", -1e4, 0.0),
         ("exp", 1e4, math.inf),
         ("exp", 0.0, 1.0),
-        ("exp2", -2000.0, 0.0),
-        ("exp2", 10.0, 1024.0),
         ("expm1", -math.inf, -1.0),
         ("expm1", -1e30, -1.0),
         ("expm1", math.inf, math.inf),
@@ -164,8 +153,6 @@ def test_odd_functions_keep_the_sign_of_zero(run: Runner, name: str, dtype: str)
         ("log", -1.0, math.nan),
         ("log", 1.0, 0.0),
         ("log", math.inf, math.inf),
-        ("log2", 2.0**-140, -140.0),
-        ("log2", 2.0**100, 100.0),
         ("log1p", -1.0, -math.inf),
         ("log1p", -2.0, math.nan),
         ("tanh", math.inf, 1.0),
@@ -184,26 +171,15 @@ def test_odd_functions_keep_the_sign_of_zero(run: Runner, name: str, dtype: str)
         ("acos", -1.0, math.pi),
         ("acos", -1.001, math.nan),
         ("atan", math.inf, math.pi / 2),
-        ("acosh", 1.0, 0.0),
-        ("acosh", 0.5, math.nan),
-        ("acosh", -5.0, math.nan),
-        ("atanh", 1.0, math.inf),
-        ("atanh", -1.0, -math.inf),
-        ("atanh", 1.5, math.nan),
         ("rsqrt", 0.0, math.inf),
         ("rsqrt", math.inf, 0.0),
         ("erf", math.inf, 1.0),
-        ("erfc", math.inf, 0.0),
-        ("erfc", -math.inf, 2.0),
         ("lgamma", 1.0, 0.0),
         ("lgamma", 0.0, math.inf),
         ("digamma", 0.0, -math.inf),
         ("digamma", -0.0, math.inf),
         ("digamma", -1.0, math.nan),
         ("digamma", math.inf, math.inf),
-        ("trigamma", math.inf, 0.0),
-        ("trigamma", 0.0, math.inf),
-        ("trigamma", -2.0, math.inf),
     ],
 )
 def test_special_values(run: Runner, name: str, argument: float, value: float, dtype: str) -> None:
@@ -213,7 +189,7 @@ def test_special_values(run: Runner, name: str, argument: float, value: float, d
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [*FUNCTIONS, "lgamma", "digamma", "trigamma", "sqrt", "floor", "round", "abs", "sign"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "lgamma", "digamma", "sqrt", "floor", "round", "abs", "sign"])
 def test_not_a_number_stays_so(run: Runner, name: str, dtype: str) -> None:
     result = run(MATH[name, dtype], np.array([1.0, math.nan, 2.0] * 40, DTYPES[dtype]))
     assert np.isnan(result[1::3]).all()
@@ -251,18 +227,13 @@ def test_digamma_against_its_recurrence_and_closed_forms(run: Runner, dtype: str
     euler = 0.57721566490153286061
     tolerance = 8 * np.finfo(DTYPES[dtype]).eps
     harmonic = [-euler + sum(1 / k for k in range(1, n)) for n in range(1, 40)]
-    digamma, trigamma = MATH["digamma", dtype], MATH["trigamma", dtype]
+    digamma = MATH["digamma", dtype]
     np.testing.assert_allclose(run(digamma, np.arange(1, 40.0)), harmonic, rtol=tolerance)
     np.testing.assert_allclose(run(digamma, np.array([0.5])), [-euler - 2 * math.log(2)], rtol=tolerance)
-    squares = [math.pi**2 / 6 - sum(1 / k**2 for k in range(1, n)) for n in range(1, 12)]
-    np.testing.assert_allclose(run(trigamma, np.arange(1, 12.0)), squares, rtol=8 * tolerance)
-    np.testing.assert_allclose(run(trigamma, np.array([0.5])), [math.pi**2 / 2], rtol=tolerance)
     # psi(x + 1) = psi(x) + 1 / x holds below 1/2 too, where reflection is used.
     x = (np.arange(-400, 400) / 16 + 1 / 64).astype(DTYPES[dtype])
     size = 1 + np.abs(run(digamma, x)) + np.abs(1 / x)
     assert (np.abs(run(digamma, x + 1) - run(digamma, x) - 1 / x) <= 8 * tolerance * size).all()
-    size = 1 + np.abs(run(trigamma, x)) + 1 / x**2
-    assert (np.abs(run(trigamma, x + 1) - run(trigamma, x) + 1 / x**2) <= 8 * tolerance * size).all()
 
 
 @needs_long_double
@@ -325,7 +296,6 @@ def test_angles_of_points(run: Runner, dtype: str) -> None:
         ("floor", np.floor),
         ("ceil", np.ceil),
         ("round", np.round),
-        ("trunc", np.trunc),
         ("abs", np.abs),
         ("sign", np.sign),
     ],
@@ -338,7 +308,7 @@ def test_exact_functions(run: Runner, name: str, reference: Reference, dtype: st
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["minimum", "maximum", "copysign"])
+@pytest.mark.parametrize("name", ["minimum", "maximum"])
 def test_choices_between_two(run: Runner, name: str, dtype: str) -> None:
     values = np.array([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 3.5], DTYPES[dtype])
     x, y = (side.ravel() for side in np.meshgrid(values, values))

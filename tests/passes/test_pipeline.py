@@ -174,17 +174,6 @@ def test_passes_have_names_and_descriptions():
         assert found.description and found.description[0].islower() and "\n" not in found.description
 
 
-def test_every_intermediate_graph_is_recorded():
-    g = Builder()
-    x = g.input(Array(F64), "x")
-    graph = Graph("f", (), (Formal("x", x.type),), x.type, g.close([g.mul(x, g.constant(1.0, F64))]))
-    seen = []
-    run_passes(
-        graph, ["simplify", "dead_code"], record=lambda name, after: seen.append((name, len(after.region.nodes)))
-    )
-    assert seen == [("simplify", 1), ("dead_code", 0)]
-
-
 def test_an_illegal_graph_is_found_by_verify():
     g = Builder()
     x = g.input(Array(F64), "x")
