@@ -44,7 +44,7 @@ def _version(name: str) -> str:
 def _blas() -> str:
     core = os.environ.get("OPENBLAS_CORETYPE")
     held = f"; OPENBLAS_CORETYPE={core} holds it back: unset it for full speed" if core else ""
-    return f"OpenBLAS of scipy{held}"
+    return f"the OpenBLAS that NumPy brings, else that of SciPy{held}"
 
 
 def _cuda() -> str:
