@@ -188,3 +188,8 @@ def test_perceptron_step():
     back = (p @ w2.T) * (h > 0)
     np.testing.assert_allclose(after.layer1.w, w1 - 0.5 * x.T @ back / 5, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(after.layer1.b, b1 - 0.5 * back.sum(axis=0) / 5, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", sorted((PROGRAMS.parents[1] / "examples").glob("*.dg")), ids=lambda path: path.stem)
+def test_examples_pass_the_check(path: Path):
+    assert [found for found in check_program(dg.load(path), None, {}) if found.severity == "error"] == []
