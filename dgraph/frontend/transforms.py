@@ -25,7 +25,7 @@ from dgraph.frontend.calls import (
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Arguments, Context, builtin, invokes
 from dgraph.frontend.modules import unknown
-from dgraph.frontend.stored import root, stored_by_name
+from dgraph.frontend.stored import root, stored_by_name, stored_of
 from dgraph.frontend.tracing import RULES, Traced, function_words, prepared, run, trace
 from dgraph.frontend.values import (
     Binding,
@@ -67,7 +67,7 @@ def make_transform(
         raise NotSupported.at(span, "sparse derivatives are not supported yet", note='use `mode="forward"`')
     formals = formals_of(function)
     if wrt is None:
-        names: tuple[str, ...] = (_first_float(function, formals, span),)
+        names: tuple[str, ...] = (_first_float(kind, function, formals, span),)
     else:
         names = tuple(_formal_name(function, formals, part, span) for part in wrt)
     for at, name in enumerate(names):
@@ -76,7 +76,8 @@ def make_transform(
     return Transformed(kind, function, names, is_tuple, mode, span)
 
 
-def _first_float(function: FunctionValue, formals: Sequence[FormalOf], span: Span) -> str:
+def _first_float(kind: str, function: FunctionValue, formals: Sequence[FormalOf], span: Span) -> str:
+    """The first formal that holds floats; a param that the function reads is a formal behind the others."""
     for formal in formals:
         written = formal.written
         if isinstance(written, t.TypeFunction):
@@ -86,6 +87,10 @@ def _first_float(function: FunctionValue, formals: Sequence[FormalOf], span: Spa
         if isinstance(written, t.TypeName) and _is_alias_of_function(function, written):
             continue
         return formal.name
+    if kind != "vmap":
+        for item in stored_of(function):
+            if item.kind == "param":
+                return item.name
     raise TypeMismatch.at(span, f"{function.words} has no float formal", note="say with respect to what: `wrt=model`")
 
 

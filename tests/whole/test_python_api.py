@@ -60,6 +60,16 @@ def test_value_and_gradient_with_respect_to_a_param():
     assert np.isfinite(moved)
 
 
+def test_a_param_is_the_last_choice_for_what_is_differentiated():
+    program = dg.parse(
+        "record P:\n    a: f64 = 2.0\n\nparam p: P\n\n"
+        "def f[n](k: i32[n]) -> f64 = sum(p.a ** 2 * k[i] for i)\n"
+        "def g(x: f64) -> f64 = p.a * x\n"
+    )
+    assert dg.grad(program.f)(np.array([1, 2], "i4")).a == pytest.approx(12.0)
+    assert dg.grad(program.g)(5.0) == pytest.approx(2.0)
+
+
 def test_transforms_compose():
     x, y = 1.3, 0.7
     assert dg.grad(LINE.cubic)(x, y) == pytest.approx(3 * x**2 * y)
