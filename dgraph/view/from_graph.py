@@ -20,8 +20,9 @@ def scene_of(
 ) -> Scene:
     """The scene of a graph, with lines of text under its signature.
 
-    With `values` every node shows what it computed, or `not run`: nodes of the reverse pass as adjoints, the others
-    as forward values. `adjoints` gives forward nodes an adjoint of their own besides.
+    With a recording as `values` every node shows what it computed, or `not run`: nodes of the reverse pass as
+    adjoints, the others as forward values. `adjoints` gives forward nodes an adjoint of their own besides. Of a plain
+    mapping a node shows what is in it.
     """
     walk = Walk(RULES, values, adjoints)
     known: Known = {}
@@ -37,6 +38,8 @@ def scene_of(
     lines = [_signature(graph), *texts]
     if values is not None and any(box.kind in ("for", "while", "space") for box in walk.regions):
         lines.append("values inside loops and index spaces are those of the last step")
+    if adjoints is not None and any(box.kind != "scope" for box in walk.regions):
+        lines.append("adjoints are those of values outside of loops, choices and index spaces")
     return Scene(title or graph.name, tuple(walk.regions), tuple(walk.nodes), tuple(walk.edges), tuple(lines))
 
 

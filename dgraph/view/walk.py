@@ -12,6 +12,7 @@ from dgraph.errors import NOWHERE, Span
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.types import Array
 from dgraph.view.digest import digest
+from dgraph.view.labels import label_of
 from dgraph.view.record import Path, Recording
 from dgraph.view.scene import TOP, Direction, Edge, EdgeKind, Family, RegionBox, RegionKind, SceneNode
 
@@ -28,7 +29,14 @@ _FAMILIES: dict[str, Family] = {
     "random": "random",
     "transform": "adjoint",
 }
-_SILENT_FACTS = {"shape", "dtype", "type", "policy", "value", "function"}
+_SIGNS = {
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,15 @@ class Walk:
         return Origin(node.id)
 
     def _digest(self, known: Values | None, path: Path, values: Sequence[Value]) -> str | None:
-        """The words for arrays; None where no values are shown or there is no array (accumulators, tapes)."""
+        """The words for arrays; None where no values are shown, there is no array (accumulators, tapes), or a plain
+        mapping does not have it."""
         arrays = [value for value in values if isinstance(value.type, Array)]
         if known is None or not arrays:
             return None
-        found = [known.get(path, value) if isinstance(known, Recording) else known.get(value) for value in arrays]
-        return "; ".join(map(digest, found))
+        if isinstance(known, Recording):
+            return "; ".join(digest(known.get(path, value)) for value in arrays)
+        found = [known[value] for value in arrays if value in known]
+        return "; ".join(map(digest, found)) if found else None
 
     def add_exit(
         self,
@@ -167,12 +178,16 @@ class Walk:
         self.wanted = before
 
     def _fold(self, node: Node, known: Known) -> bool:
-        """Whether the node became words for its users: a scalar constant, a size, or one of these made wide."""
+        """Whether the node became words for its users: a scalar constant, a size, one of these made wide, or a
+        comparison of two."""
         words = ""
         if node.op.name in ("constant", "size"):
             words = str(getattr(node.op, "value", ""))
         elif node.op.name == "broadcast" and node.operands[0] in known:
             words = known[node.operands[0]].words
+        elif node.op.name in _SIGNS:
+            sides = [known[operand].words for operand in node.operands if operand in known]
+            words = f"{sides[0]} {_SIGNS[node.op.name]} {sides[1]}" if len(sides) == 2 and all(sides) else ""
         if words:
             known[node.result] = Origin(words=words)
         return bool(words)
@@ -210,20 +225,14 @@ def draw_plain(walk: Walk, node: Node, known: Known) -> None:
     """An op without regions: one node, with the operands that are only words in its label."""
     origins = [known[operand] for operand in node.operands]
     folded = any(origin.words for origin in origins)
-    arguments = f"({', '.join(origin.words or '·' for origin in origins)})" if folded else ""
-    facts = [f"{name}={fact_text(fact)}" for name, fact in node.op.facts.items() if name not in _SILENT_FACTS]
-    label = " ".join([f"{node.op.name}{arguments}", *facts])
+    words = [origin.words or "·" for origin in origins]
+    label = label_of(node, words if folded else ())
     family = _FAMILIES.get(type(node.op).__module__.rsplit(".", 1)[-1], "elementwise")
     made = walk.add(node.results, label, node.op.name, family, direction=facing_of(node), span=node.span, named=True)
     known.update((value, made) for value in node.results)
     for operand, origin in zip(node.operands, origins, strict=True):
         if origin.node:
             walk.join(origin, made, operand)
-
-
-def fact_text(fact: object) -> str:
-    """A static fact of an op in a label."""
-    return f"[{', '.join(map(fact_text, fact))}]" if isinstance(fact, tuple) else str(fact)
 
 
 def facing_of(node: Node) -> Direction:
