@@ -69,6 +69,9 @@ class Span:
 LINE_SHOWN = 120
 """Columns of a source line that a diagnostic shows."""
 
+WORDS_SHOWN = 300
+"""Characters of a title, a label or a note that a diagnostic shows."""
+
 NOWHERE = Span(Source("<built in>", ""), 0, 0)
 """The span of nodes that no source text wrote (graphs built by hand in Python)."""
 
@@ -92,7 +95,7 @@ class Diagnostic:
 
     def render(self) -> str:
         """The message as text: title, source lines with carets (`^` primary, `-` others), note."""
-        out = [f"{self.severity}: {self.title}"]
+        out = [f"{self.severity}: {_short(self.title)}"]
         shown = [label for label in self.labels if label.span.source.text]
         if shown:
             width = len(str(max(label.span.line for label in shown)))
@@ -104,7 +107,7 @@ class Diagnostic:
                     out.append(f"{' ' * width}::: {source.path}:{first.line}:{first.column}")
                 out.extend(_excerpt(source, shown, width))
         if self.note:
-            out.append(f"   = {self.note}")
+            out.append(f"   = {_short(self.note)}")
         return "\n".join(out)
 
     def to_json(self) -> dict[str, object]:
@@ -142,8 +145,13 @@ def _excerpt(source: Source, labels: Sequence[Label], width: int) -> list[str]:
             column = min(label.span.column - 1 - first, len(text))
             length = max(1, min(label.span.end - label.span.start, len(text) - column))
             indent = " " * (len(before) + column)
-            out.append(f"{' ' * width} | {indent}{mark * length} {label.words}".rstrip())
+            out.append(f"{' ' * width} | {indent}{mark * length} {_short(label.words)}".rstrip())
     return out
+
+
+def _short(words: str) -> str:
+    """Words of a message, cut where a name or a type in them is longer than anyone reads."""
+    return words if len(words) <= WORDS_SHOWN else f"{words[:WORDS_SHOWN]} …"
 
 
 def _printable(text: str) -> str:

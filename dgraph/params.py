@@ -1,8 +1,13 @@
-"""Params: initialise them from their initialisers and a seed, save them, load them."""
+"""Params: initialise them from their initialisers and a seed, save them, load them.
+
+Three streams of keys come out of a seed, so that no draw of one repeats a draw of another: each param's and state's own
+under its name, and the numbered keys of the steps of a training run.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +23,27 @@ from dgraph.types import Type, leaves
 if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
 
+STEPS = 1 << 32
+"""The number of the stream of steps; those of names are smaller."""
+
 
 def initial_leaves(module: Module, name: str, seed: int) -> tuple[Type, list[Any]]:
     """The type of a param or state and its initial leaves. Equal seeds give equal bits on every machine."""
     from dgraph.frontend import lower_initialiser
 
     graph = lower_initialiser(module, name)
-    key = np.uint64(seed)
+    key = _folded(np.uint64(seed), zlib.crc32(name.encode()))
     return graph.result, [np.asarray(leaf) for leaf in evaluate(graph, [key] * len(graph.region.inputs))]
 
 
-def fresh_key(seed: int, number: int) -> Any:
-    """The key of a numbered draw under a seed: `fold` of the language."""
-    return Fold().evaluate(lambda extent: extent.constant or 0, np.uint64(seed), np.int64(number))
+def numbered_key(seed: int, number: int) -> Any:
+    """The key of a numbered step under a seed."""
+    return _folded(_folded(np.uint64(seed), STEPS), number)
+
+
+def _folded(key: Any, number: int) -> Any:
+    """`fold` of the language."""
+    return Fold().evaluate(lambda extent: extent.constant or 0, key, np.int64(number))
 
 
 def save(path: Path, values: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any]) -> None:

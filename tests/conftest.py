@@ -47,6 +47,15 @@ def gpu_obstacle() -> str | None:
     return None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked nightly unless -m speaks of it."""
+    if "nightly" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("nightly") is not None]
+    items[:] = [item for item in items if item.get_closest_marker("nightly") is None]
+    config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None and (obstacle := gpu_obstacle()) is not None:
         pytest.skip(obstacle)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dgraph.ad.jvp import jvp
+from dgraph.ad.reversals import is_kept, tangents_as_nodes
 from dgraph.ad.vjp import vjp
 from dgraph.ad.vmap import vmap
 from dgraph.ir.build import Builder
@@ -21,21 +22,27 @@ def expand(graph: Graph) -> Graph:
 
 
 class _Expansion:
-    """One run: a region met before, or transformed before in the same way, is remembered."""
+    """One run: a region met before, or transformed before in the same way, is remembered.
+
+    Inside of what is reversed (`keeps`), a `vjp` waits until the transforms around it are known: see `reversals`.
+    """
 
     def __init__(self) -> None:
-        self.done: dict[Region, Region] = {}
-        self.derived: dict[tuple[Op, Region], Region] = {}
+        self.done: dict[tuple[Region, bool], Region] = {}
+        self.derived: dict[tuple[Op, Region, bool], Region] = {}
 
-    def region(self, region: Region) -> Region:
-        """A region without transforms; the region itself if it has none."""
-        found = self.done.get(region)
+    def region(self, region: Region, keeps: bool = False) -> Region:
+        """A region without transforms but those that wait; the region itself if it has none."""
+        key = region, keeps
+        found = self.done.get(key)
         if found is None:
-            found = self.done[region] = self._expanded(region)
+            found = self.done[key] = self._expanded(region, keeps)
         return found
 
-    def _expanded(self, region: Region) -> Region:
-        inner = [tuple(map(self.region, node.regions)) for node in region.nodes]
+    def _expanded(self, region: Region, keeps: bool) -> Region:
+        inner = [
+            tuple(self.region(part, keeps or node.op.name == "vjp") for part in node.regions) for node in region.nodes
+        ]
         plain = all(node.op.name not in TRANSFORMS for node in region.nodes)
         if plain and all(regions == node.regions for node, regions in zip(region.nodes, inner, strict=True)):
             return region
@@ -43,11 +50,11 @@ class _Expansion:
         known = {value: g.input(value.type, value.name) for value in region.inputs}
         for node, regions in zip(region.nodes, inner, strict=True):
             operands = [known[operand] for operand in node.operands]
-            if node.op.name in TRANSFORMS:
+            if node.op.name in TRANSFORMS and not (keeps and is_kept(node)):
                 op: Any = node.op
                 scope = (*node.scope, op.function) if op.function else node.scope
                 with g.at(derived=node.derived):
-                    results = g.inline(self.transformed(op, regions[0]), operands, scope)
+                    results = g.inline(self.transformed(op, regions[0], keeps), operands, scope)
             else:
                 with g.at(span=node.span, scope=node.scope, derived=node.derived):
                     names = [value.name for value in node.results]
@@ -55,13 +62,14 @@ class _Expansion:
             known.update(zip(node.results, results, strict=True))
         return g.close([known[output] for output in region.outputs])
 
-    def transformed(self, op: Op, region: Region) -> Region:
-        """The region that computes what a transform of a region without transforms stands for."""
-        key = op, region
+    def transformed(self, op: Op, region: Region, keeps: bool) -> Region:
+        """The region that computes what a transform of a region stands for. If it `keeps`, what waited waits on."""
+        key = op, region, keeps
         found = self.derived.get(key)
         if found is None:
             made: Any = op
-            found = self.derived[key] = _inside(made.function, TRANSFORMS[op.name](op, region))
+            found = _inside(made.function, TRANSFORMS[op.name](op, region))
+            found = self.derived[key] = found if keeps else self.region(found)
         return found
 
 
@@ -87,6 +95,7 @@ def _expand_vmap(op: Any, region: Region) -> Region:
 TRANSFORMS: dict[str, Callable[[Any, Region], Region]] = {
     "jvp": _expand_jvp,
     "vjp": _expand_vjp,
+    "vjp_tangent": tangents_as_nodes,
     "vmap": _expand_vmap,
 }
 """How each transform of a region is written with ordinary nodes."""

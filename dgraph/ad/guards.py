@@ -20,7 +20,7 @@ FINITE = frozenset((
     "abs", "accumulate", "add", "atan", "broadcast", "call", "cast", "ceil", "concat", "constant", "cos", "cumsum",
     "dot", "erf", "floor", "fma", "for", "freeze", "fresh", "if", "index", "iota", "logsumexp", "maximum",
     "minimum", "mul", "neg", "reduce_max", "reduce_min", "reduce_sum", "relu", "reshape", "round", "select",
-    "set_at", "sigmoid", "sign", "sin", "size", "slice", "softplus", "space", "stop_gradient", "sub", "tanh",
+    "set_at", "sigmoid", "sign", "sin", "size", "slice", "softplus", "space", "steep", "stop_gradient", "sub", "tanh",
     "transpose", "undefined", "unslice", "while", "zero_tape",
 ))
 # fmt: on

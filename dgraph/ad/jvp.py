@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dgraph.ad.bases import mark_bases
+from dgraph.ad.steep import Steepness
 from dgraph.errors import InvalidGraph, NotDifferentiable
 from dgraph.ir.build import Builder, close_together, element_type
 from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.op import Op
 from dgraph.ops.control import Call
 from dgraph.types import I64, Accumulator, Array, ValueType, tangent_type
 
@@ -22,6 +25,7 @@ Tangents = list[Value | None]
 def jvp(region: Region, active: Sequence[bool]) -> Region:
     """The region that takes its inputs and a tangent for each marked in `active`, and returns its outputs and a
     tangent for each float output."""
+    region = mark_bases(region)
     g = Builder()
     primals = [g.input(value.type, value.name) for value in region.inputs]
     tangents = [tangent_input(g, value, flag) for value, flag in zip(region.inputs, active, strict=True)]
@@ -49,6 +53,8 @@ class Jvp:
 
     def __init__(self) -> None:
         self.known: dict[tuple[Region, tuple[bool, ...]], tuple[bool, ...]] = {}
+        self.reversed: dict[tuple[Op, Region], Region] = {}
+        self.steep = Steepness()
 
     def run(
         self,
@@ -59,6 +65,7 @@ class Jvp:
         scope: tuple[str, ...] = (),
     ) -> tuple[list[Value], Tangents]:
         """Copy the nodes of a region into `g` together with the nodes that compute tangents."""
+        self.steep.survey(region)
         primal = dict(zip(region.inputs, primals, strict=True))
         tangent = {value: moved for value, moved in zip(region.inputs, tangents, strict=True) if moved is not None}
         for node in region.nodes:
@@ -78,7 +85,9 @@ class Jvp:
                 with g.at(derived=""):
                     results = g.copy(node, operands, scope)
                 with g.at(span=node.span, scope=path, derived="tangent"):
-                    found = _tangents_of_leaf(g, node, operands, results, moved)
+                    product = self.steep.rule(g, node, operands, moved)
+                    found = _tangents_of_leaf(g, node, operands, results, moved) if product is None else list(product)
+                self.steep.note(node, moved, found)
             primal.update(zip(node.results, results, strict=True))
             tangent.update((value, t) for value, t in zip(node.results, found, strict=True) if t is not None)
         return [primal[value] for value in region.outputs], [tangent.get(value) for value in region.outputs]
@@ -301,4 +310,5 @@ JVP: dict[str, Rule] = {
     "if": _jvp_if,
     "call": _jvp_call,
 }
-"""The rule of each region op. Transforms are expanded before; a call is inlined."""
+"""The rule of each region op; a call is inlined. Transforms are expanded before, but for a `vjp` that waits: its rules
+are added by `reversals`."""

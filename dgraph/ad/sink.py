@@ -15,6 +15,7 @@ from dgraph.errors import InvalidGraph
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Node, Region, Value
+from dgraph.ops.transform import Transform
 from dgraph.sizes import size
 from dgraph.types import Array
 
@@ -117,7 +118,7 @@ class _Place:
     def _copy_for(self, user: _Place, node: Node) -> Sequence[Value]:
         """The results of a node of this region, copied into a place inside it."""
         op: Any = node.op
-        if node.regions:
+        if node.regions and not isinstance(op, Transform):
             return self._copy_with_regions(user, node)
         if op.name == "index" and self._array(node.operands[0]) is not None:
             indices = [self._operand_for(user, index) for index in node.operands[1:]]

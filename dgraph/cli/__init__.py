@@ -1,4 +1,4 @@
-"""The command line: `dgraph check | run | grad | train | draw | show | doctor`.
+"""The command line: `dgraph check | run | grad | train | draw | show | fmt | doctor`.
 
 Exit codes: 0 done, 1 a fault in the program, data or arguments (a diagnostic on standard error), 2 wrong usage of the
 command, 3 a fault of dgraph itself.
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     target(check)
     check.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="check at this point")
     check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--params", metavar="DIR", help="check at the parameters of a training run")
     as_json(check)
 
     run = command("run", commands.run, "call a function")
@@ -112,10 +113,12 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command("train", commands.train, "train the @train functions of a program")
     train.add_argument("target", metavar="FILE")
-    train.add_argument("--data", metavar="PATH", help="an .npz file whose keys are the columns")
+    train.add_argument("--data", metavar="PATH", help="an .npz or .csv file, or a folder of idx files")
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override an option of @train")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=int, help="seed of the params' initial values, of the order of rows and of keys")
+    train.add_argument("--params", metavar="DIR", help="start from the parameters of another run")
     train.add_argument("--out", metavar="DIR", help="the run folder; default runs/PROGRAM-NUMBER")
+    train.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     as_json(train)
 
@@ -130,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     target(show)
     show.add_argument("--stage", choices=SHOW_STAGES, default="graph")
     show.add_argument("--wrt", metavar="NAMES", help="for --stage grad")
+
+    formats = command("fmt", commands.fmt, "format programs, in place")
+    formats.add_argument("files", nargs="+", metavar="FILE", help="`-` is standard input, written to standard output")
+    formats.add_argument("--check", action="store_true", help="write nothing; list files that would change, and fail")
+    formats.add_argument("--diff", action="store_true", help="write nothing; show what would change")
 
     doctor = command("doctor", commands.doctor, "what dgraph found on this machine, and which of it is used")
     as_json(doctor)

@@ -98,13 +98,12 @@ def check(options: Namespace) -> int:
     """`dgraph check`."""
     from dgraph.program.check import check_program
 
-    path, name = split_target(options.target)
-    program = functions.load(path, seed=options.seed)
+    program, name = load_target(options)
     found = check_program(program, name, read_arguments(options.arg), report=None if options.json else print)
     if options.json:
         print_check(found)
-    for diagnostic in found:
-        sys.stderr.write(f"{diagnostic.render()}\n")
+    if found:
+        sys.stderr.write("\n\n".join(diagnostic.render() for diagnostic in found) + "\n")
     return 1 if any(diagnostic.severity == "error" for diagnostic in found) else 0
 
 
@@ -116,21 +115,20 @@ def print_check(diagnostics: Sequence[Diagnostic]) -> None:
 
 def train(options: Namespace) -> int:
     """`dgraph train`."""
-    from dgraph.train import train_program
+    from dgraph.train import run_seed, train_program
 
-    path, name = split_target(options.target)
-    if name is not None:
+    if split_target(options.target)[1] is not None:
         note = "write the file alone: every @train function in it is trained"
         raise ArgumentError(Diagnostic(f"`dgraph train` takes a file, not {options.target}", (), note))
     if options.device != "cpu":
         raise ArgumentError(Diagnostic(f"training with --device {options.device} is not supported yet"))
-    program = functions.load(path, seed=options.seed)
+    if options.resume and options.params:
+        raise ArgumentError(Diagnostic("a run goes on with its own parameters", (), "leave out --params"))
+    if options.seed is None:
+        options.seed = run_seed(options.resume) if options.resume else 0
+    program, _ = load_target(options)
     summary = train_program(
-        program,
-        data=Path(options.data) if options.data else None,
-        settings=options.set,
-        out=Path(options.out) if options.out else None,
-        quiet=options.json,
+        program, data=options.data, settings=options.set, out=options.out, resume=options.resume, quiet=options.json
     )
     if options.json:
         print_json(summary)
@@ -159,6 +157,13 @@ def show(options: Namespace) -> int:
         text = stage_text(chosen(program, name), options.stage, names_of(options.wrt))
     sys.stdout.write(text)
     return 0
+
+
+def fmt(options: Namespace) -> int:
+    """`dgraph fmt`."""
+    from dgraph.cli.format import format_files
+
+    return format_files(options.files, check=options.check, diff=options.diff)
 
 
 def doctor(options: Namespace) -> int:

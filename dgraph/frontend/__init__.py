@@ -7,7 +7,7 @@ graph = lower_function(module, "loss")         # or lower_function(module, Deriv
 start = lower_initialiser(module, "model")     # from a key to the initial value of a param
 """
 
-from dgraph.frontend import atoms, batching, jacobians, loops, shapes
+from dgraph.frontend import assertions, atoms, batching, jacobians, linear_algebra, loops, rearrange, shapes
 from dgraph.frontend.checks import check
 from dgraph.frontend.entry import Derived, Target, lower_function, target_name
 from dgraph.frontend.initialisers import lower_initialiser
@@ -37,5 +37,5 @@ __all__ = [
     "target_name",
 ]
 
-RULES = (atoms, batching, jacobians, loops, shapes)
+RULES = (assertions, atoms, batching, jacobians, linear_algebra, loops, rearrange, shapes)
 """The files whose rules are entered in the tables by importing them."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from dgraph.errors import ScopeError, SizeMismatch, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
-from dgraph.frontend.modules import Module, require_distinct
+from dgraph.frontend.modules import Module, require_distinct, unknown
 from dgraph.frontend.numbers import counted
 from dgraph.frontend.values import (
     AliasValue,
@@ -62,7 +62,9 @@ def resolve(ctx: Context, written: t.TypeExpression) -> Type:
         with _opened(ctx, held.declaration), ctx.within(held.module, generic_names(held.declaration.generics, values)):
             inner = resolve(ctx, held.declaration.type)
         return with_axes(inner, shape_of(ctx, axes))
-    raise TypeMismatch.at(written.span, f"`{'.'.join(written.path)}` is not a type", f"this is {describe(held)}")
+    note = "a type is written `f64`, `f32[n, 3]`, `(f64, i32)`, or is the name of a record or an alias"
+    title = f"`{'.'.join(written.path)}` is not a type"
+    raise TypeMismatch.at(written.span, title, f"this is {describe(held)}", note=note)
 
 
 def _plain(ctx: Context, written: t.TypeName) -> Type:
@@ -79,10 +81,13 @@ def _head(ctx: Context, written: t.TypeName) -> Bound:
     held = ctx.lookup(written.path[0], written.span).value
     for name in written.path[1:]:
         if not isinstance(held, ModuleValue):
-            raise ScopeError.at(written.span, f"`{'.'.join(written.path)}` is not a type")
+            title = f"`{'.'.join(written.path)}` is not a type"
+            note = "only a module has types inside: write the type of the value itself"
+            raise ScopeError.at(written.span, title, f"this is of {describe(held)}", note=note)
         entry = held.module.names.get(name)
         if entry is None:
-            raise ScopeError.at(written.span, f"the module `{held.module.name}` has no `{name}`")
+            title = f"the module `{held.module.name}` has no `{name}`"
+            raise unknown(written.span, title, name, list(held.module.names))
         held = ctx.entry(entry, written.span)
     return held
 
@@ -98,7 +103,9 @@ def _split(
             raise TypeMismatch.at(written.span, f"`{name}` needs its sizes", note=f"write `{name}[{names}]`")
         return written.dims, written.outer or ()
     if written.outer is not None:
-        raise TypeMismatch.at(written.span, f"`{'.'.join(written.path)}` takes no sizes of its own")
+        path = ".".join(written.path)
+        note = f"write the axes of an array of them in one bracket: `{path}[n]`"
+        raise TypeMismatch.at(written.span, f"`{path}` takes no sizes of its own", "two brackets", note=note)
     return (), written.dims or ()
 
 
@@ -109,7 +116,8 @@ def shape_of(ctx: Context, dims: Sequence[t.Expression | t.Splice]) -> Shape:
         if isinstance(dim, t.Splice):
             held = ctx.lookup(dim.name, dim.span).value
             if not isinstance(held, ShapeValue):
-                raise TypeMismatch.at(dim.span, f"`{dim.name}` is not a shape", f"this is {describe(held)}")
+                note = f"write `{dim.name}` for one axis; `*s`, bound as `[*s]`, stands for any number of axes"
+                raise TypeMismatch.at(dim.span, f"`{dim.name}` is not a shape", f"this is {describe(held)}", note=note)
             out.extend(held.shape)
         else:
             out.append(dim_size(ctx, dim))
@@ -126,7 +134,7 @@ def dim_size(ctx: Context, dim: t.Expression) -> Size:
         return held.size
     if isinstance(held, Literal) and type(held.value) is int:
         if held.value < 0:
-            raise SizeMismatch.at(dim.span, "a size is never negative", str(held.value))
+            raise SizeMismatch.at(dim.span, "a size is never negative", f"this is {held.value}")
         return size(held.value)
     note = "a size is made of literals, size variables and formals of type `size`"
     raise TypeMismatch.at(dim.span, "a size is wanted here", f"this is {describe(held)}", note=note)
@@ -143,7 +151,7 @@ def as_type(dim: t.Expression | t.Splice) -> t.TypeExpression:
         path.insert(0, node.name)
         node = node.base
     if not isinstance(node, t.Name):
-        raise TypeMismatch.at(dim.span, "a type is wanted here")
+        raise TypeMismatch.at(dim.span, "a type is wanted here", "this is a value", note="write a type such as `f64`")
     return t.TypeName(dim.span, (node.name, *path), subscripts, None)
 
 
@@ -161,7 +169,10 @@ def type_arguments(
             out.append(shape_of(ctx, taken))
             continue
         if not rest:
-            raise TypeMismatch.at(generic.span, f"no size is given for `{generic.name}`")
+            title = f"{'no size' if generic.kind == 'size' else 'nothing'} is given for `{generic.name}`"
+            also = [(generic.span, "declared here")]
+            place = dims[-1].span if dims else generic.span
+            raise TypeMismatch.at(place, title, "more is needed after this", also=also)
         first, rest = rest[0], rest[1:]
         if generic.kind == "size":
             out.extend([dim_size(ctx, first)] if not isinstance(first, t.Splice) else shape_of(ctx, [first]))
@@ -169,9 +180,9 @@ def type_arguments(
             found = resolve(ctx, as_type(first))
             out.append(found.dtype if generic.kind in KINDS and isinstance(found, Array) else found)
     if rest or len(out) != len(generics):
-        raise TypeMismatch.at(
-            rest[0].span if rest else dims[0].span, f"there is room for {counted(len(generics), 'size')}"
-        )
+        title = f"there is room for {counted(len(generics), 'size')}"
+        also = [(generics[0].span.to(generics[-1].span), "declared here")]
+        raise TypeMismatch.at((rest or dims)[0].span, title, "one too many", also=also)
     return tuple(out)
 
 
@@ -199,7 +210,13 @@ def generic_names(generics: Sequence[t.Generic], arguments: Sequence[object]) ->
 def _opened(ctx: Context, declaration: t.Record | t.TypeAlias) -> Iterator[None]:
     """A type is being resolved through its declaration: meeting it again inside is a circle."""
     if declaration in ctx.opened:
-        raise TypeMismatch.at(declaration.span, f"the type `{declaration.name}` contains itself")
+        note = "a record has all its parts at once: hold many of one kind in an array, `parts: Part[n]`"
+        # Told from the first of the circle, whichever it was entered at, so that it is told once.
+        ring = ctx.opened[ctx.opened.index(declaration) :]
+        first = min(ring, key=lambda part: (part.span.source.path, part.span.start))
+        also = [(part.span, "part of the circle") for part in ring if part is not first]
+        title = f"the type `{first.name}` contains itself"
+        raise TypeMismatch.at(first.span, title, "declared here", also=also, note=note)
     ctx.opened.append(declaration)
     try:
         yield
@@ -222,13 +239,17 @@ def maker_of(ctx: Context, type_: Record) -> RecordMaker:
     """The declaration of a record type."""
     plain = replace(type_, axes=())
     if plain not in ctx.records:
-        # A type that another lowering of the program made.
+        # A type that another lowering of the program made, or a record of derivatives, whose fields have other types.
+        others = []
         for module in ctx.module.family:
             for item in module.declared():
                 if isinstance(item, t.Record) and item.name == type_.name:
-                    made = record_type(ctx, RecordMaker(item, module), type_.arguments)
+                    others.append(RecordMaker(item, module))
+                    made = record_type(ctx, others[-1], type_.arguments)
                     if made == plain:
                         return ctx.records[plain]
+        if others:
+            return others[0]
         raise KeyError(type_)
     return ctx.records[plain]
 
@@ -262,8 +283,10 @@ class Solver:
     def leave_free(self, pairs: Sequence[tuple[t.TypeExpression, Bound]]) -> None:
         """A dtype that only literals would decide stays open: they take the dtype that they meet in the body."""
         for name in self.unsolved:
-            uses = [value for written, value in pairs if isinstance(written, t.TypeName) and written.path == (name,)]
-            if self.kinds[name] in KINDS and uses and all(isinstance(value, Literal) for value in uses):
+            named = [(written, value) for written, value in pairs if isinstance(written, t.TypeName)]
+            uses = [(written, value) for written, value in named if written.path == (name,)]
+            is_open = all(isinstance(value, Literal) and written.dims is None for written, value in uses)
+            if self.kinds[name] in KINDS and uses and is_open:
                 self.free.add(name)
 
     def is_free(self, written: t.TypeExpression) -> bool:

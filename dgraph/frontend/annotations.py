@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,67 @@ from dgraph.frontend.values import Annotated
 
 KNOWN = ("entry", "metric", "train", "checkpoint", "bound", "implicit", "unroll", "derivative")
 LATER = ("implicit", "unroll", "derivative")
+INSTEAD = {
+    "implicit": "leave it out: the steps are differentiated, with the same result where they converge",
+    "unroll": "leave it out: the loop means the same without it",
+    "derivative": "leave it out: the function is differentiated by itself; stop a part of it with `stop_gradient`",
+}
+BEFORE = {
+    "entry": "a `def` at the top of the file",
+    "metric": "a `def` at the top of the file",
+    "train": "a `def` at the top of the file",
+    "checkpoint": "a loop",
+    "bound": "a `while`",
+}
+
+
+BUDGET = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?([kKMG]i?)?B")
+"""An amount of memory."""
+
+TRAIN: Mapping[str, str] = {
+    "optimiser": "an optimiser, as in `optimiser=adam(rate=1e-3)`",
+    "wrt": "the names of params, as in `wrt=critic`",
+    "clip": "a positive number",
+    "batch": "a whole number from 1",
+    "epochs": "a whole number from 1",
+    "validation": "a share of the rows or a count of them",
+    "test": "a share of the rows or a count of them",
+    "patience": "a whole number from 1",
+    "shuffle": "`True` or `False`",
+    "data": 'a file name, as in `data="digits.npz"`',
+}
+"""The options of `@train`, with what each of them takes."""
+
+
+def train_fault(annotation: t.Annotation) -> tuple[Span, str, str, str] | None:
+    """The first option of a `@train` whose value does not fit: its place, a title, a label and a note."""
+    if annotation.arguments:
+        note = "`@train(optimiser=adam(rate=1e-3), batch=64)`"
+        return annotation.arguments[0].span, "`@train` takes its options by name", "without a name", note
+    for keyword in annotation.keywords:
+        value = fact(keyword.value)
+        if not _fits(keyword.name, value):
+            title = f"`{keyword.name}` of `@train` is {TRAIN[keyword.name].split(', as in')[0]}"
+            return keyword.value.span, title, "something else is given", f"it takes {TRAIN[keyword.name]}"
+    return None
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "optimiser":
+        is_named = isinstance(value, Annotated) and not value.arguments
+        return is_named and all(_is_number(option) for option in value.keywords.values())
+    if name == "wrt":
+        names = value if isinstance(value, tuple) else (value,)
+        return bool(names) and all(isinstance(item, Annotated) and not item.arguments for item in names)
+    if name in ("shuffle", "data"):
+        return isinstance(value, bool if name == "shuffle" else str)
+    if name in ("batch", "epochs", "patience"):
+        return _is_count(value)
+    return _is_number(value) and (value > 0 if name == "clip" else value >= 0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_annotations(
@@ -23,23 +86,35 @@ def check_annotations(
     for annotation in annotations:
         name = annotation.name
         if name not in KNOWN:
-            raise unknown(annotation.span, f"there is no annotation `@{name}`", name, list(KNOWN))
+            known = [f"@{word}" for word in KNOWN]
+            raise unknown(annotation.span, f"there is no annotation `@{name}`", f"@{name}", known)
         if name in LATER:
-            raise NotSupported.at(annotation.span, f"`@{name}` is not supported yet", note="leave it out")
+            raise NotSupported.at(annotation.span, f"`@{name}` is not supported yet", note=INSTEAD[name])
         if name not in allowed:
-            raise ScopeError.at(annotation.span, f"`@{name}` does not belong on {what}")
+            title = f"`@{name}` does not belong on {what}"
+            said = f"stands before {BEFORE[name]}"
+            raise ScopeError.at(annotation.span, title, said, note="move it, or leave it out")
         if name in found:
-            raise ScopeError.at(annotation.span, f"`@{name}` stands here twice", also=[(places[name], "first here")])
+            also = [(places[name], "first here")]
+            title = f"`@{name}` stands here twice"
+            raise ScopeError.at(annotation.span, title, "again here", also=also, note="leave one out")
         keywords = allowed[name]
         for keyword in annotation.keywords:
             if keywords is not None and keyword.name not in keywords:
                 title = f"`@{name}` has no option `{keyword.name}`"
-                raise unknown(keyword.span, title, keyword.name, list(keywords))
+                note = f"it takes {', '.join(f'`{word}`' for word in keywords) or 'no options'}"
+                raise unknown(keyword.span, title, keyword.name, list(keywords), note)
         found[name] = Annotated(
             name,
             tuple(fact(argument) for argument in annotation.arguments),
             {keyword.name: fact(keyword.value) for keyword in annotation.keywords},
         )
+        if annotation.arguments and name in ("entry", "metric"):
+            place = annotation.arguments[0].span
+            raise TypeMismatch.at(place, f"`@{name}` takes no arguments", "leave it out", note=f"write `@{name}`")
+        if name == "train" and (fault := train_fault(annotation)) is not None:
+            place, title, said, note = fault
+            raise TypeMismatch.at(place, title, said, note=note)
         places[name] = annotation.span
     return found
 
@@ -58,7 +133,9 @@ def fact(node: t.Expression) -> Any:
     if isinstance(node, t.Call) and isinstance(node.function, t.Name):
         keywords = {keyword.name: fact(keyword.value) for keyword in node.keywords}
         return Annotated(node.function.name, tuple(fact(argument) for argument in node.arguments), keywords)
-    raise TypeMismatch.at(node.span, "an annotation takes literals, names and calls of literals")
+    note = "write the value itself, as in `@train(optimiser=adam(rate=1e-3))`"
+    title = "an annotation takes literals, names and calls of literals"
+    raise TypeMismatch.at(node.span, title, "this is computed", note=note)
 
 
 def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]:
@@ -97,8 +174,13 @@ def _checkpoint(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
         note = '`@checkpoint(every=16)`, `@checkpoint(slots=8)`, `@checkpoint(budget="200MB")` or `@checkpoint(none)`'
         raise TypeMismatch.at(annotation.span, "`@checkpoint` takes one option", note=note)
     ((name, value),) = held.keywords.items()
-    if name == "budget" and not isinstance(value, str):
-        raise TypeMismatch.at(annotation.span, "a budget is a string", note='`@checkpoint(budget="200MB")`')
+    if name == "budget":
+        if not isinstance(value, str):
+            raise TypeMismatch.at(annotation.span, "a budget is a string", note='`@checkpoint(budget="200MB")`')
+        if not BUDGET.fullmatch(value):
+            note = "a number and a unit: B, kB, MB, GB, KiB, MiB or GiB"
+            raise TypeMismatch.at(annotation.span, f'"{value}" is no amount of memory', "not understood", note=note)
     if name != "budget" and not _is_count(value):
-        raise TypeMismatch.at(annotation.span, f"`{name}` is a positive integer")
+        title = f"`{name}` is a positive integer"
+        raise TypeMismatch.at(annotation.span, title, "something else is given", note=f"`@checkpoint({name}=16)`")
     return dict(held.keywords)

@@ -61,7 +61,7 @@ def make_record(ctx: Context, maker: RecordMaker, arguments: Arguments) -> Bound
     for field in declaration.fields:
         if field.name not in arguments.keywords:
             title = f"`{declaration.name}` needs its field `{field.name}`"
-            raise TypeMismatch.at(arguments.span, title, also=[(field.span, "declared here")])
+            raise TypeMismatch.at(arguments.span, title, "not given here", also=[(field.span, "declared here")])
     solver = Solver(ctx, maker.module, declaration.generics, {})
     solver.run([(field.type, arguments.keywords[field.name].value) for field in declaration.fields])
     if not solver.unsolved:

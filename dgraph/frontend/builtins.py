@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dgraph.errors import NotSupported, SizeMismatch, TypeMismatch
+from dgraph.errors import SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.calls import SYNTACTIC
 from dgraph.frontend.context import BUILTINS, Arguments, Context, builtin, invokes
@@ -25,7 +25,7 @@ from dgraph.frontend.numbers import (
     to_leaf,
 )
 from dgraph.frontend.operators import binary, floats, leafwise
-from dgraph.frontend.reducers import axes_of, axis_of, reduce_leaf, require_leaf_terms
+from dgraph.frontend.reducers import axes_of, reduce_leaf, require_leaf_terms
 from dgraph.frontend.values import (
     Binding,
     Bound,
@@ -41,9 +41,10 @@ from dgraph.frontend.values import (
     leaves_of,
     map_bound,
 )
+from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ir.op import OPS
-from dgraph.sizes import size
+from dgraph.sizes import product, size
 from dgraph.types import KEY, Shape
 
 FLOAT_FUNCTIONS = [
@@ -91,7 +92,7 @@ def take(arguments: Arguments, words: str, names: Sequence[str], required: int) 
     if len(arguments.positional) > len(names):
         place = arguments.positional[len(names)].span
         title = f"`{words}` takes {counted(len(names), 'argument')}, not {len(arguments.positional)}"
-        raise TypeMismatch.at(place, title, note=f"`{words}({', '.join(names)})`")
+        raise TypeMismatch.at(place, title, "too many", note=f"`{words}({', '.join(names)})`")
     found = dict(zip(names, arguments.positional, strict=False))
     for name, binding in arguments.keywords.items():
         if name not in names or name in found:
@@ -100,7 +101,8 @@ def take(arguments: Arguments, words: str, names: Sequence[str], required: int) 
         found[name] = binding
     for name in names[:required]:
         if name not in found:
-            raise TypeMismatch.at(arguments.span, f"`{words}` needs an argument `{name}`")
+            note = f"`{words}({', '.join(names[:required])})`"
+            raise TypeMismatch.at(arguments.span, f"`{words}` needs an argument `{name}`", note=note)
     return found
 
 
@@ -129,7 +131,8 @@ def unary(ctx: Context, word: str, x: Binding) -> Bound:
         return leafwise(ctx, [x], lambda parts: unary(ctx, word, parts[0]), word)
     value = number(x)
     if kind_of(value) not in ("float", "int"):
-        raise TypeMismatch.at(x.span, f"`{word}` is a function of numbers", f"this is {describe(value)}")
+        note = "draw with it: `normal(key)`" if kind_of(value) == "key" else "choose: `1.0 if c else 0.0`"
+        raise TypeMismatch.at(x.span, f"`{word}` is a function of numbers", f"this is {describe(value)}", note=note)
     if isinstance(value, Literal):
         return _fold(word, value)
     if kind_of(value) == "int" and word in NUMBER_FUNCTIONS:
@@ -153,9 +156,25 @@ for _word in sorted(ELEMENTWISE):
     builtin(_word)(_elementwise(_word))
 
 
+@builtin("round")
+def round_(ctx: Context, arguments: Arguments) -> Bound:
+    """`round(x, decimals=0)`: the nearest number with so many decimals, a half to the even one."""
+    found = take(arguments, "round", ["x", "decimals"], 1)
+    x = found["x"]
+    if "decimals" not in found:
+        return unary(ctx, "round", x)
+    held = found["decimals"].value
+    if not isinstance(held, Literal) or type(held.value) is not int or abs(held.value) > 300:
+        raise TypeMismatch.at(found["decimals"].span, "`decimals` is a literal integer", f"this is {describe(held)}")
+    power = Binding(Literal(10.0 ** abs(held.value)), found["decimals"].span)
+    there, back = ("*", "/") if held.value >= 0 else ("/", "*")
+    whole = unary(ctx, "round", Binding(binary(ctx, there, x, power), x.span))
+    return binary(ctx, back, Binding(whole, x.span), power)
+
+
 @builtin("atan2")
 def atan2(ctx: Context, arguments: Arguments) -> Bound:
-    """The angle of a point."""
+    """`atan2(y, x)`: the angle of the point (x, y), between -pi and pi."""
     found = take(arguments, "atan2", ["y", "x"], 2)
     y, x = meet(ctx, [found["y"], found["x"]], to_float=True)
     return Leaf(ctx.g.atan2(y.value, x.value), y.weak | x.weak)
@@ -163,7 +182,7 @@ def atan2(ctx: Context, arguments: Arguments) -> Bound:
 
 @builtin("clip")
 def clip(ctx: Context, arguments: Arguments) -> Bound:
-    """A number kept between two bounds."""
+    """`clip(x, low, high)`: `min(max(x, low), high)`."""
     found = take(arguments, "clip", ["x", "low", "high"], 3)
     x, low, high = meet(ctx, [found["x"], found["low"], found["high"]])
     value = ctx.g.minimum(ctx.g.maximum(x.value, low.value), high.value)
@@ -171,7 +190,7 @@ def clip(ctx: Context, arguments: Arguments) -> Bound:
 
 
 def _where(ctx: Context, node: t.Call) -> Bound:
-    """`where(c, a, b)` is `a if c else b`."""
+    """`where(c, a, b)`: `a if c else b`."""
     if node.keywords or len(node.arguments) != 3:
         raise TypeMismatch.at(node.span, "`where` takes a condition and two values", note="`where(x > 0, a, b)`")
     condition, then, otherwise = node.arguments
@@ -184,7 +203,7 @@ SYNTACTIC["where"] = _where
 
 @builtin("stop_gradient")
 def stop_gradient(ctx: Context, arguments: Arguments) -> Bound:
-    """The value itself, as a constant for derivatives."""
+    """`stop_gradient(x)`: x itself, taken as constant by derivatives."""
     found = take(arguments, "stop_gradient", ["x"], 1)["x"]
 
     def stop(held: Bound) -> Bound:
@@ -202,12 +221,14 @@ def cast(ctx: Context, function: DTypeValue, arguments: Arguments) -> Bound:
     found = take(arguments, dtype.name, ["x"], 1)["x"]
     value = number(found)
     if kind_of(value) == "key" or dtype is KEY:
-        raise TypeMismatch.at(found.span, "a key is not a number", f"this is {describe(value)}")
+        note = "draw with it: `uniform(key)`"
+        raise TypeMismatch.at(found.span, "a key is not a number", f"this is {describe(value)}", note=note)
     if isinstance(value, Literal):
         held = value.value
         if dtype.kind == "int" and isinstance(held, float):
             if not abs(held) < 2**63:
-                raise TypeMismatch.at(found.span, f"{held} does not fit in {dtype}")
+                note = "keep it a float"
+                raise TypeMismatch.at(found.span, f"{held} does not fit in {dtype}", "too large", note=note)
             held = int(held)
         return to_leaf(ctx, Literal(bool(held) if dtype.kind == "bool" else held), Agreement(dtype), found.span)
     leaf = materialise(ctx, value, found.span)
@@ -219,7 +240,7 @@ def cast(ctx: Context, function: DTypeValue, arguments: Arguments) -> Bound:
 
 @builtin("dot")
 def dot(ctx: Context, arguments: Arguments) -> Bound:
-    """The inner product of two arrays or records of one shape."""
+    """`dot(a, b)`: the sum of the products of the entries of two arrays or records of one shape."""
     found = take(arguments, "dot", ["a", "b"], 2)
     return inner_product(ctx, found["a"], found["b"])
 
@@ -247,41 +268,78 @@ def inner_product(ctx: Context, a: Binding, b: Binding) -> Bound:
 
 @builtin("norm")
 def norm(ctx: Context, arguments: Arguments) -> Bound:
-    """The Euclidean norm of an array or record; its derivative at 0 is 0."""
-    x = take(arguments, "norm", ["x"], 1)["x"]
-    if not isinstance(x.value, RecordValue):
-        x = Binding(floats(ctx, x), x.span)
-    total = materialise(ctx, inner_product(ctx, x, x), x.span)
-    zero = ctx.g.constant(0.0, total.dtype)
-    return choose(
-        ctx,
-        ctx.g.greater(total.value, zero),
-        lambda: (Leaf(ctx.g.sqrt(total.value), total.weak), x.span),
-        # A NaN is not greater than 0 either, and must come through.
-        lambda: (Leaf(ctx.g.stop_gradient(total.value), total.weak), x.span),
-        widen=False,
-    )
+    """`norm(x)`: the Euclidean norm of an array or record, or along `axis=`. Its derivative at 0 is 0."""
+    found = take(arguments, "norm", ["x", "axis"], 1)
+    x = found["x"]
+    if isinstance(x.value, RecordValue) or "axis" not in found:
+        if not isinstance(x.value, RecordValue):
+            x = Binding(floats(ctx, x), x.span)
+        return _root(ctx, materialise(ctx, inner_product(ctx, x, x), x.span), x.span)
+    leaf = array_argument(ctx, Binding(floats(ctx, x), x.span))
+    axes = axes_of(arguments, len(leaf.shape))
+    return _root(ctx, Leaf(ctx.g.reduce_sum(ctx.g.mul(leaf.value, leaf.value), axes=axes), leaf.weak), x.span)
 
 
-def _statistic(word: str) -> Callable[[Context, Arguments], Bound]:
+def _root(ctx: Context, total: Leaf, span: Span) -> Bound:
+    """The square root of a sum of squares, whose derivative is 0 where all of them are."""
+
+    def point(scope: Context, value: Value) -> Bound:
+        g = scope.g
+        return choose(
+            scope,
+            g.greater(value, g.constant(0.0, total.dtype)),
+            lambda: (Leaf(scope.g.sqrt(value)), span),
+            # A NaN is not greater than 0 either, and must come through.
+            lambda: (Leaf(scope.g.stop_gradient(value)), span),
+            widen=False,
+        )
+
+    def entry(h: Builder, *at: Value) -> Value:
+        with ctx.region(h):
+            chosen = point(ctx, h.index(total.value, *at, policy="proven"))
+        assert isinstance(chosen, Leaf)
+        return chosen.value
+
+    if total.shape:
+        return Leaf(ctx.g.map(total.shape, entry), total.weak)
+    chosen = point(ctx, total.value)
+    assert isinstance(chosen, Leaf)
+    return Leaf(chosen.value, total.weak)
+
+
+def _statistic(word: str, meaning: str) -> Callable[[Context, Arguments], Bound]:
     """Variance or standard deviation over all entries or along `axis=`."""
 
     def rule(ctx: Context, arguments: Arguments) -> Bound:
-        found = take(arguments, word, ["x", "axis"], 1)
+        found = take(arguments, word, ["x", "axis", "ddof"], 1)
         x = Binding(floats(ctx, found["x"]), found["x"].span)
         leaf = array_argument(ctx, x)
         axes = axes_of(arguments, len(leaf.shape))
         require_leaf_terms(ctx, word, leaf, axes, x.span)
         mean = reduce_leaf(ctx, "mean", leaf, axes, x.span, has_terms=True)
         away = ctx.g.sub(leaf.value, repeat(ctx, mean.value, axes, leaf.shape))
-        variance = reduce_leaf(ctx, "mean", Leaf(ctx.g.mul(away, away), leaf.weak), axes, x.span, has_terms=True)
-        return variance if word == "var" else Leaf(ctx.g.sqrt(variance.value), variance.weak)
+        squares = Leaf(ctx.g.mul(away, away), leaf.weak)
+        if "ddof" in found:
+            terms = Binding(Extent(product(tuple(leaf.shape[axis] for axis in axes))), x.span)
+            count = binary(ctx, "-", terms, found["ddof"])
+            total = Binding(reduce_leaf(ctx, "sum", squares, axes, x.span), x.span)
+            variance = binary(ctx, "/", total, Binding(count, found["ddof"].span))
+            assert isinstance(variance, Leaf)
+        else:
+            variance = reduce_leaf(ctx, "mean", squares, axes, x.span, has_terms=True)
+        return variance if word == "var" else _root(ctx, variance, x.span)
 
+    rule.__doc__ = meaning
     return rule
 
 
-builtin("var")(_statistic("var"))
-builtin("std")(_statistic("std"))
+builtin("var")(
+    _statistic(
+        "var",
+        "`var(x, axis=0, ddof=0)`: the mean squared distance from the mean, over the number of entries less `ddof`.",
+    )
+)
+builtin("std")(_statistic("std", "`std(x, axis=0, ddof=0)`: the square root of `var`. Its derivative at 0 is 0."))
 
 
 def repeat(ctx: Context, value: Value, axes: tuple[int, ...], shape: Shape) -> Value:
@@ -296,8 +354,7 @@ def _soft(word: str) -> Callable[[Context, Arguments], Bound]:
     def rule(ctx: Context, arguments: Arguments) -> Bound:
         found = take(arguments, word, ["x", "axis"], 1)
         x = array_argument(ctx, Binding(floats(ctx, found["x"]), found["x"].span))
-        given = found.get("axis", Binding(Literal(-1), arguments.span))
-        axes = (axis_of(given, len(x.shape)),)
+        axes = axes_of(arguments, len(x.shape)) if "axis" in found else (len(x.shape) - 1,)
         total = ctx.g.logsumexp(x.value, axes=axes)
         logs = ctx.g.sub(x.value, repeat(ctx, total, axes, x.shape))
         return Leaf(logs if word == "log_softmax" else ctx.g.exp(logs), x.weak)
@@ -311,7 +368,7 @@ builtin("log_softmax")(_soft("log_softmax"))
 
 @builtin("len")
 def length(ctx: Context, arguments: Arguments) -> Bound:
-    """The length of the leading axis, or of a tuple."""
+    """`len(x)`: the length of the leading axis, or of a tuple."""
     found = take(arguments, "len", ["x"], 1)["x"]
     value = found.value
     if isinstance(value, TupleValue):
@@ -321,17 +378,6 @@ def length(ctx: Context, arguments: Arguments) -> Bound:
     if isinstance(value, RecordValue) and value.axes:
         return Extent(value.axes[0])
     return Extent(array_argument(ctx, found).shape[0])
-
-
-def _not_yet(word: str) -> Callable[[Context, Arguments], Bound]:
-    def rule(_: Context, arguments: Arguments) -> Bound:
-        raise NotSupported.at(arguments.span, f"`{word}` is not supported yet")
-
-    return rule
-
-
-for _word in ("qr", "eigh", "svd", "lstsq"):
-    builtin(_word)(_not_yet(_word))
 
 
 def _only_looped(word: str) -> Callable[[Context, Arguments], Bound]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from dgraph.frontend.equalities import as_declared
 from dgraph.frontend.memo import Instance, Key, captured_values, key_of, stored_leaves
 from dgraph.frontend.modules import require_distinct, unknown
 from dgraph.frontend.numbers import counted
-from dgraph.frontend.stored import root, stored_by_name, stored_of
+from dgraph.frontend.stored import root, stored_by_name, stored_of, times_mapped
 from dgraph.frontend.values import (
     Binding,
     Bound,
@@ -32,7 +32,7 @@ from dgraph.frontend.values import (
     type_of,
 )
 from dgraph.ir.graph import Region, Value
-from dgraph.types import Type
+from dgraph.types import Type, leaves, with_axes
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,13 @@ def formals_of(function: FunctionValue) -> list[FormalOf]:
         extra = ["v"] if len(function.wrt) == 1 else [f"v_{name}" for name in function.wrt]
     elif function.kind == "vjp":
         extra = ["ct"]
-    names = [name if name not in taken else f"{name}_" for name in extra]
-    return [*inner, *(FormalOf(name, function.span) for name in names)]
+    return [*inner, *(FormalOf(_fresh(name, taken), function.span) for name in extra)]
+
+
+def _fresh(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def extra_names(function: Transformed) -> list[str]:
@@ -96,7 +101,8 @@ def as_function(ctx: Context, value: Bound, span: Span) -> FunctionValue:
         word = t.Word(span, "x")
         body = t.Call(span, t.Name(span, value.name), (t.Name(span, "x"),), ())
         return Closure(t.Lambda(span, (word,), body), ctx.module, {})
-    raise TypeMismatch.at(span, "a function is wanted here", f"this is {describe(value)}")
+    note = "name a function, or write one: `lambda x: x ** 2`"
+    raise TypeMismatch.at(span, "a function is wanted here", f"this is {describe(value)}", note=note)
 
 
 # ---- arguments to formals -------------------------------------------------------------------------------------------
@@ -118,7 +124,8 @@ def assign(ctx: Context, function: FunctionValue, arguments: Arguments) -> Assig
     overrides: dict[t.Stored, Binding] = {}
     for name, binding in arguments.keywords.items():
         if name in values:
-            raise TypeMismatch.at(binding.span, f"`{name}` is given twice", also=[(values[name].span, "also here")])
+            also = [(values[name].span, "first here")]
+            raise TypeMismatch.at(binding.span, f"`{name}` is given twice", "again here", also=also)
         if name in names:
             values[name] = binding
             continue
@@ -136,6 +143,7 @@ def assign(ctx: Context, function: FunctionValue, arguments: Arguments) -> Assig
             raise TypeMismatch.at(
                 arguments.span,
                 f"{function.words} needs an argument `{formal.name}`",
+                "not given here",
                 also=[(formal.span, "the formal")],
             )
     return Assigned({name: values[name] for name in names}, frozenset(defaults), overrides)
@@ -149,7 +157,8 @@ def readable(function: FunctionValue, name: str, span: Span) -> t.Stored:
     takes_functions = any(isinstance(formal.written, t.TypeFunction) for formal in own_formals(root(function)))
     if stored not in stored_of(function) and not takes_functions:
         also = [(stored.span, "declared here")]
-        raise ScopeError.at(span, f"{function.words} does not read the {stored.kind} `{name}`", also=also)
+        title = f"{function.words} does not read the {stored.kind} `{name}`"
+        raise ScopeError.at(span, title, "would change nothing", also=also, note="leave it out")
     return stored
 
 
@@ -170,15 +179,17 @@ def _default(ctx: Context, function: FunctionValue, formal: FormalOf) -> Bound:
 
 
 @contextmanager
-def overridden(ctx: Context, overrides: Mapping[t.Stored, Binding]) -> Iterator[None]:
-    """Params and states take other values inside."""
+def overridden(ctx: Context, function: FunctionValue, overrides: Mapping[t.Stored, Binding]) -> Iterator[None]:
+    """Params and states take other values inside; those that the function is mapped over have an axis more."""
     before = ctx.stored
     changed = dict(before)
     for stored, binding in overrides.items():
         held = before.get(stored)
         if held is None:
-            raise ScopeError.at(binding.span, f"the {stored.kind} `{stored.name}` cannot be given here")
-        changed[stored] = like(ctx, held, binding)
+            title = f"the {stored.kind} `{stored.name}` cannot be given here"
+            note = "give it where the function that reads it is named"
+            raise ScopeError.at(binding.span, title, "has no value here", note=note)
+        changed[stored] = like(ctx, held, binding, times_mapped(function, stored.name))
     ctx.stored = changed
     try:
         yield
@@ -186,10 +197,15 @@ def overridden(ctx: Context, overrides: Mapping[t.Stored, Binding]) -> Iterator[
         ctx.stored = before
 
 
-def like(ctx: Context, held: Bound, binding: Binding) -> Bound:
-    """A value brought to the type of another one."""
-    wanted = type_of(held)
-    return binding.value if wanted is None else coerce(ctx, binding.value, wanted, binding.span)
+def like(ctx: Context, held: Bound, binding: Binding, axes: int = 0) -> Bound:
+    """A value brought to the type of another one, with the first axes of its own in front."""
+    wanted, given = type_of(held), type_of(binding.value)
+    if wanted is None:
+        return binding.value
+    if axes and given is not None:
+        outer = next((array.shape for _, array in leaves(given)), ())
+        wanted = with_axes(wanted, outer[:axes])
+    return coerce(ctx, binding.value, wanted, binding.span)
 
 
 # ---- applying -------------------------------------------------------------------------------------------------------
@@ -215,7 +231,7 @@ SYNTACTIC: dict[str, Callable[[Context, t.Call], Bound]] = {}
 def invoke_closure(ctx: Context, closure: Closure, arguments: Arguments) -> Bound:
     """A `def` or `lambda` applied."""
     assigned = assign(ctx, closure, arguments)
-    with overridden(ctx, assigned.overrides):
+    with overridden(ctx, closure, assigned.overrides):
         return apply(ctx, closure, assigned.values, arguments.span, assigned.defaults)
 
 
@@ -238,20 +254,33 @@ def apply(
         used = {node.name for node in t.walk(written) if isinstance(node, t.Name | t.Splice)} if written else set()
         used |= {node.path[0] for node in t.walk(written) if isinstance(node, t.TypeName)} if written else set()
         if written is None or any(name not in used for name in missing):
-            raise _unsolved(closure, missing[0], span)
+            raise _unsolved(closure, missing[0], span, values)
         wanted = written
 
         def make(type_: Type, place: Span) -> Bound:
             solver.match(wanted, type_)
             if solver.unsolved:
-                raise _unsolved(closure, solver.unsolved[0], place)
+                raise _unsolved(closure, solver.unsolved[0], place, values)
             return _apply_solved(ctx, closure, function, values, solver, span, defaults)
 
         return Pending(function.name, span, make)
     return _apply_solved(ctx, closure, function, values, solver, span, defaults)
 
 
-def _unsolved(closure: Closure, name: str, span: Span) -> TypeMismatch:
+KINDS_IN_WORDS = {"float": "a float", "int": "an integer", "number": "a number", "record": "a record"}
+
+
+def _unsolved(closure: Closure, name: str, span: Span, values: Mapping[str, Binding]) -> TypeMismatch:
+    function = closure.function
+    assert isinstance(function, t.Function)
+    kind = next(generic.kind for generic in function.generics if generic.name == name)
+    for formal in function.formals:
+        written, held = formal.type, values[formal.name]
+        if kind in KINDS_IN_WORDS and isinstance(written, t.TypeName) and written.path == (name,):
+            wanted = KINDS_IN_WORDS[kind] if written.dims is None else formal.type.span.text
+            title = f"{wanted} is wanted here"
+            also = [(formal.span, f"declared here, with `{name}: {kind}`")]
+            return TypeMismatch.at(held.span, title, f"this is {describe(held.value)}", also=also)
     return TypeMismatch.at(
         span,
         f"the size `{name}` of {closure.words} cannot be found",
@@ -429,6 +458,7 @@ def body_value(ctx: Context, closure: Closure, function: t.Function, names: Mapp
                 raise ScopeError.at(
                     formal.span,
                     f"the formal `{formal.name}` hides a {stored.kind}",
+                    "has the same name",
                     also=[(stored.span, "declared here")],
                     note="a param is passed by its own name: rename the formal",
                 )
@@ -463,6 +493,7 @@ def anonymous(ctx: Context, node: t.Lambda) -> Bound:
     seen: dict[str, Span] = {}
     for word in node.formals:
         if word.name in seen:
-            raise ScopeError.at(word.span, f"`{word.name}` is a formal twice", also=[(seen[word.name], "first here")])
+            also = [(seen[word.name], "first here")]
+            raise ScopeError.at(word.span, f"`{word.name}` is a formal twice", "again here", also=also)
         seen[word.name] = word.span
     return Closure(node, ctx.module, dict(ctx.names))

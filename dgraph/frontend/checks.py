@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from dgraph.errors import DgraphError, Diagnostic
+from dgraph.errors import DgraphError, Diagnostic, ScopeError
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import GENERIC_KINDS, generic_names, resolve
-from dgraph.frontend.annotations import check_annotations
+from dgraph.frontend.annotations import check_annotations, fact
 from dgraph.frontend.calls import is_size
 from dgraph.frontend.context import Context, framed
 from dgraph.frontend.entry import deep, lower_function
 from dgraph.frontend.initialisers import lower_initialiser
 from dgraph.frontend.listing import ON_FUNCTIONS
 from dgraph.frontend.modules import Module, require_distinct, unknown
-from dgraph.frontend.values import Binding, Extent
+from dgraph.frontend.values import Annotated, Binding, Extent
 from dgraph.sizes import variable
 from dgraph.types import F64, I32, Function, Type
 
@@ -47,7 +47,7 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int]:
 
 
 def _tasks(module: Module) -> Iterator[Callable[[], object]]:
-    """What is checked, declarations first."""
+    """What is checked, in the order of the text, so that the first faults are those that are told."""
     for item in module.declared():
         if not isinstance(item, t.Stored | t.Constant):
             yield partial(_generics, item)
@@ -57,15 +57,47 @@ def _tasks(module: Module) -> Iterator[Callable[[], object]]:
             yield partial(_constant, module, item)
         elif isinstance(item, t.Stored):
             yield partial(lower_initialiser, module, item.name)
-    for function in module.functions.values():
-        yield partial(check_annotations, function.annotations, "a function", ON_FUNCTIONS)
-        yield partial(_function, module, function)
+        elif isinstance(item, t.Function):
+            yield partial(check_annotations, item.annotations, "a function", ON_FUNCTIONS)
+            yield partial(_trained, module, item)
+            yield partial(_function, module, item)
+
+
+def _trained(module: Module, function: t.Function) -> None:
+    """The names in a `@train`: the optimiser's two functions with its options, and the params."""
+    for annotation in function.annotations:
+        for keyword in annotation.keywords if annotation.name == "train" else ():
+            value = fact(keyword.value)
+            if keyword.name == "optimiser" and isinstance(value, Annotated):
+                _optimiser(module, keyword, value)
+            names = value if isinstance(value, tuple) else (value,)
+            for item in names if keyword.name == "wrt" else ():
+                if isinstance(item, Annotated) and item.name not in module.stored:
+                    title = f"there is no param `{item.name}`"
+                    note = f"the program has {', '.join(f'`{name}`' for name in module.stored) or 'no params'}"
+                    raise unknown(keyword.value.span, title, item.name, list(module.stored), note)
+
+
+def _optimiser(module: Module, keyword: t.Keyword, value: Annotated) -> None:
+    found = []
+    for name in (value.name, f"{value.name}_start"):
+        entry = module.lookup(name)
+        if entry is None or not isinstance(entry.item, t.Function):
+            note = "an optimiser is two functions: `NAME_start(p)` and `NAME(p, slope, s, rate=...)`"
+            raise ScopeError.at(keyword.value.span, f"there is no function `{name}`", "the optimiser", note=note)
+        found.append(entry.item)
+    options = [formal.name for formal in found[0].formals[3:]]
+    for option in value.keywords:
+        if option not in options:
+            title = f"the optimiser `{value.name}` has no option `{option}`"
+            raise unknown(keyword.value.span, title, option, options, f"it has {', '.join(options) or 'none'}")
 
 
 def _generics(item: t.Record | t.TypeAlias | t.Function) -> None:
     for generic in item.generics:
         if generic.kind not in GENERIC_KINDS:
-            raise unknown(generic.span, f"`{generic.kind}` is no kind", generic.kind, list(GENERIC_KINDS))
+            note = "a generic is a size `n`, a shape `*s`, `T: float`, `T: int`, `T: number` or `P: record`"
+            raise unknown(generic.span, f"`{generic.kind}` is no kind", generic.kind, list(GENERIC_KINDS), note)
     require_distinct([*item.generics, *(item.formals if isinstance(item, t.Function) else ())])
     if isinstance(item, t.Record):
         require_distinct(item.fields)

@@ -127,4 +127,16 @@ def _mismatch(value: Bound, type_: Type, span: Span, declared: Span | None, note
         a, b = next((a, b) for a, b in zip(value.shape, type_.shape, strict=True) if a != b)
         note = note or f"{a} and {b} are not the same size for all values"
         return SizeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)  # type: ignore[return-value]
+    note = note or _cure(value, type_)
     return TypeMismatch.at(span, f"{type_} is wanted here", describe(value), also=also, note=note)
+
+
+def _cure(value: Bound, type_: Type) -> str:
+    """How a value of one kind becomes one of another."""
+    found = value.dtype.kind if isinstance(value, Leaf) else kind_of(value) if isinstance(value, Literal) else ""
+    wanted = type_.dtype.kind if isinstance(type_, Array) else ""
+    if found == "float" and wanted == "int":
+        return f"a float never becomes an integer by itself: write `{type_.dtype}(floor(x))`"  # type: ignore[union-attr]
+    if found == "bool" and wanted in ("int", "float"):
+        return "write `1.0 if c else 0.0`" if wanted == "float" else "write `1 if c else 0`"
+    return "compare it: `x != 0`" if wanted == "bool" and found in ("int", "float") else ""

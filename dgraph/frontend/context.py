@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.errors import NOWHERE, NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
+from dgraph.frontend.habits import NAMES
 from dgraph.frontend.modules import Entry, Module, unknown
 from dgraph.frontend.ranges import Read, Unknown
 from dgraph.frontend.values import (
@@ -28,10 +29,12 @@ from dgraph.frontend.values import (
 )
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
-from dgraph.sizes import Size
+from dgraph.sizes import Atom, Size
 from dgraph.types import DTYPES, F32, F64, DType, Record
 
 DEEPEST_CALLS = 150
+HALF = ("f16", "bf16")
+"""Types of the language that only some devices have."""
 
 EVALUATE: dict[type[t.Node], Callable[[Any, Any], Bound]] = {}
 EXECUTE: dict[type[t.Node], Callable[[Any, Any], None]] = {}
@@ -98,12 +101,13 @@ class Retype(Exception):
 @dataclass(eq=False)
 class Frame:
     """One function instance being lowered. `choices` are the dtypes that its literals were found to need; those of
-    `yielding` were asked for by sizes and indices only."""
+    `yielding` were asked for by sizes and indices only. `call` is where it was called."""
 
     words: str
     identity: tuple[object, ...]
     choices: dict[WeakKey, DType] = field(default_factory=dict)
     yielding: set[WeakKey] = field(default_factory=set)
+    call: Span = NOWHERE
 
 
 @dataclass(eq=False)
@@ -140,8 +144,8 @@ class Context:
         self.solved: dict[t.Over, Size] = {}
         self.result: t.TypeExpression | None = None
         """The declared type of the function around, if it has one."""
-        self.learnt = 0
-        """How many equalities of sizes assertions have taught so far."""
+        self.equal: tuple[Mapping[Atom, Size], ...] = ()
+        """The size variables that assertions have written with others, in order."""
         self.elementwise: frozenset[str] = frozenset()
         self.loop: Loop | None = None
         self.ambient_key: Callable[[], Bound] | None = None
@@ -184,7 +188,9 @@ class Context:
         if rule is None:
             from dgraph.frontend.values import describe
 
-            raise TypeMismatch.at(arguments.span, "this is called but is not a function", describe(function))
+            note = "a product is written with `*`, an entry of an array with [ ]"
+            said = f"this is {describe(function)}"
+            raise TypeMismatch.at(arguments.span, "this is called but is not a function", said, note=note)
         return rule(self, function, arguments)
 
     # ---- names --------------------------------------------------------------------------------------------------
@@ -202,11 +208,16 @@ class Context:
             return Binding(DTypeValue(self.dtype(name)), span)
         if name in BUILTINS:
             return Binding(Builtin(name), span)
+        if name in HALF:
+            note = "compute in `f32`: there are no 16-bit floats on the CPU"
+            raise NotSupported.at(span, f"`{name}` is not supported on this device", "a type of 16 bits", note=note)
         known = [*self.names, *self.module.names, *BUILTINS, *DTYPES]
         hidden = self.hidden.get(name)
         if hidden is not None:
-            note = "bind it before, or in every branch with one type"
-            raise ScopeError.at(span, f"`{name}` is not visible here", also=[hidden], note=note)
+            note = "bind it before" if "loop" in hidden[1] else "bind it before, or in every branch with one type"
+            raise ScopeError.at(span, f"`{name}` is not visible here", "read here", also=[hidden], note=note)
+        if name in NAMES:
+            raise ScopeError.at(span, f"`{name}` is not defined", "not known here", note=NAMES[name])
         raise unknown(span, f"`{name}` is not defined", name, known)
 
     def knows(self, name: str) -> bool:
@@ -232,14 +243,23 @@ class Context:
         if isinstance(item, t.Stored):
             held = self.stored.get(item)
             if held is None:
-                raise ScopeError.at(span, f"the {item.kind} `{item.name}` cannot be read here")
+                title = f"the {item.kind} `{item.name}` cannot be read here"
+                note = "constants, defaults and initial values are fixed; read it inside a function"
+                raise ScopeError.at(span, title, "has no value yet", note=note)
             return held
         return self.constant(item, entry.module, span)
 
     def constant(self, item: t.Constant, module: Module, span: Span) -> Bound:
         """A constant of a module, evaluated afresh at each use."""
         if item in self.constants:
-            raise ScopeError.at(span, f"the constant `{item.name}` needs itself", also=[(item.span, "defined here")])
+            # Told from the first of the circle, whichever it was entered at, so that it is told once.
+            ring = self.constants[self.constants.index(item) :]
+            at = min(range(len(ring)), key=lambda place: (ring[place].span.source.path, ring[place].span.start))
+            first, *others = ring[at:] + ring[:at]
+            also = [(other.span, "which needs this") for other in others]
+            title = f"the constant `{first.name}` needs itself"
+            note = "give one of them a value of its own" if others else "a constant has one value"
+            raise ScopeError.at(first.span, title, "defined here", also=also, note=note)
         self.constants.append(item)
         try:
             with self.within(module, {}):
@@ -258,23 +278,36 @@ class Context:
     def within(self, module: Module, names: dict[str, Binding]) -> Iterator[None]:
         """The body of another function or module: other names, no loop around it."""
         before = self.module, self.names, self.loop, self.lifted, self.reads, self.solved, self.result
-        facts, hidden = self.facts, self.hidden
-        self.hidden = {}
+        hidden, self.hidden = self.hidden, {}
         self.module, self.names, self.loop, self.lifted, self.reads, self.solved = module, names, None, {}, None, {}
+        try:
+            with self._forgetting():
+                yield
+        finally:
+            self.module, self.names, self.loop, self.lifted, self.reads, self.solved, self.result = before
+            self.hidden = hidden
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """What assertions say inside is forgotten afterwards: they need not have run there."""
+        facts, equal, ranges = self.facts, self.equal, self.ranges
         try:
             yield
         finally:
-            self.module, self.names, self.loop, self.lifted, self.reads, self.solved, self.result = before
-            self.facts, self.hidden = facts, hidden
+            self.facts, self.equal = facts, equal
+            if self.ranges is not ranges:
+                self.ranges = {**self.ranges, **ranges}
 
     @contextmanager
     def region(self, builder: Builder) -> Iterator[Builder]:
-        """Nodes go to another builder, a child of the present one."""
+        """Nodes go to another builder, a child of the present one. It may never run: what is asserted inside is
+        forgotten afterwards."""
         before = self.g
         builder.span = before.span
         self.g = builder
         try:
-            yield builder
+            with self._forgetting():
+                yield builder
         finally:
             self.g = before
 
@@ -339,18 +372,29 @@ class Context:
         self.names[name] = Binding(value, span)
 
 
+def _recursion(ring: Sequence[Frame]) -> ScopeError:
+    """The refusal of functions that call each other in a circle, each frame called by the one before it. It is told
+    from the first call in the text, whichever function was entered first, so that it is told once."""
+    at = min(range(len(ring)), key=lambda place: (ring[place].call.source.path, ring[place].call.start))
+    first, *others = [*ring[at:], *ring[:at]]
+    return ScopeError.at(
+        first.call,
+        f"{ring[at - 1].words} calls itself",
+        "through this call",
+        also=[(other.call, "which calls this") for other in others],
+        note="functions do not recurse: use `for` or `while`",
+    )
+
+
 def frame_loop(context: Context, frame: Frame, lower: Callable[[], Bound]) -> Bound:
     """Lower a function instance, again whenever one of its literals turns out to need another dtype."""
     if len(context.frames) >= DEEPEST_CALLS:
-        raise NotSupported.at(context.g.span, "calls nest too deeply", note=f"at most {DEEPEST_CALLS} levels")
-    for active in context.frames:
+        note = f"at most {DEEPEST_CALLS} levels: let functions do more, or use a loop"
+        raise NotSupported.at(context.g.span, "calls nest too deeply", "one level too many", note=note)
+    frame.call = context.g.span
+    for at, active in enumerate(context.frames):
         if active.identity == frame.identity:
-            raise ScopeError.at(
-                context.g.span,
-                f"{frame.words} calls itself",
-                "through this call",
-                note="functions do not recurse: use `for` or `while`",
-            )
+            raise _recursion([*context.frames[at + 1 :], frame])
     context.frames.append(frame)
     before = context.path
     context.path = ()

@@ -29,12 +29,13 @@ from dgraph.frontend.values import (
     Leaf,
     ShapeValue,
     Transformed,
+    TypeValue,
     rebuild,
     type_of,
 )
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Formal, Graph
-from dgraph.sizes import variable
+from dgraph.sizes import Size, variable
 from dgraph.types import F64, Array, DType, Function, Type, leaves, with_axes
 from dgraph.types import Extent as ExtentType
 
@@ -124,6 +125,7 @@ class _Entry:
         self.types = types
         self.function = function_value(module, target)
         self.sizes: dict[str, None] = {}
+        self.mapped: dict[str, tuple[Size, ...]] = {}
 
     def lower(self) -> Graph:
         """The graph."""
@@ -139,6 +141,7 @@ class _Entry:
             ctx.g.span = span
             ctx.stored, ctx.ranges = {}, {}
             self.sizes.clear()
+            self.mapped.clear()
             values = self.arguments()
             formals[:] = [Formal(name, type_) for name, (type_, _) in values.items()]
             formals.extend(self.stored_inputs())
@@ -209,6 +212,8 @@ class _Entry:
         for generic in function.generics:
             held = solver.names[generic.name].value
             extents = (held.size,) if isinstance(held, Extent) else held.shape if isinstance(held, ShapeValue) else ()
+            if isinstance(held, TypeValue):
+                extents = tuple(extent for _, array in leaves(held.type) for extent in array.shape)
             for extent in extents:
                 self.sizes.update(dict.fromkeys(atom for atom in extent.atoms() if isinstance(atom, str)))
         return {name: solver.names[name] for name in solver.names}
@@ -226,6 +231,9 @@ class _Entry:
         extras = extra_names(function)
         if function.kind == "vmap":
             extent = variable(self._fresh_size("batch"))
+            for name in function.wrt:
+                if name not in inner:
+                    self.mapped[name] = (extent, *self.mapped.get(name, ()))
             return {
                 name: with_axes(type_, (extent,)) if name in function.wrt else type_ for name, type_ in inner.items()
             }
@@ -272,7 +280,7 @@ class _Entry:
             return inner[name]
         found = stored_type(self.ctx, root(function), name)
         assert found is not None
-        return found
+        return with_axes(found, self.mapped.get(name, ()))
 
     def _declared_types(self, closure: Closure) -> dict[str, Type]:
         function = closure.function
@@ -312,7 +320,7 @@ class _Entry:
         stored = dict(ctx.stored)
         for item, module in stored_of(self.function).items():
             with ctx.within(module, {}):
-                type_ = resolve(ctx, item.type)
+                type_ = with_axes(resolve(ctx, item.type), self.mapped.get(item.name, ()))
             stored[item] = self.input(item.name, type_)
             formals.append(Formal(item.name, type_))
         ctx.stored = stored

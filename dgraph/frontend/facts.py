@@ -5,11 +5,11 @@ from __future__ import annotations
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.numbers import affine_of
-from dgraph.frontend.values import Leaf
+from dgraph.frontend.values import Builtin, Leaf
 from dgraph.sizes import Size
 from dgraph.types import I64
 
-SIMPLE = (t.Name, t.Number, t.Chain, t.Link, t.Negate, t.Member)
+SIMPLE = (t.Name, t.Number, t.Chain, t.Link, t.Negate, t.Member, t.Power)
 OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
 
 
@@ -31,11 +31,19 @@ def facts_of(ctx: Context, condition: t.Expression, *, holds: bool = True) -> tu
 
 def affine_side(ctx: Context, operand: t.Expression) -> Size | None:
     """An operand of a comparison as a polynomial over sizes and indices, where it is plainly one."""
-    if not all(isinstance(node, SIMPLE) for node in t.walk(operand)):
+    if not all(isinstance(node, SIMPLE) or _is_length(ctx, node) for node in t.walk(operand)):
         return None
     with ctx.region(ctx.g.child()):
         value = ctx.evaluate(operand)
     return None if isinstance(value, Leaf) and value.dtype != I64 else affine_of(value)
+
+
+def _is_length(ctx: Context, node: t.Node) -> bool:
+    """`len(x)`."""
+    if not (isinstance(node, t.Call) and isinstance(node.function, t.Name) and node.function.name == "len"):
+        return False
+    held = ctx.lookup("len", node.function.span).value
+    return isinstance(held, Builtin) and held.name == "len"
 
 
 def _compared(operator: str, left: Size, right: Size) -> list[Size]:

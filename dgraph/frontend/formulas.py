@@ -76,7 +76,19 @@ def indices_of(ctx: Context, overs: Sequence[t.Over]) -> list[Index]:
                 also=[(visible.span, "bound here")],
             )
         if any(index.name == over.name for index in out):
-            raise ScopeError.at(over.span, f"the index `{over.name}` stands here twice")
+            first = next(index.span for index in out if index.name == over.name)
+            also = [(first, "first here")]
+            raise ScopeError.at(over.span, f"the index `{over.name}` stands here twice", "again here", also=also)
+        outer = {index.name: index for index in out}
+        for node in () if over.iterable is None else t.walk(over.iterable):
+            if isinstance(node, t.Name) and node.name in outer:
+                raise ScopeError.at(
+                    node.span,
+                    f"the range of `{over.name}` depends on `{node.name}`",
+                    "each index runs over one range",
+                    also=[(outer[node.name].span, "another index of the same formula")],
+                    note="take the largest range and guard: `for i in range(n) for j in range(n) if j < i`",
+                )
         if over.iterable is None:
             out.append(Index(over.name, over.span, over, ctx.solved.get(over)))
         else:
@@ -104,7 +116,8 @@ def range_parts(ctx: Context, node: t.Call) -> tuple[Binding, Binding, int]:
     if len(values) == 3:
         held = values[2].value
         if not isinstance(held, Literal) or type(held.value) is not int or held.value == 0:
-            raise TypeMismatch.at(values[2].span, "the step of a range is a literal that is not 0", describe(held))
+            title = "the step of a range is a literal that is not 0"
+            raise TypeMismatch.at(values[2].span, title, f"this is {describe(held)}", note="`range(0, n, 2)`")
         step = held.value
     if len(values) == 1:
         return Binding(Literal(0), node.span), values[0], step
@@ -352,7 +365,8 @@ def _lifted(ctx: Context, node: t.Choose, condition: Leaf) -> Bound:
     """A choice for every entry: the elementwise parts of both sides are evaluated inside the point, so that an entry
     that is not taken is not computed; anything else is an array that the point reads."""
     if condition.dtype.kind != "bool":
-        raise TypeMismatch.at(node.condition.span, "a condition is wanted here", describe(condition))
+        said, note = f"this is {describe(condition)}", "compare it: `x != 0`"
+        raise TypeMismatch.at(node.condition.span, "a condition is wanted here", said, note=note)
     parts: dict[t.Node, Leaf] = {node.condition: condition}
     for side in (node.then, node.otherwise):
         _gather(ctx, side, parts)
@@ -375,7 +389,8 @@ def _lifted(ctx: Context, node: t.Choose, condition: Leaf) -> Bound:
 
 def _gather(ctx: Context, node: t.Expression, parts: dict[t.Node, Leaf]) -> None:
     """Evaluate, outside of the point, the array parts of an expression that are not elementwise."""
-    if isinstance(node, POINTWISE) or _is_elementwise_call(ctx, node):
+    is_product = isinstance(node, t.Chain) and any(link.operator == "@" for link in node.links)
+    if not is_product and (isinstance(node, POINTWISE) or _is_elementwise_call(ctx, node)):
         nested = node.arguments if isinstance(node, t.Call) else tuple(t.children(node))
         for inner in nested:
             held = inner.operand if isinstance(inner, t.Link) else inner

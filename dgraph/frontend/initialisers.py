@@ -77,7 +77,7 @@ def initial(ctx: Context, type_: Type, span: Span, words: str) -> Bound:
         items = enumerate(type_.items)
         return TupleValue(tuple(initial(ctx, item, span, f"{words}.{at}") for at, item in items))
     note = "give it a default: `w: f32[i, o] = he_normal()`"
-    raise ScopeError.at(span, f"`{words}` has no initial value", note=note)
+    raise ScopeError.at(span, f"`{words}` has no initial value", "none is given", note=note)
 
 
 def _record(ctx: Context, type_: Record, words: str) -> Bound:

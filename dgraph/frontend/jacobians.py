@@ -177,7 +177,10 @@ def _arranged(
             if not isinstance(primal, Leaf):
                 return primal
             column = next(columns)
-            return Leaf(blocks[row, column]) if column in sides.inputs else primal
+            if column in sides.inputs:
+                return Leaf(blocks[row, column])
+            # What is not differentiated rides along, once per entry of the output.
+            return Leaf(ctx.g.broadcast(primal.value, shape=axes + primal.shape)) if axes else primal
 
         slopes = [_with_axes(map_bound(value_of(ctx, values, function, name), at_input), axes) for name in function.wrt]
         return TupleValue(tuple(slopes)) if function.is_tuple or len(slopes) > 1 else slopes[0]

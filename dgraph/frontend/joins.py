@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dgraph.errors import DgraphError, Span, TypeMismatch
@@ -11,6 +11,7 @@ from dgraph.frontend.numbers import Agreement, agree, broadcast_shapes, fresh_dt
 from dgraph.frontend.values import (
     Binding,
     Bound,
+    Builtin,
     Closure,
     Extent,
     Leaf,
@@ -24,16 +25,18 @@ from dgraph.frontend.values import (
 )
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Value
+from dgraph.sizes import Atom, Size, size
 from dgraph.types import BOOL, F64, I32, I64, KEY, Shape
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one branch gives: its builder, its value and the place of it."""
+    """What one branch gives: its builder, its value, the place of it, and the sizes that it asserts to be equal."""
 
     builder: Builder
     value: Bound
     span: Span
+    equal: tuple[Mapping[Atom, Size], ...] = ()
 
 
 @dataclass
@@ -44,6 +47,23 @@ class Join:
     fault: Callable[[Bound, Bound], DgraphError]
     widen: bool
 
+
+def with_shape(ctx: Context, leaf: Leaf, shape: Shape) -> Leaf:
+    """An array under a shape that is equal to its own as the program runs."""
+    if shape == leaf.shape:
+        return leaf
+    starts, steps = (size(0),) * len(shape), (1,) * len(shape)
+    return Leaf(ctx.g.slice(leaf.value, starts=starts, steps=steps, shape=shape), leaf.weak, leaf.soft)
+
+
+def rewritten(shape: Shape, equal: Sequence[Mapping[Atom, Size]]) -> Shape:
+    """A shape under what assertions say of its sizes."""
+    for values in equal:
+        shape = tuple(extent.substitute(values) for extent in shape)
+    return shape
+
+
+FUNCTIONS = (Builtin, Closure, Transformed)
 
 Rebuild = Callable[[Iterator[Value]], Bound]
 """Makes the joined value from the results of the region op."""
@@ -72,10 +92,11 @@ def _join(ctx: Context, a: Side, b: Side, one: Bound, other: Bound, join: Join) 
     if isinstance(one, Pending) or isinstance(other, Pending):
         return _join_pending(ctx, a, b, one, other, join)
     if isinstance(one, RecordValue) and isinstance(other, RecordValue):
-        if one.declaration is not other.declaration or one.axes != other.axes:
+        if one.declaration is not other.declaration or len(one.axes) != len(other.axes):
             raise join.fault(one, other)
         parts = {name: _join(ctx, a, b, held, other.fields[name], join) for name, held in one.fields.items()}
-        record = one
+        is_written_anew = one.axes != other.axes or one.arguments != other.arguments
+        record = other if is_written_anew and a.equal else one
         return lambda found: replace(record, fields={name: make(found) for name, make in parts.items()})
     if isinstance(one, TupleValue) and isinstance(other, TupleValue):
         if len(one.items) != len(other.items):
@@ -86,7 +107,7 @@ def _join(ctx: Context, a: Side, b: Side, one: Bound, other: Bound, join: Join) 
         return lambda _: one
     if isinstance(one, Leaf | Literal | Extent) and isinstance(other, Leaf | Literal | Extent):
         return _join_numbers(ctx, a, b, one, other, join)
-    if isinstance(one, Closure | Transformed) or isinstance(other, Closure | Transformed):
+    if isinstance(one, FUNCTIONS) or isinstance(other, FUNCTIONS):
         raise TypeMismatch.at(
             b.span,
             "a function cannot be chosen as the program runs",
@@ -124,6 +145,7 @@ def _join_numbers(
     kinds = {kind_of(one), kind_of(other)}
     if len(kinds) > 1 and kinds != {"float", "int"}:
         raise join.fault(one, other)
+    one, other = _in_one_shape(ctx, a, b, one, other)
     shapes: list[Shape] = [value.shape if isinstance(value, Leaf) else () for value in (one, other)]
     if shapes[0] != shapes[1] and not (join.widen and () in shapes):
         raise join.fault(one, other)
@@ -138,6 +160,21 @@ def _join_numbers(
         with ctx.region(side.builder):
             output.append(spread(ctx, to_leaf(ctx, value, agreement, side.span), shape).value)
     return lambda found: Leaf(next(found), agreement.weak, agreement.soft)
+
+
+def _in_one_shape(
+    ctx: Context, a: Side, b: Side, one: Leaf | Literal | Extent, other: Leaf | Literal | Extent
+) -> tuple[Leaf | Literal | Extent, Leaf | Literal | Extent]:
+    """Arrays whose shapes are equal by what one side asserts: that side's takes the shape of the other."""
+    if not isinstance(one, Leaf) or not isinstance(other, Leaf) or one.shape == other.shape:
+        return one, other
+    if a.equal and rewritten(one.shape, a.equal) == rewritten(other.shape, a.equal):
+        with ctx.region(a.builder):
+            return with_shape(ctx, one, other.shape), other
+    if b.equal and rewritten(one.shape, b.equal) == rewritten(other.shape, b.equal):
+        with ctx.region(b.builder):
+            return one, with_shape(ctx, other, one.shape)
+    return one, other
 
 
 def _fresh_for(ctx: Context, kinds: set[str]) -> Agreement:
@@ -161,7 +198,8 @@ def choose(
         builder = ctx.g.child()
         with ctx.region(builder), ctx.local():
             value, span = run()
-        sides.append(Side(builder, value, span))
+            equal = ctx.equal
+        sides.append(Side(builder, value, span, equal))
     outputs: tuple[list[Value], list[Value]] = ([], [])
     rebuild = join_sides(ctx, sides[0], sides[1], outputs, widen=widen, words=words)
     return rebuild(iter(emit_if(ctx, predicate, sides, outputs)))
@@ -198,8 +236,10 @@ def carry_start(ctx: Context, name: str, value: Bound, span: Span) -> Bound:
             is_soft = not isinstance(held, Literal)
             leaf = to_leaf(ctx, held, agreement, span)
             made.append(Leaf(leaf.value, agreement.weak, soft=is_soft))
-        elif isinstance(held, Closure | Transformed):
-            raise TypeMismatch.at(span, f"`{name}` is a function and changes in a loop", "a loop carries values only")
+        elif isinstance(held, FUNCTIONS):
+            title = f"`{name}` is a function and changes in a loop"
+            note = "carry the numbers that change, and let the function read them"
+            raise TypeMismatch.at(span, title, "a loop carries values only", note=note)
         elif isinstance(held, Pending):
             note = f"give it a type: `{name}: f64[n] = {held.words}()`"
             raise TypeMismatch.at(span, f"`{name}` has no shape yet and changes in a loop", note=note)
@@ -226,6 +266,8 @@ def carry_end(ctx: Context, name: str, start: Bound, end: Bound, places: tuple[S
 
 
 def _carry_leaf(ctx: Context, name: str, start: Leaf, end: Leaf | Literal | Extent, places: tuple[Span, Span]) -> Value:
+    if isinstance(end, Leaf) and rewritten(start.shape, ctx.equal) == rewritten(end.shape, ctx.equal):
+        end = with_shape(ctx, end, start.shape)
     shape = end.shape if isinstance(end, Leaf) else ()
     kinds = kind_of(start), kind_of(end)
     fits = kinds[0] == kinds[1] or (kinds == ("float", "int")) or (kinds == ("int", "float") and bool(start.weak))

@@ -24,7 +24,7 @@ from dgraph.frontend.formulas import (
 )
 from dgraph.frontend.joins import carry_end, carry_start
 from dgraph.frontend.numbers import affine_of, index_leaf, truth
-from dgraph.frontend.statements import assign_to, returns_in
+from dgraph.frontend.statements import assign_to, require_single, returns_in
 from dgraph.frontend.values import (
     Binding,
     Bound,
@@ -131,28 +131,45 @@ def run_body(ctx: Context, body: t.Suite) -> None:
 # ---- for ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(frozen=True)
 class Walk:
-    """What a `for` runs over: a count, and per step an index and entries of arrays."""
+    """What a `for` runs over: a length, or a count that only the run decides. A step gives a number, an entry of an
+    array, or a tuple of such."""
 
-    count: Value
+    span: Span
+    count: Value | None
     length: Size | None
     start: Bound = ZERO
     step: int = 1
-    sources: Sequence[Bound] = ()
-    has_index: bool = False
+    source: Bound | None = None
+    is_counter: bool = False
+    parts: tuple[Walk, ...] = ()
+
+    @property
+    def sources(self) -> list[Bound]:
+        """The arrays that are walked, in order."""
+        own = [] if self.source is None else [self.source]
+        return own + [source for part in self.parts for source in part.sources]
+
+    def item(self, ctx: Context, counter: Leaf, entries: Iterator[Bound]) -> Bound:
+        """What the step gives; `entries` are those of the arrays."""
+        if self.parts:
+            return TupleValue(tuple([part.item(ctx, counter, entries) for part in self.parts]))
+        if self.is_counter:
+            return shifted(ctx, counter, self.start, self.step)
+        assert self.source is not None
+        return rebuild(_slices(self.source), entries)
 
 
 @executes(t.For)
 def for_loop(ctx: Context, node: t.For) -> None:
     """`for i in range(n)`, `for row in xs`, `for t, x in enumerate(xs)`, `for a, b in zip(x, y)`, `for p in (a, b)`."""
     facts = loop_facts(node.annotations, "a `for` loop")
-    items = _unrolled(ctx, node)
+    items = _unrolled(ctx, node.iterable)
     if items is None:
-        walk = _walk(ctx, node)
-        _emit_for(ctx, node, walk, facts)
+        _emit_for(ctx, node, _walk(ctx, node.iterable), facts)
         return
-    before = {word.name: ctx.names.get(word.name) for word in node.names}
+    before = {word.name: ctx.names.get(word.name) for word in _all_words(node.names)}
     known = set(ctx.names)
     loop, ctx.loop = ctx.loop, None
     for at, item in enumerate(items):
@@ -175,30 +192,56 @@ def _forget(ctx: Context, before: dict[str, Binding | None], known: set[str]) ->
 
 
 def _bind_words(ctx: Context, node: t.For, item: Bound) -> None:
-    if len(node.names) == 1:
-        ctx.bind(node.names[0].name, item, node.names[0].span)
+    target = _places(node.names)
+    if isinstance(target, t.Place):
+        ctx.bind(target.name, item, target.span)
         return
-    places = tuple(t.Place(word.span, word.name, ()) for word in node.names)
-    assign_to(ctx, t.Targets(places[0].span.to(places[-1].span), places), item, node.iterable.span)
+    require_single(target)
+    assign_to(ctx, target, item, node.iterable.span)
 
 
-def _unrolled(ctx: Context, node: t.For) -> list[Bound] | None:
+def _places(names: Sequence[t.Word | t.Words]) -> t.Place | t.Targets:
+    """The names of a loop as the left side of a binding."""
+    places = [_places(one.items) if isinstance(one, t.Words) else t.Place(one.span, one.name, ()) for one in names]
+    return places[0] if len(places) == 1 else t.Targets(places[0].span.to(places[-1].span), tuple(places))
+
+
+def _all_words(names: Sequence[t.Word | t.Words]) -> Iterator[t.Word]:
+    for one in names:
+        if isinstance(one, t.Words):
+            yield from _all_words(one.items)
+        else:
+            yield one
+
+
+def _walker(ctx: Context, node: t.Expression) -> tuple[str, t.Call] | None:
+    """A call of `enumerate` or `zip`, with its arguments checked."""
+    for word in ("zip", "enumerate"):
+        made = range_call(ctx, node, word)
+        if made is not None:
+            if made.keywords or not made.arguments or (word == "enumerate" and len(made.arguments) != 1):
+                note = "`enumerate(x)` counts the entries of one array, `zip(x, y)` goes through several side by side"
+                raise TypeMismatch.at(node.span, f"`{word}` takes arrays", note=note)
+            return word, made
+    return None
+
+
+def _unrolled(ctx: Context, node: t.Expression) -> list[Bound] | None:
     """The items of a loop over a tuple, which is unrolled; None for any other loop."""
-    iterable = node.iterable
-    for word in ("range", "zip", "enumerate"):
-        if (made := range_call(ctx, iterable, word)) is not None:
-            if word == "range":
-                return None
-            parts = [ctx.evaluate(argument) for argument in made.arguments]
-            if not parts or not all(isinstance(part, TupleValue) for part in parts):
-                return None
-            tuples = [part.items for part in parts if isinstance(part, TupleValue)]
-            if word == "enumerate":
-                return [TupleValue((Literal(at), item)) for at, item in enumerate(tuples[0])]
-            if len({len(items) for items in tuples}) > 1:
-                raise TypeMismatch.at(iterable.span, "`zip` of tuples of different lengths")
-            return [TupleValue(items) for items in zip(*tuples, strict=True)]
-    value = ctx.evaluate(iterable) if isinstance(iterable, t.Tuple | t.Name | t.Member | t.Index) else None
+    walker = _walker(ctx, node)
+    if walker is not None:
+        word, made = walker
+        parts = [_unrolled(ctx, argument) for argument in made.arguments]
+        tuples = [part for part in parts if part is not None]
+        if len(tuples) < len(parts):
+            return None
+        if word == "enumerate":
+            return [TupleValue((Literal(at), item)) for at, item in enumerate(tuples[0])]
+        if len({len(items) for items in tuples}) > 1:
+            lengths = ", ".join(str(len(items)) for items in tuples)
+            raise TypeMismatch.at(node.span, "`zip` of tuples of different lengths", f"lengths {lengths}")
+        return [TupleValue(items) for items in zip(*tuples, strict=True)]
+    value = ctx.evaluate(node) if isinstance(node, t.Tuple | t.Name | t.Member | t.Index) else None
     if isinstance(value, TupleValue):
         return list(value.items)
     if isinstance(value, ShapeValue):
@@ -206,33 +249,49 @@ def _unrolled(ctx: Context, node: t.For) -> list[Bound] | None:
     return None
 
 
-def _walk(ctx: Context, node: t.For) -> Walk:
-    g, iterable = ctx.g, node.iterable
-    ranged = range_call(ctx, iterable)
+def _walk(ctx: Context, node: t.Expression) -> Walk:
+    """What a `for` runs over."""
+    ranged = range_call(ctx, node)
     if ranged is not None:
         start, stop, step = range_parts(ctx, ranged)
-        if len(node.names) != 1:
-            raise TypeMismatch.at(node.names[1].span, "a `range` gives one integer at a time")
         length = static_length(start, stop, step)
-        count = g.number(length) if length is not None else trip_count(ctx, start, stop, step).value
-        return Walk(count, length, start.value, step, (), True)
-    counted = range_call(ctx, iterable, "enumerate")
-    zipped = range_call(ctx, iterable, "zip")
-    made = counted or zipped
-    nodes = made.arguments if made is not None else (iterable,)
-    if made is not None and (made.keywords or not nodes or (counted and len(nodes) != 1)):
-        raise TypeMismatch.at(iterable.span, f"`{'enumerate' if counted else 'zip'}` takes arrays")
-    sources = [ctx.evaluate(part) for part in nodes]
-    extents = [leading_extent(source, part.span) for source, part in zip(sources, nodes, strict=True)]
-    for extent, part in zip(extents[1:], nodes[1:], strict=True):
-        if extent != extents[0]:
+        count = None if length is not None else trip_count(ctx, start, stop, step).value
+        return Walk(node.span, count, length, start.value, step, is_counter=True)
+    walker = _walker(ctx, node)
+    if walker is None:
+        source = ctx.evaluate(node)
+        extent = leading_extent(source, node.span)
+        return Walk(node.span, None, extent, source=source)
+    word, made = walker
+    parts = [_walk(ctx, argument) for argument in made.arguments]
+    first = parts[0]
+    for part in parts[1:]:
+        if part.length is None or first.length is None:
+            note = "`zip` takes arrays, and ranges whose length is a size"
+            raise TypeMismatch.at(part.span, "the lengths of these are not known to be equal", note=note)
+        if part.length != first.length:
             raise TypeMismatch.at(
                 part.span,
                 "`zip` of arrays of different lengths",
-                f"length {extent}",
-                also=[(nodes[0].span, f"length {extents[0]}")],
+                f"length {part.length}",
+                also=[(first.span, f"length {first.length}")],
+                note="go through equal parts of them: `zip(x[:n], y[:n])`",
             )
-    return Walk(g.number(extents[0]), extents[0], sources=sources, has_index=counted is not None)
+    if word == "enumerate":
+        parts.insert(0, Walk(node.span, first.count, first.length, is_counter=True))
+    return Walk(node.span, first.count, first.length, parts=tuple(parts))
+
+
+def _counter(names: Sequence[t.Word | t.Words], walk: Walk) -> tuple[str, Walk] | None:
+    """The name that counts the steps, if there is one."""
+    if len(names) == 1:
+        only = names[0]
+        if isinstance(only, t.Words):
+            return _counter(only.items, walk)
+        return (only.name, walk) if walk.is_counter else None
+    pairs = zip(names, walk.parts, strict=False)
+    found = [_counter([name], part) for name, part in pairs]
+    return next((one for one in found if one is not None), None)
 
 
 def _slices(value: Bound) -> Bound:
@@ -246,22 +305,26 @@ def _slices(value: Bound) -> Bound:
 
 
 def _emit_for(ctx: Context, node: t.For, walk: Walk, facts: dict[str, Any]) -> None:
-    g = ctx.g
+    g, count = ctx.g, walk.count
+    if count is None:
+        assert walk.length is not None
+        count = g.number(walk.length)
     carried = carried_names(ctx, node.body)
-    for word in node.names:
+    for word in _all_words(node.names):
         if word.name in carried.names:
             note = "use another name inside"
             raise ScopeError.at(word.span, f"`{word.name}` is bound before this loop and rebound in it", note=note)
     walked = [leaf for source in walk.sources for _, leaf in leaves_of(source) if isinstance(leaf, Leaf)]
     child = g.child()
-    index = child.input(Array(I64), node.names[0].name if walk.has_index else "i")
+    counter = _counter(node.names, walk)
+    index = child.input(Array(I64), counter[0] if counter is not None else "i")
     inputs = [child.input(leaf.type, label) for leaf, label in zip(carried.leaves, carried.labels, strict=True)]
     entries = [child.input(Array(leaf.dtype, leaf.shape[1:])) for leaf in walked]
     if walk.length is not None:
         ctx.repeats[child] = (walk.length,)
     with ctx.region(child), ctx.local():
-        loop = Loop(node.names[0].name if walk.has_index else "", walk.length)
-        if walk.has_index and (walk.step != 1 or affine_of(walk.start) != size(0)):
+        loop = Loop(counter[0] if counter is not None else "", walk.length)
+        if counter is not None and (counter[1].step != 1 or affine_of(counter[1].start) != size(0)):
             loop.forbidden = "in a range that does not count up from 0 by 1"
         before, ctx.loop = ctx.loop, loop
         try:
@@ -285,7 +348,7 @@ def _emit_for(ctx: Context, node: t.For, walk: Walk, facts: dict[str, Any]) -> N
         *carried.labels,
         *(label for name, held in loop.collected.items() for label, _ in leaves_of(held.value, name)),
     ]
-    results = g.apply(op, walk.count, *operands, *child.captures, regions=[region], names=labels)
+    results = g.apply(op, count, *operands, *child.captures, regions=[region], names=labels)
     carried.enter(ctx, results[: len(inputs)])
     found = iter(results[len(inputs) :])
     for name, held in loop.collected.items():
@@ -298,9 +361,7 @@ def _item(ctx: Context, walk: Walk, index: Value, entries: Sequence[Value], walk
     """What the names of a loop are bound to in one step."""
     counter = free_index(index) if walk.length is None else index_leaf(ctx, index, size(0), walk.length)
     found = iter([Leaf(entry, leaf.weak, leaf.soft) for entry, leaf in zip(entries, walked, strict=True)])
-    items: list[Bound] = [shifted(ctx, counter, walk.start, walk.step)] if walk.has_index else []
-    items += [rebuild(_slices(source), found) for source in walk.sources]
-    return items[0] if len(items) == 1 else TupleValue(tuple(items))
+    return walk.item(ctx, counter, found)
 
 
 def _hide_locals(ctx: Context, inside: dict[str, Binding]) -> None:

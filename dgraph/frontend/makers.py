@@ -12,7 +12,18 @@ from dgraph.frontend.context import Arguments, Context, builtin
 from dgraph.frontend.formulas import require_size
 from dgraph.frontend.numbers import Agreement, cast_value, fresh_dtype, index_value, materialise
 from dgraph.frontend.operators import binary, floats
-from dgraph.frontend.values import Binding, Bound, Leaf, Pending, ShapeValue, TupleValue, describe, map_bound
+from dgraph.frontend.values import (
+    Binding,
+    Bound,
+    Leaf,
+    Literal,
+    Pending,
+    RecordValue,
+    ShapeValue,
+    TupleValue,
+    describe,
+    map_bound,
+)
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.random import SPLIT
@@ -76,7 +87,8 @@ def shape_argument(parts: Sequence[Binding]) -> Shape:
 def _constant_maker(word: str, value: int) -> Callable[[Context, Arguments], Bound]:
     def fill(ctx: Context, type_: Array, span: Span) -> Leaf:
         if type_.dtype is KEY:
-            raise TypeMismatch.at(span, f"`{word}` makes numbers, not keys")
+            note = "keys are made of keys: `split(key, 3)`"
+            raise TypeMismatch.at(span, f"`{word}` makes numbers, not keys", f"{type_} is wanted here", note=note)
         return Leaf(ctx.g.full(bool(value) if type_.dtype is BOOL else value, type_))
 
     def rule(ctx: Context, arguments: Arguments) -> Bound:
@@ -93,11 +105,16 @@ builtin("ones")(_constant_maker("ones", 1))
 
 @builtin("zeros_like")
 def zeros_like(ctx: Context, arguments: Arguments) -> Bound:
-    """Zeros of the type of a value."""
+    """`zeros_like(x)`: zeros of the type of an array or record. The integers of a record ride along, so that adding
+    the zeros to a record gives that record."""
     found = take(arguments, "zeros_like", ["x"], 1)["x"]
+
+    is_record = isinstance(found.value, RecordValue)
 
     def zero(held: Bound) -> Bound:
         leaf = materialise(ctx, held, found.span)
+        if is_record and not leaf.dtype.is_float:
+            return leaf
         return Leaf(ctx.g.full(False if leaf.dtype is BOOL else 0, leaf.type), leaf.weak, leaf.soft)
 
     return map_bound(found.value, zero)
@@ -115,7 +132,7 @@ def _eye(ctx: Context, type_: Array, span: Span) -> Leaf:
 
 @builtin("eye")
 def eye(ctx: Context, arguments: Arguments) -> Bound:
-    """The identity matrix: `eye()`, `eye(n)`, `eye(n, m)`."""
+    """`eye(n, m)`: ones on the diagonal, zeros elsewhere; square, or of the type that it meets, if not said."""
     found = take(arguments, "eye", ["n", "m"], 0)
     shape = [found["n"], found.get("m", found["n"])] if "n" in found else []
     return maker(ctx, arguments, "eye", shape, None, lambda: _eye)
@@ -123,18 +140,50 @@ def eye(ctx: Context, arguments: Arguments) -> Bound:
 
 @builtin("arange")
 def arange(ctx: Context, arguments: Arguments) -> Bound:
-    """The integers below a size."""
-    found = take(arguments, "arange", ["n"], 1)["n"]
-    return Leaf(ctx.g.iota(extent=require_size(found.value, found.span)), soft=True)
+    """`arange(stop)`, `arange(start, stop, step=1)`: the integers from a start, 0 if not said, up to but without a
+    stop."""
+    names = ["start", "stop", "step"] if len(arguments.positional) > 1 else ["stop", "start", "step"]
+    found = take(arguments, "arange", names, 1)
+    if "stop" not in found:
+        raise TypeMismatch.at(arguments.span, "`arange` needs an argument `stop`", note="`arange(start, stop)`")
+    start, stop, step = (
+        _whole(found[name]) if name in found else size(default)
+        for name, default in (("start", 0), ("stop", 0), ("step", 1))
+    )
+    stride = step.constant
+    if not stride:
+        title = "the step of `arange` is a literal other than 0"
+        raise TypeMismatch.at(found["step"].span, title, note="`arange(0, n, 2)`, or `k * arange(n)`")
+    length = (stop - start + (stride - 1)) // stride if stride > 0 else (start - stop - (stride + 1)) // -stride
+    if length.constant is not None and length.constant < 0:
+        length = size(0)
+    value = ctx.g.iota(extent=length)
+    if stride != 1:
+        value = ctx.g.mul(value, ctx.g.full(stride, Array(I64, (length,))))
+    if start.constant != 0:
+        value = ctx.g.add(value, ctx.g.widen(ctx.g.number(start), (length,)))
+    return Leaf(value, soft=True)
+
+
+def _whole(binding: Binding) -> Size:
+    """A literal integer, negative too, or a size."""
+    held = binding.value
+    if isinstance(held, Literal) and type(held.value) is int:
+        return size(held.value)
+    if isinstance(held, Literal) and isinstance(held.value, float):
+        note = "scale it: `0.1 * arange(n)`"
+        raise TypeMismatch.at(binding.span, "`arange` counts in integers", "this is a float", note=note)
+    return require_size(held, binding.span)
 
 
 @builtin("one_hot")
 def one_hot(ctx: Context, arguments: Arguments) -> Bound:
-    """A last axis of zeros with a one at each label."""
+    """`one_hot(label, classes)`: a last axis of zeros with a one at each label, none for a label outside."""
     found = take(arguments, "one_hot", ["label", "classes"], 2)
     label = materialise(ctx, found["label"].value, found["label"].span)
     if label.dtype.kind != "int":
-        raise TypeMismatch.at(found["label"].span, "labels are integers", describe(label))
+        said = f"this is {describe(label)}"
+        raise TypeMismatch.at(found["label"].span, "labels are integers", said, note="write `i32(floor(label))`")
     extent = require_size(found["classes"].value, found["classes"].span)
     agreement = fresh_dtype(ctx, F64)
 
@@ -157,7 +206,8 @@ def key_argument(ctx: Context, found: dict[str, Binding], words: str, span: Span
         binding = Binding(ctx.ambient_key(), span)
     value = binding.value
     if not isinstance(value, Leaf) or value.type != Array(KEY):
-        raise TypeMismatch.at(binding.span, "a key is wanted here", f"this is {describe(value)}")
+        note = "keys come from a formal `key: key`, from `split` and from `fold`"
+        raise TypeMismatch.at(binding.span, "a key is wanted here", f"this is {describe(value)}", note=note)
     return value.value
 
 
@@ -203,7 +253,8 @@ def _draw(
 def _float_draw(word: str) -> Callable[[Context, Value, dict[str, Binding], Array, Span], Value]:
     def fill(ctx: Context, key: Value, _: dict[str, Binding], type_: Array, span: Span) -> Value:
         if not type_.dtype.is_float:
-            raise TypeMismatch.at(span, f"`{word}` draws floats", f"{type_} is wanted here")
+            note = "`randint(key, low, high)` draws integers, `bernoulli(key, p)` bools"
+            raise TypeMismatch.at(span, f"`{word}` draws floats", f"{type_} is wanted here", note=note)
         return getattr(ctx.g, word)(key, shape=type_.shape, dtype=type_.dtype)  # type: ignore[no-any-return]
 
     return fill
@@ -221,7 +272,8 @@ def _bernoulli(ctx: Context, key: Value, found: dict[str, Binding], type_: Array
 
 def _randint(ctx: Context, key: Value, found: dict[str, Binding], type_: Array, span: Span) -> Value:
     if type_.dtype.kind != "int":
-        raise TypeMismatch.at(span, "`randint` draws integers", f"{type_} is wanted here")
+        note = "`uniform(key)` draws floats from 0 to 1"
+        raise TypeMismatch.at(span, "`randint` draws integers", f"{type_} is wanted here", note=note)
     for name in ("low", "high"):
         if name not in found:
             raise TypeMismatch.at(span, f"`randint` needs `{name}`", note="`randint(key, low, high)`")
@@ -237,14 +289,14 @@ _draw("randint", ["key", "low", "high"], _randint, I32)
 
 @builtin("fold")
 def fold(ctx: Context, arguments: Arguments) -> Bound:
-    """The key made from a key and an integer."""
+    """`fold(key, i)`: the i-th of the keys made from one, for any integer."""
     found = take(arguments, "fold", ["key", "number"], 2)
     return Leaf(ctx.g.fold(key_argument(ctx, found, "fold", arguments.span), index_value(ctx, found["number"]).value))
 
 
 @builtin("permutation")
 def permutation(ctx: Context, arguments: Arguments) -> Bound:
-    """The integers below a size in random order."""
+    """`permutation(key, n)`: the integers below a size in random order."""
     found = take(arguments, "permutation", ["key", "n"], 2)
     key = key_argument(ctx, found, "permutation", arguments.span)
     extent = require_size(found["n"].value, found["n"].span)

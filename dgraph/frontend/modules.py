@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
 from dgraph.frontend import tree as t
+from dgraph.frontend.habits import MODULES
 from dgraph.frontend.read import read_module
 from dgraph.reader import parse_module, read_file
 
@@ -150,7 +151,8 @@ class _Loader:
                     )
                 _enter(module, imported.alias or imported.name, Entry(found.module, found.item, imported.span))
         else:
-            _enter(module, item.name, Entry(module, item, item.span))
+            place = item.name_span if isinstance(item, t.Function) else item.span
+            _enter(module, item.name, Entry(module, item, place))
 
     def find(self, path: tuple[str, ...], span: Span, standard: bool) -> Module:
         """The module that a dotted path names."""
@@ -161,6 +163,9 @@ class _Loader:
             return self.module(STD / relative, ".".join(path), f"std/{relative.as_posix()}", span)
         known = [".".join(file.relative_to(STD).with_suffix("").parts) for file in sorted(STD.rglob("*.dg"))]
         place = f"{relative.as_posix()} is neither beside the script nor in the standard library"
+        if path[0] in MODULES:
+            note = "a program imports `.dg` files only; functions such as `exp`, `sum` and `normal` need no import"
+            raise ScopeError.at(span, f"there is no module `{'.'.join(path)}`", "a module of Python", note=note)
         raise unknown(span, f"there is no module `{'.'.join(path)}`", ".".join(path), known, place)
 
 
@@ -178,7 +183,9 @@ def _standard_tree(file: Path, shown: str) -> tuple[Source, t.ModuleTree]:
 def _enter(module: Module, name: str, entry: Entry) -> None:
     before = module.names.get(name)
     if before is not None:
-        raise ScopeError.at(entry.span, f"`{name}` is defined twice", "again here", also=[(before.span, "first here")])
+        also = [(before.span, "first here")]
+        note = "give one of them another name"
+        raise ScopeError.at(entry.span, f"`{name}` is defined twice", "again here", also=also, note=note)
     module.names[name] = entry
 
 
@@ -188,7 +195,8 @@ def require_distinct(parts: Sequence[t.Generic | t.Formal | t.Field]) -> None:
     for part in parts:
         if part.name in seen:
             also = [(seen[part.name], "first here")]
-            raise ScopeError.at(part.span, f"`{part.name}` is declared twice", also=also)
+            note = "give one of them another name"
+            raise ScopeError.at(part.span, f"`{part.name}` is declared twice", "again here", also=also, note=note)
         seen[part.name] = part.span
 
 

@@ -193,10 +193,14 @@ def checked(value: bool | int | float, dtype: DType, span: Span) -> bool | int |
         return float(value)
     if dtype.kind == "int":
         if isinstance(value, float):
-            raise TypeMismatch.at(span, "a float never becomes an integer silently", "write `i32(floor(...))`")
+            title = f"{dtype} is wanted here"
+            note = f"a float never becomes an integer by itself: write `{dtype}(floor(x))`"
+            raise TypeMismatch.at(span, title, "a float literal", note=note)
         low, high = (0, 256) if dtype.name == "u8" else (-(2 ** (8 * dtype.bytes - 1)), 2 ** (8 * dtype.bytes - 1))
         if not low <= value < high:
-            raise TypeMismatch.at(span, f"{value} does not fit in {dtype}")
+            said = f"{dtype} holds {low} to {high - 1}"
+            note = "take a wider type, or write it as a float: `1e9`"
+            raise TypeMismatch.at(span, f"{value} does not fit in {dtype}", said, note=note)
     return value
 
 
@@ -217,7 +221,8 @@ def index_value(ctx: Context, binding: Binding) -> Leaf:
     """An integer as an i64 scalar, for an index or a count."""
     found = number(binding, "an integer")
     if kind_of(found) != "int" or (isinstance(found, Leaf) and found.shape):
-        raise TypeMismatch.at(binding.span, "an integer is wanted here", f"this is {describe(found)}")
+        note = "write `i32(floor(x))`" if kind_of(found) == "float" else ""
+        raise TypeMismatch.at(binding.span, "an integer is wanted here", f"this is {describe(found)}", note=note)
     return to_leaf(ctx, found, Agreement(I64, soft=True), binding.span)
 
 
@@ -344,15 +349,17 @@ def fold_static(symbol: str, a: Literal | Extent, b: Literal | Extent, span: Spa
             return _fold_power(a, one, two, span)
         if symbol in _INTEGERS:
             if symbol in ("//", "%") and two.constant == 0:
-                raise TypeMismatch.at(span, "division by zero")
+                note = "`/` divides floats, and gives `inf` or `nan` there"
+                raise TypeMismatch.at(span, "division by zero", "integers have no such quotient", note=note)
             folded = _INTEGERS[symbol](one, two)
             if folded.constant is not None and abs(folded.constant) > WIDEST:
-                raise TypeMismatch.at(span, "this number does not fit in 64 bits")
+                raise TypeMismatch.at(span, "this number does not fit in 64 bits", note="write floats: `9e9 * 9e9`")
             return Literal(folded.constant) if is_literal and folded.constant is not None else Extent(folded)
     if not (isinstance(a, Literal) and isinstance(b, Literal)):
         return None
     if isinstance(a.value, bool) or isinstance(b.value, bool):
-        raise TypeMismatch.at(span, "a bool is not a number")
+        note = "write a number, or choose: `1.0 if c else 0.0`"
+        raise TypeMismatch.at(span, "a bool is not a number", "a literal bool", note=note)
     x, y = float(a.value), float(b.value)
     try:
         if symbol == "/":
@@ -375,6 +382,6 @@ def _fold_power(a: Bound, base: Size, exponent: Size, span: Span) -> Bound | Non
     if power > 64 or (base.constant is not None and power * max(1, base.constant.bit_length()) > 64):
         if base.constant in (0, 1, -1):
             return Literal(int(base.constant) ** power)
-        raise NotSupported.at(span, "this power does not fit in 64 bits")
+        raise NotSupported.at(span, "this power does not fit in 64 bits", note="write a float: `10.0 ** 100`")
     result = base**power
     return Literal(result.constant) if isinstance(a, Literal) and result.constant is not None else Extent(result)

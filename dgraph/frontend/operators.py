@@ -9,6 +9,7 @@ from functools import reduce
 from dgraph.errors import SizeMismatch, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context, evaluates
+from dgraph.frontend.divisions import DIVISIONS, require_divisor, zero_policy
 from dgraph.frontend.numbers import (
     Agreement,
     Number,
@@ -31,10 +32,11 @@ from dgraph.frontend.numbers import (
 from dgraph.frontend.values import Binding, Bound, Extent, Leaf, Literal, RecordValue, TupleValue, describe
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
-from dgraph.sizes import Size, product
+from dgraph.ir.hoist import can_fault
+from dgraph.sizes import Size, product, size
 from dgraph.types import BOOL, F64, Array
 
-SYMBOLS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divide", "%": "mod"}
+SYMBOLS = {"+": "add", "-": "sub", "*": "mul", "/": "div", **DIVISIONS}
 COMPARISONS = {
     "<": "less",
     "<=": "less_equal",
@@ -97,7 +99,8 @@ def negative(ctx: Context, operand: Binding) -> Bound:
         return leafwise(ctx, [operand], lambda parts: negative(ctx, parts[0]))
     found = number(operand)
     if kind_of(found) not in ("float", "int"):
-        raise TypeMismatch.at(operand.span, "only numbers have a negative", f"this is {describe(found)}")
+        note = "write `not`" if kind_of(found) == "bool" else ""
+        raise TypeMismatch.at(operand.span, "only numbers have a negative", f"this is {describe(found)}", note=note)
     if isinstance(found, Literal):
         return Literal(-found.value)
     if isinstance(found, Extent):
@@ -120,13 +123,19 @@ def binary(ctx: Context, symbol: str, left: Binding, right: Binding) -> Bound:
     if isinstance(a, Literal | Extent) and isinstance(b, Literal | Extent) and symbol != "@":
         folded = fold_static(symbol, a, b, left.span.to(right.span))
         if folded is not None:
+            if symbol in DIVISIONS and isinstance(b, Extent):
+                require_divisor(ctx, b.size, right.span)
             return folded
     if symbol == "@":
         return matmul(ctx, left, right)
+    if symbol in ("//", "%") and kind_of(a) == "int" and affine_of(b) == size(0) and not isinstance(b, Leaf):
+        note = "integers have no value for it; divide as floats, or choose another value where this is 0"
+        raise TypeMismatch.at(left.span.to(right.span), "division by zero", f"`{symbol}` by 0", note=note)
     if symbol == "**":
         return _power(ctx, left, right)
     x, y = meet(ctx, [left, right], to_float=symbol == "/")
-    result = getattr(ctx.g, SYMBOLS[symbol])(x.value, y.value)
+    facts = {"policy": zero_policy(ctx, b, right.span)} if symbol in DIVISIONS and x.dtype.kind == "int" else {}
+    result = getattr(ctx.g, SYMBOLS[symbol])(x.value, y.value, **facts)
     return Leaf(result, x.weak | y.weak, x.soft and y.soft, _affine(symbol, x, y))
 
 
@@ -166,6 +175,7 @@ def _no_operator(symbol: str, left: Binding, right: Binding) -> TypeMismatch:
         left.span.to(right.span),
         f"`{symbol}` is not defined here",
         f"{describe(left.value)} {symbol} {describe(right.value)}",
+        note="operators stand between numbers, arrays, and records of one type",
     )
 
 
@@ -342,7 +352,8 @@ def logical_not(ctx: Context, node: t.Not) -> Bound:
 def _bools(ctx: Context, side: Binding) -> Leaf:
     value = number(side, "a condition")
     if kind_of(value) != "bool":
-        raise TypeMismatch.at(side.span, "a condition is wanted here", f"this is {describe(value)}")
+        note = "compare it: `x != 0`"
+        raise TypeMismatch.at(side.span, "a condition is wanted here", f"this is {describe(value)}", note=note)
     return materialise(ctx, value, side.span)
 
 
@@ -379,7 +390,8 @@ def _short_circuit(ctx: Context, word: str, left: Binding, right: t.Expression) 
     probe = ctx.g.child()
     with ctx.region(probe):
         tried = ctx.evaluate(right)
-    if all(made.op.name in HARMLESS for made in probe.nodes) or (isinstance(tried, Leaf) and tried.shape):
+    is_harmless = all(made.op.name in HARMLESS and not can_fault(made) for made in probe.nodes)
+    if is_harmless or (isinstance(tried, Leaf) and tried.shape):
         return logic(ctx, word, left, Binding(ctx.evaluate(right), right.span))
 
     def run(side: Builder) -> list[Value]:

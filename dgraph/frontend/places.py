@@ -12,7 +12,7 @@ from dgraph.errors import NotSupported, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context
-from dgraph.frontend.numbers import agree, broadcast_shapes, is_number, shape_text, spread
+from dgraph.frontend.numbers import agree, is_number, shape_text, spread
 from dgraph.frontend.ranges import holds
 from dgraph.frontend.subscripts import (
     At,
@@ -46,7 +46,10 @@ def modify(ctx: Context, value: Bound, parts: Sequence[t.At | t.FieldOf], change
     part, rest = parts[0], parts[1:]
     if isinstance(part, t.FieldOf):
         if not isinstance(value, RecordValue) or part.name not in value.fields:
-            raise TypeMismatch.at(part.span, f"there is no field `{part.name}` here", f"this is {describe(value)}")
+            fields = value.fields if isinstance(value, RecordValue) else {}
+            note = f"its fields are {', '.join(f'`{name}`' for name in fields)}" if fields else ""
+            said = f"this is of {describe(value)}"
+            raise TypeMismatch.at(part.span, f"there is no field `{part.name}` here", said, note=note)
         return replace(
             value, fields={**value.fields, part.name: modify(ctx, value.fields[part.name], rest, change, span)}
         )
@@ -85,12 +88,18 @@ def write(ctx: Context, value: Bound, picks: Sequence[Pick], new: Bound, span: S
     return _write_leaf(ctx, value, [*picks, *whole], new, span)
 
 
+def _fits(shape: Shape, place: Shape) -> bool:
+    """Whether an array of a shape can fill a place of another, without stretching the place."""
+    ends = zip(reversed(shape), reversed(place), strict=False)
+    return len(shape) <= len(place) and all(a == b or a.is_literal_one for a, b in ends)
+
+
 def entry_for(ctx: Context, value: Leaf, shape: Shape, new: Bound, span: Span) -> Leaf:
     """A new value brought to the dtype of the array and the shape of the place."""
     if value.weak and is_number(new):
         agree(ctx, [Binding(value, span), Binding(new, span)])
     if isinstance(new, Leaf) and new.shape:
-        if broadcast_shapes([(shape, span), (new.shape, span)]) != shape:
+        if not _fits(new.shape, shape):
             wanted = f"the shape {shape_text(shape)}" if shape else "one number"
             raise SizeMismatch.at(span, f"{wanted} is wanted here", f"the shape is {shape_text(new.shape)}")
         new = spread(ctx, new, shape)
@@ -101,10 +110,11 @@ def entry_for(ctx: Context, value: Leaf, shape: Shape, new: Bound, span: Span) -
 
 def _write_leaf(ctx: Context, leaf: Leaf, picks: Sequence[Pick], new: Bound, span: Span) -> Leaf:
     entry = entry_for(ctx, leaf, result_shape(picks), new, span)
-    return Leaf(_write(ctx, leaf.value, picks, entry.value, span), leaf.weak, leaf.soft)
+    return Leaf(write_entry(ctx, leaf.value, picks, entry.value, span), leaf.weak, leaf.soft)
 
 
-def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span: Span) -> Value:
+def write_entry(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span: Span) -> Value:
+    """An array with the picked part replaced by an entry of its shape."""
     g = ctx.g
     if any(isinstance(pick, Gather) for pick in picks):
         note = "say the indices: `x[p[i]] = v[i] for i`; or add up with `+=`"
@@ -119,7 +129,7 @@ def _write(ctx: Context, value: Value, picks: Sequence[Pick], entry: Value, span
     first = [pick for pick in picks[:lead] if isinstance(pick, At)]
     rest = picks[lead:]
     if any(not (isinstance(pick, Run) and pick.is_full) for pick in rest):
-        entry = _write(ctx, index_entry(g, value, first), rest, entry, span)
+        entry = write_entry(ctx, index_entry(g, value, first), rest, entry, span)
     policy = "proven" if all(pick.is_proven for pick in first) else "error"
     return g.set_at(value, *(at_number(g, pick) for pick in first), entry, policy=policy)
 
@@ -206,7 +216,9 @@ def add_through(ctx: Context, value: Leaf, picks: Sequence[Pick], new: Bound, sp
     gathers = [pick for pick in picks if isinstance(pick, Gather)]
     entry = entry_for(ctx, value, result_shape(picks), new, span)
     if len(gathers) != 1 or picks[0] is not gathers[0]:
-        raise NotSupported.at(span, "this write through an array of indices is not supported yet")
+        title = "this write through an array of indices is not supported yet"
+        note = "say the indices: `x[0, p[k]] += v[k] for k`"
+        raise NotSupported.at(span, title, "the array of indices does not stand first, alone", note=note)
     (gather,) = gathers
 
     def point(h: Builder, at: list[Value], _threaded: list[Value], own: list[Value]) -> list[Value]:

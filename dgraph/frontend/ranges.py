@@ -162,7 +162,7 @@ def _next(waiting: Sequence[Unknown], uses: Mapping[Atom, Sequence[Read]]) -> Un
     raise ScopeError.at(
         index.span,
         f"the range of `{index.name}` cannot be found",
-        "no subscript decides it" if uses[index.atom] else "not used as a subscript",
+        "no subscript decides it",
         note=f"say it: `for {index.name} in range(...)`",
     )
 

@@ -255,7 +255,7 @@ class _Reader(ExpressionReader):
 
     def _for_loop(self, branch: Branch) -> t.For:
         annotations, *names, iterable, body = branch.children
-        words = tuple(t.Word(self.span(cast(Token, name)), str(name)) for name in names)
+        words = tuple(self._words(name) for name in names)
         return t.For(
             words[0].span.to(self.span(cast(Branch, iterable))),
             self.annotations(cast(Branch, annotations)),
@@ -263,6 +263,11 @@ class _Reader(ExpressionReader):
             self.expression(iterable),
             self.suite(cast(Branch, body)),
         )
+
+    def _words(self, name: Branch | Token) -> t.Word | t.Words:
+        if isinstance(name, Token):
+            return t.Word(self.span(name), str(name))
+        return t.Words(self.span(name), tuple(self._words(inner) for inner in name.children))
 
     def _while_loop(self, branch: Branch) -> t.While:
         annotations, condition, body = branch.children

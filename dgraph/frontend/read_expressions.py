@@ -29,11 +29,13 @@ class ExpressionReader:
 
     def span(self, branch: Branch | Token) -> Span:
         """The source text of a tree or token."""
+        # The reader sees one line feed more than the text of the source has.
+        size = len(self.source.text)
         if isinstance(branch, Token):
-            return Span(self.source, branch.start_pos or 0, branch.end_pos or 0)
+            return Span(self.source, min(branch.start_pos or 0, size), min(branch.end_pos or 0, size))
         if branch.meta.empty:
             return Span(self.source, 0, 0)
-        return Span(self.source, branch.meta.start_pos, branch.meta.end_pos)
+        return Span(self.source, min(branch.meta.start_pos, size), min(branch.meta.end_pos, size))
 
     def to(self, start: Span, branch: Branch | Token) -> Span:
         """From a place to the end of a tree."""
@@ -74,7 +76,8 @@ class ExpressionReader:
         with self.deeper(branch):
             operands = self.items(branch)
         if len(operands) > DEEPEST:
-            raise ParseError.at(self.span(branch), f"more than {DEEPEST} conditions joined by `{LOGICAL[kind]}`")
+            title = f"more than {DEEPEST} conditions joined by `{LOGICAL[kind]}`"
+            raise ParseError.at(self.span(branch), title, note="hold them in an array: `any(c[i] for i)`")
         return t.Logical(self.span(branch), LOGICAL[kind], operands)
 
     def atom(self, token: Token) -> t.Expression:
@@ -89,7 +92,8 @@ class ExpressionReader:
         if token.type == "FLOAT":
             return t.Number(span, float(text))
         if len(text) > 20 or int(text) >= 2**63:
-            raise ParseError.at(span, "this integer does not fit in 64 bits")
+            note = "write a float: `1e20`"
+            raise ParseError.at(span, "this integer does not fit in 64 bits", "too large", note=note)
         return t.Number(span, int(text))
 
     def text(self, token: Any) -> str:
@@ -97,7 +101,8 @@ class ExpressionReader:
         try:
             return str(ast.literal_eval(str(token)))
         except (ValueError, SyntaxError):
-            raise ParseError.at(self.span(token), "this string has a broken escape") from None
+            note = 'a backslash begins an escape, such as `\\n` or `\\"`; write `\\\\` for a backslash'
+            raise ParseError.at(self.span(token), "this string has a broken escape", "in here", note=note) from None
 
     def _name(self, branch: Branch) -> t.Name:
         return t.Name(self.span(branch), str(branch.children[0]))
@@ -151,7 +156,8 @@ class ExpressionReader:
             if not (isinstance(child, Token) and child.type == "COMPARE")
         )
         if len(operands) > DEEPEST:
-            raise ParseError.at(self.span(branch), f"more than {DEEPEST} comparisons in one chain")
+            title = f"more than {DEEPEST} comparisons in one chain"
+            raise ParseError.at(self.span(branch), title, note="hold the numbers in an array")
         return t.Compare(self.span(branch), operands, operators)
 
     def _neg(self, branch: Branch) -> t.Expression:
@@ -174,12 +180,14 @@ class ExpressionReader:
             if isinstance(child, Tree) and child.data == "keyword":
                 name, value = child.children
                 if str(name) in keywords:
-                    raise ParseError.at(self.span(child), f"`{name}` is given twice")
+                    also = [(keywords[str(name)].span, "first here")]
+                    raise ParseError.at(self.span(child), f"`{name}` is given twice", "again here", also=also)
                 keywords[str(name)] = t.Keyword(self.span(child), str(name), self.expression(value))
             elif keywords:
                 raise ParseError.at(
                     self.span(child),
                     "a positional argument after a keyword argument",
+                    "has no name",
                     note="give the positional arguments first",
                 )
             else:

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from functools import reduce as fold
 
-from dgraph.errors import NotSupported, Span, TypeMismatch
+from dgraph.errors import Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Arguments, Context, builtin, evaluates
+from dgraph.frontend.counted_reducers import Counted
 from dgraph.frontend.emptiness import require_guarded, require_terms
 from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import (
     Index,
     array_of,
-    index_bound,
     point_names,
     settled,
     solid,
@@ -24,8 +24,10 @@ from dgraph.frontend.formulas import (
 )
 from dgraph.frontend.joins import choose
 from dgraph.frontend.numbers import (
+    affine_of,
     cast_value,
     fresh_dtype,
+    index_value,
     kind_of,
     materialise,
     meet,
@@ -49,10 +51,12 @@ from dgraph.frontend.values import (
 )
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Value
-from dgraph.ops.control import For, If, Space
+from dgraph.ops.control import If, Space
 from dgraph.ops.index import neutral
 from dgraph.sizes import product, size
 from dgraph.types import BOOL, F64, I64, Accumulator, Array
+
+NOT_NUMBERS = "`any` and `all` reduce bools; of records and tuples, reduce one part"
 
 ARRAY_OPS = {
     "prod": "reduce_prod",
@@ -97,7 +101,7 @@ def reduce(ctx: Context, node: t.Reduce) -> Bound:
         if ctx.reads is not None:
             return _trial_result(ctx, word, node, trial(ctx, indices, generator.guard, body))
         if any(index.extent is None for index in indices):
-            return _by_loop(ctx, word, node, indices)
+            return Counted(ctx, word, node, indices, lambda: _terms(ctx, word, node)).value()
         if word in ("sum", "mean"):
             return _by_accumulator(ctx, word, node, indices)
         return _by_terms(ctx, word, node, indices)
@@ -106,7 +110,8 @@ def reduce(ctx: Context, node: t.Reduce) -> Bound:
 def _trial_result(ctx: Context, word: str, node: t.Reduce, term: Bound) -> Bound:
     """Something of the right type, while ranges are being inferred."""
     if word in ("argmax", "argmin"):
-        return Leaf(ctx.g.number(0), soft=True)
+        places = [Leaf(ctx.g.number(0), soft=True) for _ in node.generator.indices]
+        return places[0] if len(places) == 1 else TupleValue(tuple(places))
     if word == "mean":
         return rebuild(term, iter([_as_float(ctx, leaf) for leaf in solid(ctx, term, node.span)]))
     if word == "sum":
@@ -171,22 +176,22 @@ def _by_accumulator(ctx: Context, word: str, node: t.Reduce, indices: Sequence[I
 def _terms(ctx: Context, word: str, node: t.Reduce) -> tuple[Bound, list[Leaf]]:
     term = ctx.evaluate(node.body)
     if isinstance(term, Pending):
-        raise TypeMismatch.at(node.body.span, f"`{term.words}` has no shape here", note="bind it with a type first")
+        title, note = f"`{term.words}` has no shape here", f"give it one: `{term.words}(n)`"
+        raise TypeMismatch.at(node.body.span, title, "takes the type it meets", note=note)
     leaves = solid(ctx, term, node.body.span)
     for leaf in leaves:
         if leaf.dtype.kind == "key":
-            raise TypeMismatch.at(node.body.span, "a key is not a number", describe(leaf))
-    change = _countable if word == "sum" else _as_float
-    return term, [change(ctx, leaf) for leaf in leaves]
+            note = "draw with it: `normal(key)`"
+            raise TypeMismatch.at(node.body.span, "a key is not a number", f"this is {describe(leaf)}", note=note)
+    if word == "sum":
+        return term, [_countable(ctx, leaf) for leaf in leaves]
+    return term, [_as_float(ctx, leaf) if word in ("mean", "logsumexp") else leaf for leaf in leaves]
 
 
 def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index]) -> Bound:
     """Other reducers: a space yields the terms, and the op for arrays reduces it."""
     guard = node.generator.guard
     is_guarded_place = guard is not None and word in ("argmax", "argmin")
-    if word in ("argmax", "argmin") and len(indices) > 1:
-        note = "reduce one index at a time, or take it apart with `//` and `%`"
-        raise NotSupported.at(node.span, f"`{word}` over several indices is not supported yet", note=note)
 
     def body() -> Bound:
         if guard is None:
@@ -199,9 +204,11 @@ def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index])
 
         probe = ctx.g.child()
         with ctx.region(probe), ctx.local():
-            found = solid(ctx, ctx.evaluate(node.body), node.body.span)
-        if len(found) != 1:
-            raise TypeMismatch.at(node.body.span, f"`{word}` reduces numbers")
+            term = ctx.evaluate(node.body)
+            found = solid(ctx, term, node.body.span)
+        if len(found) != 1 or isinstance(term, RecordValue | TupleValue):
+            said = f"this is {describe(term)}"
+            raise TypeMismatch.at(node.body.span, f"`{word}` reduces numbers", said, note=NOT_NUMBERS)
         dtype, axes, weak, soft = found[0].dtype, found[0].shape, found[0].weak, found[0].soft
         missing = neutral(Accumulator(dtype, axes, NEUTRAL[word]))
 
@@ -214,18 +221,59 @@ def _by_terms(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index])
         return TupleValue((chosen, Leaf(test))) if is_guarded_place else chosen
 
     terms = space_of(ctx, indices, body, node.body.span)
+    passed: Bound | None = None
     if is_guarded_place and isinstance(terms, TupleValue):
-        chosen, passed = terms.items
-        return _guarded_place(ctx, word, chosen, passed, node)
+        terms, passed = terms.items
     if not isinstance(terms, Leaf):
         raise TypeMismatch.at(node.body.span, f"`{word}` reduces numbers", f"this is {describe(terms)}")
+    if word in ("argmax", "argmin"):
+        return _place(ctx, word, terms, passed, node, indices)
     return reduce_leaf(ctx, word, terms, tuple(range(len(indices))), node.body.span)
 
 
-def _guarded_place(ctx: Context, word: str, terms: Bound, passed: Bound, node: t.Reduce) -> Leaf:
+def _place(
+    ctx: Context, word: str, terms: Leaf, passed: Bound | None, node: t.Reduce, indices: Sequence[Index]
+) -> Bound:
+    """What the indices stand for at the first extreme term: one integer for each. An index that runs over values stands
+    for its position."""
+    g, span = ctx.g, node.body.span
+    extents = terms.shape[: len(indices)]
+    if len(indices) > 1:
+        whole, rest = product(extents), terms.shape[len(indices) :]
+        require_leaf_terms(ctx, word, terms, tuple(range(len(indices))), span)
+        terms = Leaf(g.reshape(terms.value, shape=(whole, *rest)), terms.weak, terms.soft)
+        if isinstance(passed, Leaf):
+            passed = Leaf(g.reshape(passed.value, shape=(whole,)))
+    if isinstance(passed, Leaf):
+        found = _guarded_place(ctx, word, terms, passed, node)
+    else:
+        found = reduce_leaf(ctx, word, terms, (0,), span, has_terms=len(indices) > 1).value
+    places: list[Bound] = []
+    for at, index in enumerate(indices):
+        inner = g.widen(g.number(product(extents[at + 1 :])), terms.shape[1:])
+        here = found if at == len(indices) - 1 else g.floor_divide(found, inner)
+        if at < len(indices) - 1:
+            found = g.mod(found, inner)
+        places.append(Leaf(_counted_from(ctx, index, here), soft=True))
+    return places[0] if len(places) == 1 else TupleValue(tuple(places))
+
+
+def _counted_from(ctx: Context, index: Index, place: Value) -> Value:
+    """`start + step * place`."""
+    g = ctx.g
+    assert isinstance(place.type, Array)
+    shape = place.type.shape
+    if index.step != 1:
+        place = g.mul(place, g.widen(g.number(index.step), shape))
+    if index.source is not None or affine_of(index.start) == size(0):
+        return place
+    start = index_value(ctx, Binding(index.start, index.span)).value
+    return g.add(place, g.widen(start, shape))
+
+
+def _guarded_place(ctx: Context, word: str, terms: Leaf, passed: Leaf, node: t.Reduce) -> Value:
     """The first place of the extreme term among those that the guard lets pass. Where all of these are as extreme as
     the terms left out, that is the first of them."""
-    assert isinstance(terms, Leaf) and isinstance(passed, Leaf)
     g, guard = ctx.g, passed.value
     require_guarded(ctx, word, g.reduce_any(guard, axes=(0,)), node.span)
     best = reduce_leaf(ctx, word, terms, (0,), node.body.span, has_terms=True).value
@@ -236,31 +284,7 @@ def _guarded_place(ctx: Context, word: str, terms: Bound, passed: Bound, node: t
         return h.select(h.index(guard, found, policy="drop"), found, first)
 
     axes = terms.shape[1:]
-    return Leaf(g.map(axes, place) if axes else place(g), soft=True)
-
-
-def _by_loop(ctx: Context, word: str, node: t.Reduce, indices: Sequence[Index]) -> Bound:
-    """A sum, product, max or min over a range whose length only the run decides: a loop that carries the total."""
-    if word not in ("sum", "prod", "max", "min") or len(indices) != 1 or node.generator.guard is not None:
-        note = "make the range of sizes: a formal of type `size` gives one"
-        raise NotSupported.at(indices[0].span, f"this `{word}` over a range whose length is not a size", note=note)
-    (index,) = indices
-    assert index.count is not None
-    outer, child = ctx.g, ctx.g.child()
-    at = child.input(Array(I64), index.name)
-    with ctx.region(child), ctx.local() as names:
-        names[index.name] = Binding(index_bound(ctx, index, at, None), index.span)
-        term, leaves = _terms(ctx, word, node)
-    carries = [child.input(leaf.type) for leaf in leaves]
-    symbol = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}[word]
-    kind = {"sum": "add", "prod": "mul"}.get(word, word)
-    with child.at(span=node.span):
-        outputs = [getattr(child, symbol)(own, leaf.value) for own, leaf in zip(carries, leaves, strict=True)]
-    region = child.close(outputs)
-    starts = [outer.full(neutral(Accumulator(leaf.dtype, leaf.shape, kind)), leaf.type) for leaf in leaves]
-    op = For(carries=len(carries))
-    results = outer.apply(op, index.count.value, *starts, *child.captures, regions=[region])
-    return rebuild(term, (Leaf(result, leaf.weak, leaf.soft) for result, leaf in zip(results, leaves, strict=True)))
+    return g.map(axes, place) if axes else place(g)
 
 
 # ---- arrays ---------------------------------------------------------------------------------------------------------
@@ -288,7 +312,7 @@ def reduce_leaf(
         assert isinstance(result, Leaf)
         return result
     if word not in ("any", "all") and leaf.dtype.kind not in ("float", "int"):
-        raise TypeMismatch.at(span, f"`{word}` reduces numbers", f"this is {describe(leaf)}")
+        raise TypeMismatch.at(span, f"`{word}` reduces numbers", f"this is {describe(leaf)}", note=NOT_NUMBERS)
     if word == "logsumexp":
         leaf = _as_float(ctx, leaf)
     result = getattr(g, ARRAY_OPS[word])(leaf.value, axes=axes)
@@ -308,7 +332,8 @@ def axis_of(binding: Binding, rank: int) -> int:
         raise TypeMismatch.at(binding.span, "an axis is a literal integer", f"this is {describe(held)}")
     axis = held.value + rank if held.value < 0 else held.value
     if not 0 <= axis < rank:
-        raise TypeMismatch.at(binding.span, f"there is no axis {held.value}", f"the array has {rank} axes")
+        said = f"the array has {'1 axis' if rank == 1 else f'{rank} axes'}"
+        raise TypeMismatch.at(binding.span, f"there is no axis {held.value}", said, note="axes are counted from 0")
     return axis
 
 
@@ -318,7 +343,10 @@ def axes_of(arguments: Arguments, rank: int) -> tuple[int, ...]:
     if given is None:
         return tuple(range(rank))
     if isinstance(given.value, TupleValue):
-        return tuple(sorted({axis_of(Binding(item, given.span), rank) for item in given.value.items}))
+        axes = sorted(axis_of(Binding(item, given.span), rank) for item in given.value.items)
+        if len(set(axes)) < len(axes):
+            raise TypeMismatch.at(given.span, "an axis is named twice", "name each once")
+        return tuple(axes)
     return (axis_of(given, rank),)
 
 
@@ -342,7 +370,8 @@ def _reducer(word: str) -> Callable[[Context, Arguments], Bound]:
                 )
             return _few(ctx, word, parts, arguments.span)
         if isinstance(first, RecordValue):
-            raise TypeMismatch.at(parts[0].span, f"`{word}` reduces arrays", f"this is {describe(first)}")
+            note = "name the field: `sum(m.w)`; `norm` and `dot` take records"
+            raise TypeMismatch.at(parts[0].span, f"`{word}` reduces arrays", f"this is {describe(first)}", note=note)
         leaf = materialise(ctx, number(parts[0], "an array"), parts[0].span)
         if not leaf.shape and word not in ("argmax", "argmin"):
             leaf = stacked_alone(ctx, leaf)

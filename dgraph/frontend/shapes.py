@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dgraph.errors import ScopeError, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.builtins import array_argument, take
+from dgraph.frontend.calls import SYNTACTIC
 from dgraph.frontend.coercion import coerce
-from dgraph.frontend.context import Arguments, Context, builtin, evaluates
+from dgraph.frontend.context import BUILTINS, Arguments, Context, builtin, evaluates
 from dgraph.frontend.formulas import require_size
+from dgraph.frontend.habits import MEMBERS
 from dgraph.frontend.makers import shape_argument, split_key
 from dgraph.frontend.modules import unknown
 from dgraph.frontend.numbers import Agreement, agree, number, shape_text, to_leaf
@@ -25,7 +27,6 @@ from dgraph.frontend.values import (
     TupleValue,
     describe,
 )
-from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.sizes import product, size
 from dgraph.types import BOOL, KEY, Array, Shape, Type
@@ -47,14 +48,19 @@ def member(ctx: Context, node: t.Member) -> Bound:
         entry = base.module.names.get(node.name)
         if entry is None:
             title = f"the module `{base.module.name}` has no `{node.name}`"
-            raise unknown(node.span, title, node.name, list(base.module.names))
+            note = f"it needs no module: write `{node.name}(...)`" if ctx.knows(node.name) else ""
+            raise unknown(node.span, title, node.name, list(base.module.names), note)
         return ctx.entry(entry, node.span)
     if node.name == "T" and isinstance(base, Leaf):
         if len(base.shape) != 2:
-            note = "write `transpose(x, (0, 2, 1))` for other ranks"
+            more = "write `transpose(x, (0, 2, 1))` for more axes"
+            note = more if len(base.shape) > 2 else "a vector needs none: `x @ a` and `a @ x`"
             raise TypeMismatch.at(node.base.span, "`.T` is of a matrix", f"this is {describe(base)}", note=note)
         return Leaf(ctx.g.transpose(base.value, axes=(1, 0)), base.weak, base.soft)
-    raise ScopeError.at(node.span, f"there is no `.{node.name}` here", f"this is {describe(base)}")
+    note = MEMBERS.get(node.name) or (f"write `{node.name}(x)`" if ctx.knows(node.name) else "")
+    if not note and isinstance(base, Leaf):
+        note = "a record has fields, an array has `.T` and subscripts"
+    raise ScopeError.at(node.span, f"there is no `.{node.name}` here", f"this is of {describe(base)}", note=note)
 
 
 @evaluates(t.Array)
@@ -64,14 +70,19 @@ def array_literal(ctx: Context, node: t.Array) -> Bound:
     return stacked(ctx, items, 0, node.span)
 
 
+def _is_other(value: Bound, first: RecordValue) -> bool:
+    """Whether a value is not of the record type of another."""
+    return not isinstance(value, RecordValue) or value.declaration is not first.declaration
+
+
 def stacked(ctx: Context, items: Sequence[Binding], axis: int, span: Span) -> Bound:
     """Values of one type along a new axis."""
     first = items[0].value
     if isinstance(first, RecordValue):
-        if any(
-            not isinstance(item.value, RecordValue) or item.value.declaration is not first.declaration for item in items
-        ):
-            raise TypeMismatch.at(span, "the items have different types", describe(items[-1].value))
+        if any(_is_other(item.value, first) for item in items):
+            other = next(item for item in items if _is_other(item.value, first))
+            also = [(items[0].span, describe(first))]
+            raise TypeMismatch.at(other.span, "the items have different types", describe(other.value), also=also)
         records = [(item.value, item.span) for item in items if isinstance(item.value, RecordValue)]
         fields = {
             name: stacked(ctx, [Binding(record.fields[name], place) for record, place in records], axis, span)
@@ -85,8 +96,9 @@ def stacked(ctx: Context, items: Sequence[Binding], axis: int, span: Span) -> Bo
             raise SizeMismatch.at(
                 item.span,
                 "the items have different shapes",
-                shape_text(leaf.shape),
-                also=[(items[0].span, shape_text(leaves[0].shape))],
+                describe(leaf),
+                also=[(items[0].span, describe(leaves[0]))],
+                note="the entries of an array have one shape; `concat` joins arrays of different lengths",
             )
     shape = leaves[0].shape
     one = (*shape[:axis], size(1), *shape[axis:])
@@ -108,12 +120,14 @@ def agreed(ctx: Context, items: Sequence[Binding]) -> Agreement:
 
 @builtin("reshape")
 def reshape(ctx: Context, arguments: Arguments) -> Bound:
-    """`reshape(x, (n, m))`, or `reshape(x)` to the shape of the type that it meets."""
+    """`reshape(x, (n, m))`: the same entries in row-major order; one size may be -1. Without a shape that of the type
+    that it meets."""
     parts = list(arguments.positional)
-    take(Arguments(parts[:1], arguments.keywords, arguments.span), "reshape", ["x"], 1)
-    x = array_or_scalar(ctx, parts[0])
-    if len(parts) > 1:
-        return Leaf(reshaped(ctx, x, shape_argument(parts[1:]), arguments.span), x.weak, x.soft)
+    found = take(Arguments(parts[:1], arguments.keywords, arguments.span), "reshape", ["x", "shape"], 1)
+    x = array_or_scalar(ctx, found["x"])
+    shape = parts[1:] or ([found["shape"]] if "shape" in found else [])
+    if shape:
+        return Leaf(reshaped(ctx, x, _completed(x, shape, arguments.span), arguments.span), x.weak, x.soft)
 
     def make(type_: Type, span: Span) -> Bound:
         if not isinstance(type_, Array):
@@ -122,6 +136,29 @@ def reshape(ctx: Context, arguments: Arguments) -> Bound:
         return coerce(ctx, Leaf(value, x.weak, x.soft), type_, span)
 
     return Pending("reshape", arguments.span, make)
+
+
+def _completed(x: Leaf, parts: Sequence[Binding], span: Span) -> Shape:
+    """The shape asked for, a -1 in it replaced by the size that is left."""
+    items = [
+        Binding(item, part.span)
+        for part in parts
+        for item in (part.value.items if isinstance(part.value, TupleValue) else (part.value,))
+    ]
+    open_ = [at for at, item in enumerate(items) if isinstance(item.value, Literal) and item.value.value == -1]
+    if len(open_) > 1:
+        note = "write the sizes; one -1 stands for what is left"
+        raise TypeMismatch.at(items[open_[1]].span, "only one size can be -1", "the second", note=note)
+    if not open_:
+        return shape_argument(items)
+    known = shape_argument([item for at, item in enumerate(items) if at != open_[0]])
+    entries, rest = product(x.shape), product(known)
+    left = size(0) if rest.constant == 0 else entries // rest
+    if rest.constant == 0 or left * rest != entries:
+        title = f"{shape_text(x.shape)} does not fall into parts of {rest} entries"
+        note = f"a size of the form `{rest} * n` does for all n"
+        raise SizeMismatch.at(span, title, f"of {describe(x)}", note=note)
+    return (*known[: open_[0]], left, *known[open_[0] :])
 
 
 def array_or_scalar(ctx: Context, binding: Binding) -> Leaf:
@@ -143,7 +180,7 @@ def reshaped(ctx: Context, x: Leaf, shape: Shape, span: Span) -> Value:
 
 @builtin("transpose")
 def transpose(ctx: Context, arguments: Arguments) -> Bound:
-    """`transpose(x)` of a matrix, or `transpose(x, (0, 2, 1))`."""
+    """`transpose(x, (0, 2, 1))`: the axes in another order, turned round if none is said. `x.T` is that of a matrix."""
     found = take(arguments, "transpose", ["x", "axes"], 1)
     x = array_argument(ctx, found["x"])
     axes = tuple(reversed(range(len(x.shape))))
@@ -152,7 +189,8 @@ def transpose(ctx: Context, arguments: Arguments) -> Bound:
         items = held.value.items if isinstance(held.value, TupleValue) else (held.value,)
         axes = tuple(axis_of(Binding(item, held.span), len(x.shape)) for item in items)
         if sorted(axes) != list(range(len(x.shape))):
-            raise TypeMismatch.at(held.span, f"these are not the {len(x.shape)} axes in another order")
+            title = f"these are not the {len(x.shape)} axes in another order"
+            raise TypeMismatch.at(held.span, title, "each axis stands once", note="as in `transpose(x, (1, 0, 2))`")
     return Leaf(ctx.g.transpose(x.value, axes=axes), x.weak, x.soft)
 
 
@@ -161,15 +199,40 @@ def axis_argument(found: dict[str, Binding], rank: int, default: int, span: Span
     return axis_of(found.get("axis", Binding(Literal(default), span)), rank)
 
 
-@builtin("concat")
-def concat(ctx: Context, arguments: Arguments) -> Bound:
-    """Arrays one after another along an axis, the first by default."""
+def _joined(word: str) -> Callable[[Context, t.Call], Bound]:
+    """A call whose arrays may stand in a tuple or in `[...]`, which is not an array then."""
+
+    def rule(ctx: Context, node: t.Call) -> Bound:
+        written = node.arguments
+        if len(written) == 1 and isinstance(written[0], t.Array | t.Tuple):
+            written = written[0].items
+        parts = [Binding(ctx.evaluate(part), part.span) for part in written]
+        keywords = {option.name: Binding(ctx.evaluate(option.value), option.value.span) for option in node.keywords}
+        with ctx.step(node):
+            return BUILTINS[word](ctx, Arguments(parts, keywords, node.span))
+
+    return rule
+
+
+SYNTACTIC["concat"] = _joined("concat")
+SYNTACTIC["stack"] = _joined("stack")
+
+
+def _parts(arguments: Arguments, word: str) -> tuple[list[Binding], dict[str, Binding]]:
+    """What is joined, one by one or as a tuple, and the options."""
     parts = list(arguments.positional)
-    options = take(Arguments([], arguments.keywords, arguments.span), "concat", ["axis"], 0)
+    options = take(Arguments([], arguments.keywords, arguments.span), word, ["axis"], 0)
     if len(parts) == 1 and isinstance(parts[0].value, TupleValue):
         parts = [Binding(item, parts[0].span) for item in parts[0].value.items]
+    return parts, options
+
+
+@builtin("concat")
+def concat(ctx: Context, arguments: Arguments) -> Bound:
+    """`concat(a, b, axis=0)`: arrays one after another along an axis, the first by default."""
+    parts, options = _parts(arguments, "concat")
     if not parts:
-        raise TypeMismatch.at(arguments.span, "`concat` of nothing")
+        raise TypeMismatch.at(arguments.span, "`concat` of nothing", note="`concat(a, b)`, `concat(a, b, axis=1)`")
     agreement = agreed(ctx, parts)
     leaves = [to_leaf(ctx, number(part), agreement, part.span) for part in parts]
     rank = len(leaves[0].shape)
@@ -194,11 +257,10 @@ def concat(ctx: Context, arguments: Arguments) -> Bound:
 
 @builtin("stack")
 def stack(ctx: Context, arguments: Arguments) -> Bound:
-    """Arrays of one shape along a new axis, the first by default."""
-    parts = list(arguments.positional)
-    options = take(Arguments([], arguments.keywords, arguments.span), "stack", ["axis"], 0)
+    """`stack(a, b, axis=0)`: arrays of one shape along a new axis, the first by default."""
+    parts, options = _parts(arguments, "stack")
     if not parts:
-        raise TypeMismatch.at(arguments.span, "`stack` of nothing")
+        raise TypeMismatch.at(arguments.span, "`stack` of nothing", note="`stack(a, b)`, `stack(a, b, axis=1)`")
     value = parts[0].value
     rank = len(value.shape) + 1 if isinstance(value, Leaf) else 1
     return stacked(ctx, parts, axis_argument(options, rank, 0, arguments.span), arguments.span)
@@ -206,7 +268,7 @@ def stack(ctx: Context, arguments: Arguments) -> Bound:
 
 @builtin("split")
 def split(ctx: Context, arguments: Arguments) -> Bound:
-    """`split(x, 4)`: equal parts along an axis as a tuple; `split(key, n)`: independent keys."""
+    """`split(x, 4, axis=0)`: equal parts along an axis as a tuple; `split(key, n)`: independent keys."""
     found = take(arguments, "split", ["x", "parts", "axis"], 1)
     held = found["x"].value
     if isinstance(held, Leaf) and held.dtype is KEY:
@@ -220,10 +282,12 @@ def split(ctx: Context, arguments: Arguments) -> Bound:
     count = require_size(found["parts"].value, found["parts"].span).constant or 0
     axis = axis_argument(found, len(x.shape), 0, arguments.span)
     if count < 1:
-        raise TypeMismatch.at(found["parts"].span, "`split` into no parts")
+        raise TypeMismatch.at(found["parts"].span, "`split` into no parts", note="`split(x, 4)` makes four")
     part = x.shape[axis] // count
     if part * count != x.shape[axis]:
-        raise SizeMismatch.at(arguments.span, f"{x.shape[axis]} does not split into {count} equal parts", describe(x))
+        title = f"{x.shape[axis]} does not split into {count} equal parts"
+        note = f"a size of the form `{count} * n` does for all n: `x: f64[{count} * n]`"
+        raise SizeMismatch.at(arguments.span, title, f"of {describe(x)}", note=note)
     items: list[Bound] = []
     for at in range(count):
         starts = tuple(part * at if number_ == axis else size(0) for number_ in range(len(x.shape)))
@@ -231,116 +295,3 @@ def split(ctx: Context, arguments: Arguments) -> Bound:
         value = ctx.g.slice(x.value, starts=starts, steps=(1,) * len(shape), shape=shape)
         items.append(Leaf(value, x.weak, x.soft))
     return TupleValue(tuple(items))
-
-
-@builtin("flip")
-def flip(ctx: Context, arguments: Arguments) -> Bound:
-    """The entries along an axis in reverse order."""
-    found = take(arguments, "flip", ["x", "axis"], 1)
-    x = array_argument(ctx, found["x"])
-    axis = axis_argument(found, len(x.shape), 0, arguments.span)
-    starts = tuple(extent - 1 if at == axis else size(0) for at, extent in enumerate(x.shape))
-    steps = tuple(-1 if at == axis else 1 for at in range(len(x.shape)))
-    return Leaf(ctx.g.slice(x.value, starts=starts, steps=steps, shape=x.shape), x.weak, x.soft)
-
-
-@builtin("squeeze")
-def squeeze(ctx: Context, arguments: Arguments) -> Bound:
-    """An axis of length 1 dropped."""
-    found = take(arguments, "squeeze", ["x", "axis"], 2)
-    x = array_argument(ctx, found["x"])
-    axis = axis_argument(found, len(x.shape), 0, arguments.span)
-    if not x.shape[axis].is_literal_one:
-        raise SizeMismatch.at(found["x"].span, f"axis {axis} has length {x.shape[axis]}, not 1", describe(x))
-    return Leaf(ctx.g.reshape(x.value, shape=(*x.shape[:axis], *x.shape[axis + 1 :])), x.weak, x.soft)
-
-
-@builtin("expand")
-def expand(ctx: Context, arguments: Arguments) -> Bound:
-    """A new axis of length 1."""
-    found = take(arguments, "expand", ["x", "axis"], 2)
-    x = array_or_scalar(ctx, found["x"])
-    axis = axis_argument(found, len(x.shape) + 1, 0, arguments.span)
-    return Leaf(ctx.g.reshape(x.value, shape=(*x.shape[:axis], size(1), *x.shape[axis:])), x.weak, x.soft)
-
-
-@builtin("pad")
-def pad(ctx: Context, arguments: Arguments) -> Bound:
-    """`pad(x, before, after, axis=0)`: zeros around an array along an axis; as many after as before if not said."""
-    found = take(arguments, "pad", ["x", "before", "after", "axis"], 2)
-    x = array_argument(ctx, found["x"])
-    axis = axis_argument(found, len(x.shape), 0, arguments.span)
-    before = require_size(found["before"].value, found["before"].span)
-    after = require_size(found["after"].value, found["after"].span) if "after" in found else before
-    starts = tuple(before if at == axis else size(0) for at in range(len(x.shape)))
-    shape = tuple(extent + before + after if at == axis else extent for at, extent in enumerate(x.shape))
-    return Leaf(ctx.g.unslice(x.value, starts=starts, steps=(1,) * len(shape), shape=shape), x.weak, x.soft)
-
-
-@builtin("tile")
-def tile(ctx: Context, arguments: Arguments) -> Bound:
-    """An array repeated so many times along an axis."""
-    found = take(arguments, "tile", ["x", "times", "axis"], 2)
-    x = array_argument(ctx, found["x"])
-    times = require_size(found["times"].value, found["times"].span)
-    axis = axis_argument(found, len(x.shape), 0, arguments.span)
-    lead, extent, rest = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    one = ctx.g.reshape(x.value, shape=(*lead, size(1), extent, *rest))
-    wide = ctx.g.widen(one, (*lead, times, extent, *rest))
-    return Leaf(ctx.g.reshape(wide, shape=(*lead, times * extent, *rest)), x.weak, x.soft)
-
-
-def _running(word: str) -> Callable[[Context, Arguments], Bound]:
-    def rule(ctx: Context, arguments: Arguments) -> Bound:
-        found = take(arguments, word, ["x", "axis"], 1)
-        x = array_argument(ctx, found["x"])
-        axis = axis_argument(found, len(x.shape), 0, arguments.span)
-        return Leaf(getattr(ctx.g, word)(x.value, axis=axis), x.weak, x.soft)
-
-    return rule
-
-
-builtin("cumsum")(_running("cumsum"))
-builtin("cumprod")(_running("cumprod"))
-
-
-@builtin("diag")
-def diag(ctx: Context, arguments: Arguments) -> Bound:
-    """The diagonal of a matrix, or the matrix with a vector on its diagonal."""
-    x = array_argument(ctx, take(arguments, "diag", ["x"], 1)["x"])
-    if len(x.shape) == 2 and x.shape[0] == x.shape[1]:
-        return Leaf(ctx.g.map(x.shape[:1], lambda h, i: h.index(x.value, i, i, policy="proven")), x.weak, x.soft)
-    if len(x.shape) != 1:
-        raise TypeMismatch.at(arguments.span, "`diag` is of a square matrix or a vector", describe(x))
-    return Leaf(_kept(ctx, x, (*x.shape, *x.shape), "equal", lambda i, _: [i]), x.weak, x.soft)
-
-
-def _kept(
-    ctx: Context, x: Leaf, shape: Shape, test: str, where: Callable[[Value, Value], list[Value]], lead: int = 0
-) -> Value:
-    """The entries of the last two axes for which a comparison of row and column holds, zeros elsewhere."""
-
-    def point(h: Builder, *at: Value) -> Value:
-        i, j = at[-2:]
-        (entry,) = h.if_(
-            getattr(h, test)(i, j),
-            lambda s: [s.index(x.value, *at[:lead], *where(i, j), policy="proven")],
-            lambda s: [s.constant(0, x.dtype)],
-        )
-        return entry
-
-    return ctx.g.map(shape, point)
-
-
-def _triangle(word: str, test: str) -> None:
-    def rule(ctx: Context, arguments: Arguments) -> Bound:
-        x = array_argument(ctx, take(arguments, word, ["x"], 1)["x"])
-        if len(x.shape) < 2:
-            raise TypeMismatch.at(arguments.span, f"`{word}` is of a matrix", describe(x))
-        return Leaf(_kept(ctx, x, x.shape, test, lambda i, j: [i, j], len(x.shape) - 2), x.weak, x.soft)
-
-    builtin(word)(rule)
-
-
-_triangle("tril", "greater_equal")
-_triangle("triu", "less_equal")

@@ -11,7 +11,7 @@ from dgraph.frontend.annotated_types import resolve
 from dgraph.frontend.annotations import check_annotations
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Context, evaluates, executes
-from dgraph.frontend.equalities import as_declared, learn
+from dgraph.frontend.equalities import as_declared, unwritten
 from dgraph.frontend.facts import facts_of
 from dgraph.frontend.formulas import define
 from dgraph.frontend.joins import Side, choose, emit_if, join_sides
@@ -35,7 +35,6 @@ from dgraph.frontend.values import (
     map_bound,
 )
 from dgraph.ir.graph import Value
-from dgraph.ops.check import Check
 
 # ---- blocks ---------------------------------------------------------------------------------------------------------
 
@@ -50,31 +49,26 @@ def function_body(ctx: Context, suite: t.Suite) -> Bound:
     return value
 
 
-def block(ctx: Context, statements: Sequence[t.Statement], *, learns: bool = True) -> Bound | None:
-    """Run statements in order; the value of the `return` that ends them, if there is one. With `learns`, sizes that are
-    asserted to be equal are so in the types of what follows."""
+def block(ctx: Context, statements: Sequence[t.Statement]) -> Bound | None:
+    """Run statements in order; the value of the `return` that ends them, if there is one."""
     for at, statement in enumerate(statements):
         if isinstance(statement, t.Return):
             rest = statements[at + 1 :]
             if rest:
                 title = "nothing runs after `return`"
-                raise ScopeError.at(rest[0].span, title, "never reached", also=[(statement.span, "returns here")])
+                also = [(statement.span, "returns here")]
+                note = "leave it out, or move it up"
+                raise ScopeError.at(rest[0].span, title, "never reached", also=also, note=note)
             ctx.g.span = statement.span
             return ctx.evaluate(statement.value)
         found = next(returns_in(statement), None)
         if found is None:
-            if isinstance(statement, t.Scope):
-                with scoped(ctx, statement):
-                    block(ctx, statement.body.statements, learns=learns)
-                continue
             ctx.execute(statement)
-            if isinstance(statement, t.Assert) and learns:
-                learn(ctx, statement.condition)
         elif isinstance(statement, t.If):
             return _returning_branch(ctx, statement, statements[at + 1 :])
         elif isinstance(statement, t.Scope):
             with scoped(ctx, statement):
-                return block(ctx, (*statement.body.statements, *statements[at + 1 :]), learns=learns)
+                return block(ctx, (*statement.body.statements, *statements[at + 1 :]))
         else:
             note = "carry the result in a name and return it after the loop"
             raise NotSupported.at(found.span, "`return` inside a loop is not supported yet", note=note)
@@ -94,8 +88,8 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
     """A final `if`: statements after an early `return` are the `else` of it."""
 
     def value(statements: Sequence[t.Statement], span: Span) -> tuple[Bound, Span]:
-        names, learnt = dict(ctx.names), ctx.learnt
-        found = block(ctx, statements, learns=ctx.result is not None)
+        names, equal = dict(ctx.names), ctx.equal
+        found = block(ctx, statements)
         if found is None:
             place = statements[-1].span if statements else span
             raise ScopeError.at(
@@ -105,7 +99,7 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
                 note="end every branch with `return`",
             )
         place = place_of_return(statements, span)
-        if ctx.result is not None and ctx.learnt > learnt:
+        if ctx.result is not None and ctx.equal is not equal:
             found = as_declared(ctx, found, ctx.result, names, place)
         return found, place
 
@@ -169,33 +163,6 @@ def nested_function(ctx: Context, node: t.Function) -> None:
     ctx.bind(node.name, Closure(node, ctx.module, dict(ctx.names)), node.name_span)
 
 
-@executes(t.Assert)
-def assertion(ctx: Context, node: t.Assert) -> None:
-    """`assert c, "message"`: checked as the program runs, showing the values compared."""
-    held = Binding(ctx.evaluate(node.condition), node.condition.span)
-    ctx.facts = (*ctx.facts, *facts_of(ctx, node.condition))
-    if isinstance(held.value, Literal) and held.value.value is True:
-        return
-    values, names = _compared(ctx, node.condition)
-    message = node.message or f"`{' '.join(node.condition.span.text.split())}` does not hold"
-    ctx.g.apply(Check(message=message, names=tuple(names)), truth(ctx, held).value, *values)
-
-
-def _compared(ctx: Context, condition: t.Expression) -> tuple[list[Value], list[str]]:
-    """The scalars that a condition compares, to be shown when it fails."""
-    values: list[Value] = []
-    names: list[str] = []
-    for operand in condition.operands if isinstance(condition, t.Compare) else ():
-        if isinstance(operand, t.Name | t.Member | t.Index):
-            held = ctx.evaluate(operand)
-            if isinstance(held, Extent):
-                held = Leaf(ctx.g.number(held.size))
-            if isinstance(held, Leaf) and not held.shape:
-                values.append(held.value)
-                names.append(" ".join(operand.span.text.split()))
-    return values, names
-
-
 # ---- bindings -------------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +180,34 @@ def bind(ctx: Context, node: t.Bind) -> None:
         scatter(ctx, target, "=", node.value, node.generator, node.span)
         return
     value = ctx.evaluate(node.value)
+    require_single(target)
     assign_to(ctx, target, value, node.value.span)
+
+
+def require_single(target: t.Place | t.Targets) -> None:
+    """Refuse a left side that names one place twice: the values would follow one another."""
+    seen: dict[str, t.Place] = {}
+    for place in _all_places(target):
+        words = "".join(place.span.text.split())
+        for other in seen.values():
+            is_whole = not place.parts or not other.parts
+            if place.name == other.name and (is_whole or words == "".join(other.span.text.split())):
+                raise ScopeError.at(
+                    place.span,
+                    f"`{words}` is bound twice here",
+                    "again here",
+                    also=[(other.span, "first here")],
+                    note="give each value a name of its own",
+                )
+        seen[words] = place
+
+
+def _all_places(target: t.Place | t.Targets) -> Iterator[t.Place]:
+    if isinstance(target, t.Place):
+        yield target
+    else:
+        for item in target.items:
+            yield from _all_places(item)
 
 
 def assign_to(ctx: Context, target: t.Place | t.Targets, value: Bound, span: Span) -> None:
@@ -256,10 +250,17 @@ def unpack(ctx: Context, value: Bound, count: int, span: Span, target: Span) -> 
         entries = [ctx.g.index(value.value, index, policy="proven") for index in indices]
         items = [Leaf(entry, value.weak, value.soft) for entry in entries] if length == count else [value] * length
     if items is None:
-        raise TypeMismatch.at(span, f"this cannot be taken apart into {count} names", f"this is {describe(value)}")
+        note = "a tuple is taken apart, or an array with a literal number of entries"
+        if isinstance(value, Leaf) and not value.shape and value.dtype.kind == "int":
+            note = "a range gives one integer at a time; `enumerate(x)` gives an index and an entry"
+        title = f"this cannot be taken apart into {count} names"
+        raise TypeMismatch.at(span, title, f"this is {describe(value)}", note=note)
     if len(items) != count:
         raise TypeMismatch.at(
-            target, f"{count} names for {len(items)} values", also=[(span, f"this is {describe(value)}")]
+            target,
+            f"{count} names for {len(items)} values",
+            f"{count} names",
+            also=[(span, f"this is {describe(value)}")],
         )
     return items
 
@@ -318,7 +319,9 @@ def _adds_through_array(ctx: Context, place: t.Place, held: Bound, value: Bindin
     if not any(isinstance(pick, Gather) for pick in picks):
         return False
     if node.operator not in ("+", "-"):
-        raise NotSupported.at(node.span, f"`{node.operator}=` through an array of indices")
+        title = f"`{node.operator}=` through an array of indices is not supported"
+        note = f"loop over the indices: `for k in range(n):` with `x[p[k]] {node.operator}= e`"
+        raise NotSupported.at(node.span, title, "only `+=` and `-=`", note=note)
     signed = value.value if node.operator == "+" else binary(ctx, "-", Binding(Literal(0), node.span), value)
     ctx.bind(place.name, named(ctx, add_through(ctx, held, picks, signed, node.span), place.name), place.span)
     return True
@@ -345,7 +348,9 @@ def _define(ctx: Context, place: t.Place, node: t.Bind) -> None:
     fresh = names[1:] if collects else names
     stray = next((over for name, over in given.items() if name not in {word.name for word in fresh}), None)
     if stray is not None:
-        raise ScopeError.at(stray.span, f"`{stray.name}` is no index of `{place.name}`")
+        note = f"a definition has the indices of its left side; sum over others: `sum(... for {stray.name})`"
+        title = f"`{stray.name}` is no index of `{place.name}`"
+        raise ScopeError.at(stray.span, title, "not on the left", also=[(place.span, "the left side")], note=note)
     overs = [given.get(word.name) or t.Over(word.span, word.name, None) for word in fresh]
 
     def body() -> Bound:
@@ -388,7 +393,8 @@ def _collect(ctx: Context, place: t.Place, value: Bound, span: Span) -> None:
         )
     if place.name in loop.collected:
         also = [(loop.collected[place.name].span, "first here")]
-        raise ScopeError.at(place.span, f"`{place.name}` is collected twice in one step", also=also)
+        title = f"`{place.name}` is collected twice in one step"
+        raise ScopeError.at(place.span, title, "again here", also=also, note="every step gives one entry")
     if isinstance(value, Pending):
         raise TypeMismatch.at(span, f"`{value.words}` has no shape here", note="bind it with a type first")
     loop.collected[place.name] = Binding(value, place.span)
@@ -426,13 +432,14 @@ def _arms(ctx: Context, node: t.If, arms: Sequence[t.Arm]) -> None:
         for statement in arm.body.statements:
             ctx.execute(statement)
 
-    builders, bound = [], []
+    builders, bound, equal = [], [], []
     for run, holds in ((first, True), (lambda: _arms(ctx, node, later), False)):
         builder = ctx.g.child()
         facts = facts_of(ctx, arm.condition, holds=holds)
         with ctx.region(builder), ctx.assuming(facts), ctx.local() as names:
             run()
-            bound.append(dict(names))
+            bound.append({name: unwritten(held, before.get(name)) for name, held in names.items()})
+            equal.append(ctx.equal)
         builders.append(builder)
     changed = dict.fromkeys(name for names in bound for name in names if names[name] is not before.get(name))
     sides = [Side(builder, Literal(0), node.span) for builder in builders]
@@ -443,7 +450,8 @@ def _arms(ctx: Context, node: t.If, arms: Sequence[t.Arm]) -> None:
             ctx.hidden[name] = (next(names[name].span for names in bound if name in names), "bound in one branch only")
             continue
         one, other = (
-            Side(builder, names[name].value, names[name].span) for builder, names in zip(builders, bound, strict=True)
+            Side(builder, names[name].value, names[name].span, known)
+            for builder, names, known in zip(builders, bound, equal, strict=True)
         )
         trial: tuple[list[Value], list[Value]] = ([], [])
         try:

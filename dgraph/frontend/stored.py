@@ -50,6 +50,15 @@ def stored_of(function: FunctionValue) -> dict[t.Stored, Module]:
     return dict(sorted(found.items(), key=lambda pair: (family.index(pair[1]), pair[0].span.start)))
 
 
+def times_mapped(function: FunctionValue, name: str) -> int:
+    """How many layers of `vmap` run over a param or state."""
+    times = 0
+    while isinstance(function, Transformed):
+        times += function.kind == "vmap" and name in function.wrt
+        function = function.function
+    return times
+
+
 def _captured(closure: Closure) -> Iterator[Closure]:
     """Functions that a nested `def` or `lambda` captures and names."""
     for node in t.walk(closure.function) if closure.names else ():

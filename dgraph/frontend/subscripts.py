@@ -23,11 +23,14 @@ from dgraph.frontend.ranges import Read, is_inside
 from dgraph.frontend.values import (
     Binding,
     Bound,
+    Builtin,
+    Closure,
     Extent,
     Leaf,
     Literal,
     RecordValue,
     ShapeValue,
+    Transformed,
     TupleValue,
     describe,
 )
@@ -78,7 +81,11 @@ def picks_of(ctx: Context, subscripts: Sequence[t.Expression], shape: Shape, spa
     """One pick per axis; axes that no subscript names are taken whole."""
     rests = [at for at, subscript in enumerate(subscripts) if isinstance(subscript, t.Rest)]
     if len(rests) > 1:
-        raise TypeMismatch.at(subscripts[rests[1]].span, "only one `...` fits into a subscript")
+        also = [(subscripts[rests[0]].span, "the first")]
+        note = "`...` stands for as many axes as are left; write `:` for one"
+        raise TypeMismatch.at(
+            subscripts[rests[1]].span, "only one `...` fits into a subscript", "the second", also=also, note=note
+        )
     given = len(subscripts) - len(rests)
     if given > len(shape):
         title = (
@@ -86,7 +93,8 @@ def picks_of(ctx: Context, subscripts: Sequence[t.Expression], shape: Shape, spa
             if shape
             else "a scalar has no axes to index"
         )
-        raise TypeMismatch.at(subscripts[-1].span, title, f"the shape is {shape_text(shape)}" if shape else "")
+        said = f"the shape is {shape_text(shape)}" if shape else "one number"
+        raise TypeMismatch.at(subscripts[-1].span, title, said, note="leave out the subscripts" if not shape else "")
     cut = rests[0] if rests else given
     before, after = subscripts[:cut], subscripts[cut + 1 :] if rests else []
     middle = [whole_axis(extent, span) for extent in shape[len(before) : len(shape) - len(after)]]
@@ -115,7 +123,8 @@ def pick_of(ctx: Context, subscript: t.Expression, extent: Size) -> Pick:
             note = "choose with `where`, or sum with a guard"
             raise TypeMismatch.at(subscript.span, "a mask is not a subscript", describe(value), note=note)
         if value.dtype.kind != "int":
-            raise TypeMismatch.at(subscript.span, "subscripts are integers", describe(value))
+            note = "round first: `i32(floor(x))`"
+            raise TypeMismatch.at(subscript.span, "subscripts are integers", f"this is {describe(value)}", note=note)
         return Gather(value, subscript.span)
     return at_of(ctx, from_the_end(subscript, value, extent), extent, subscript.span)
 
@@ -155,7 +164,9 @@ def _run_of(ctx: Context, node: t.Slice, extent: Size) -> Run:
     if node.step is not None:
         held = ctx.evaluate(node.step)
         if not isinstance(held, Literal) or type(held.value) is not int or held.value == 0:
-            raise TypeMismatch.at(node.step.span, "the step of a slice is a literal that is not 0", describe(held))
+            title = "the step of a slice is a literal that is not 0"
+            note = "`x[::2]` takes every second entry; an index formula may compute its subscripts"
+            raise TypeMismatch.at(node.step.span, title, f"this is {describe(held)}", note=note)
         step = held.value
     first = None if node.start is None else _bound_of(ctx, node.start, extent)
     last = None if node.stop is None else _bound_of(ctx, node.stop, extent)
@@ -212,8 +223,17 @@ def index(ctx: Context, node: t.Index) -> Bound:
             raise TypeMismatch.at(node.base.span, f"a {base.name} is not an array", note="its parts have names: `p.w`")
         return read(ctx, base, picks_of(ctx, node.subscripts, base.axes, node.span))
     if not isinstance(base, Leaf):
-        raise TypeMismatch.at(node.base.span, "this has no axes to index", f"this is {describe(base)}")
+        note = "a function is called with ( )" if isinstance(base, Builtin | Closure | Transformed) else ""
+        raise TypeMismatch.at(node.base.span, "this has no axes to index", f"this is {describe(base)}", note=note)
     return read(ctx, base, picks_of(ctx, node.subscripts, base.shape, node.span))
+
+
+@evaluates(t.Slice, t.Rest)
+def part_of_axis(_: Context, node: t.Slice | t.Rest) -> Bound:
+    """`:` and `...` where no array is indexed."""
+    words = "a slice" if isinstance(node, t.Slice) else "`...`"
+    note = "a tuple is taken apart by names, `a, b = pair`, or by literals, `pair[0]`"
+    raise TypeMismatch.at(node.span, f"{words} is of the axis of an array", "there is no axis here", note=note)
 
 
 def _item(ctx: Context, base: TupleValue | ShapeValue, node: t.Index) -> Bound:
@@ -229,7 +249,8 @@ def tuple_position(ctx: Context, subscripts: Sequence[t.Expression], count: int,
         raise TypeMismatch.at(span, "a tuple is indexed by one literal integer", note="its items may differ in type")
     position = held.value + count if held.value < 0 else held.value
     if not 0 <= position < count:
-        raise TypeMismatch.at(span, f"this tuple has {count} items", f"item {held.value}")
+        said = f"there is no item {held.value}"
+        raise TypeMismatch.at(span, f"this tuple has {count} items", said, note="items are counted from 0")
     return position
 
 

@@ -87,7 +87,7 @@ def trace(
             continue
         item = stored_by_name(module, name)
         if item is None or item not in ctx.stored:
-            raise ScopeError.at(span, f"`{name}` is neither a formal nor a param here")
+            raise ScopeError.at(span, f"`{name}` is neither a formal nor a param here", "not known here")
         held = ctx.stored[item]
         stored[item] = Binding(_without_axes(entered(held, name, enter(name)), held), span)
     before = ctx.stored

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dgraph.errors import NotDifferentiable, NotSupported, Span, TypeMismatch
+from dgraph.errors import NotDifferentiable, NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.calls import (
     SYNTACTIC,
@@ -25,6 +25,7 @@ from dgraph.frontend.calls import (
 from dgraph.frontend.coercion import coerce
 from dgraph.frontend.context import Arguments, Context, builtin, invokes
 from dgraph.frontend.modules import unknown
+from dgraph.frontend.numbers import counted
 from dgraph.frontend.stored import root, stored_by_name, stored_of
 from dgraph.frontend.tracing import RULES, Traced, function_words, prepared, run, trace
 from dgraph.frontend.values import (
@@ -62,7 +63,8 @@ def make_transform(
 ) -> Transformed:
     """A transformed function; `wrt` names formals, params or states, or gives positions."""
     if mode not in MODES.get(kind, ("auto",)):
-        raise TypeMismatch.at(span, f"`{kind}` has no mode {mode!r}", note=f"modes: {', '.join(MODES.get(kind, ()))}")
+        known = ", ".join(f'"{known}"' for known in MODES.get(kind, ("auto",)))
+        raise TypeMismatch.at(span, f'`{kind}` has no mode "{mode}"', note=f"its modes are {known}")
     if mode == "sparse":
         raise NotSupported.at(span, "sparse derivatives are not supported yet", note='use `mode="forward"`')
     formals = formals_of(function)
@@ -72,7 +74,7 @@ def make_transform(
         names = tuple(_formal_name(function, formals, part, span) for part in wrt)
     for at, name in enumerate(names):
         if name in names[:at]:
-            raise TypeMismatch.at(span, f"`{name}` is named twice")
+            raise TypeMismatch.at(span, f"`{name}` is named twice", "name each formal once")
     return Transformed(kind, function, names, is_tuple, mode, span)
 
 
@@ -104,7 +106,8 @@ def _formal_name(function: FunctionValue, formals: Sequence[FormalOf], part: str
     names = [formal.name for formal in formals]
     if isinstance(part, int):
         if not 0 <= part < len(names):
-            raise TypeMismatch.at(span, f"{function.words} has {len(names)} formals", f"no position {part}")
+            title = f"{function.words} has {counted(len(names), 'formal')}"
+            raise TypeMismatch.at(span, title, f"no position {part}", note="positions are counted from 0")
         return names[part]
     if part in names:
         return part
@@ -118,7 +121,8 @@ def _written(word: str) -> Callable[[Context, t.Call], Bound]:
         if len(node.arguments) != 1:
             place = node.arguments[1].span if len(node.arguments) > 1 else node.span
             note = f"`{word}(f)(x)`: first the function, then its arguments"
-            raise TypeMismatch.at(place, f"`{word}` takes one function", note=note)
+            said = "not the function" if len(node.arguments) > 1 else ""
+            raise TypeMismatch.at(place, f"`{word}` takes one function", said, note=note)
         function = as_function(ctx, ctx.evaluate(node.arguments[0]), node.arguments[0].span)
         names: Sequence[str | int] | None = None
         is_tuple, mode, place = False, "auto", node.span
@@ -130,7 +134,7 @@ def _written(word: str) -> Callable[[Context, t.Call], Bound]:
                 mode = keyword.value.value
             else:
                 title = f"`{word}` has no option `{keyword.name}`"
-                raise unknown(keyword.span, title, keyword.name, [option, "mode"])
+                raise unknown(keyword.span, title, keyword.name, [option, "mode"], f"it takes `{option}` and `mode`")
         return make_transform(word, function, names, is_tuple, mode, place)
 
     return rule
@@ -163,7 +167,7 @@ for _word in TRANSFORMS:
 def invoke_transformed(ctx: Context, function: Transformed, arguments: Arguments) -> Bound:
     """A transformed function applied."""
     assigned: Assigned = assign(ctx, function, arguments)
-    with overridden(ctx, assigned.overrides):
+    with overridden(ctx, function, assigned.overrides):
         return run(ctx, function, assigned.values, arguments.span)
 
 
@@ -178,6 +182,10 @@ def value_of(ctx: Context, values: Mapping[str, Binding], function: FunctionValu
         return values[name].value
     item = stored_by_name(root(function).module, name)
     assert item is not None
+    if item not in ctx.stored:
+        title = f"the {item.kind} `{name}` cannot be read here"
+        place = function.span if isinstance(function, Transformed) else ctx.g.span
+        raise ScopeError.at(place, title, "has no value yet", note="read it inside a function")
     return ctx.stored[item]
 
 

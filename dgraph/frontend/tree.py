@@ -32,6 +32,12 @@ class Word(Node):
     name: str
 
 
+class Words(Node):
+    """Names in brackets where they are introduced: `(a, b)` after `for`."""
+
+    items: tuple[Word | Words, ...]
+
+
 # ---- Expressions ----------------------------------------------------------------------------------------------------
 
 
@@ -340,10 +346,10 @@ class If(Statement):
 
 
 class For(Statement):
-    """`for a, b in zip(x, y):`."""
+    """`for t, (a, b) in enumerate(zip(x, y)):`."""
 
     annotations: tuple[Annotation, ...]
-    names: tuple[Word, ...]
+    names: tuple[Word | Words, ...]
     iterable: Expression
     body: Suite
 

@@ -185,7 +185,8 @@ class Transformed:
     @property
     def words(self) -> str:
         """The function as a message calls it."""
-        return f"`{self.kind}` of {self.function.words}"
+        kind = "grad" if self.kind == "slope" else self.kind
+        return f"`{kind}` of {self.function.words}"
 
 
 FunctionValue = Closure | Transformed
@@ -214,10 +215,11 @@ Bound = (
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """A name's value and the place that bound it."""
+    """A name's value and the place that bound it; `origin` is what it was before an assertion wrote its sizes anew."""
 
     value: Bound
     span: Span
+    origin: Binding | None = None
 
 
 @dataclass(frozen=True)

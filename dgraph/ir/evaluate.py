@@ -112,17 +112,17 @@ class Interpreter:
         known: dict[Value, Any] = dict(zip(region.inputs, arguments, strict=True))
         for node in region.nodes:
             operands = [known[operand] for operand in node.operands]
-            results = self._results(node, operands)
+            results = self.results_of(node, operands)
             known.update(zip(node.results, results, strict=True))
             if self.observer is not None:
                 self.observer(node, results)
         return tuple(known[output] for output in region.outputs)
 
-    def _results(self, node: Node, operands: list[Any]) -> Sequence[Any]:
+    def results_of(self, node: Node, operands: list[Any]) -> Sequence[Any]:
         """Results of one node; a fault is located at the node."""
         try:
             return node.op.execute(self, node, operands)
-        except IndexError as fault:
+        except (IndexError, ZeroDivisionError) as fault:
             raise CheckFailed(Diagnostic(str(fault), (Label(node.span, "while this was computed"),))) from None
         except CheckFailed as fault:
             first = fault.diagnostics[0]

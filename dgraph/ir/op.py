@@ -3,7 +3,8 @@
 The numeric law of dgraph, stated once:
 * Floating point follows IEEE 754 in round-to-nearest; nothing reorders or contracts arithmetic that the source wrote.
 * NaN goes through `minimum`, `maximum` and the max and min reductions; comparisons with NaN are false.
-* Integers wrap at their width. `//` and `%` round as in Python; integer division by zero gives 0.
+* Integers wrap at their width. `//` and `%` round as in Python; an integer divided by zero is a fault of the run,
+  or gives 0 where the op says so.
 * Operands of an elementwise op have equal shapes: scalars and trailing axes are widened by explicit `broadcast` nodes.
 
 An op's jvp is written with other ops; the vjp is never written: it is the transpose of the linear part.

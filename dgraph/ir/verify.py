@@ -35,14 +35,16 @@ def verify_region(region: Region) -> None:
 
     def define(values: tuple[Value, ...]) -> None:
         for value in values:
-            require(value not in defined, f"{value!r} is defined twice")
+            if value in defined:
+                raise InvalidGraph(f"{value!r} is defined twice")
             defined.add(value)
 
     uses: Counter[Value] = Counter(region.outputs)
     define(region.inputs)
     for node in region.nodes:
         for operand in node.operands:
-            require(operand in defined, f"{node!r} reads {operand!r} before it is defined, or outside its region")
+            if operand not in defined:
+                raise InvalidGraph(f"{node!r} reads {operand!r} before it is defined, or outside its region")
         uses.update(operand for operand in node.operands if isinstance(operand.type, Accumulator))
         for inner in node.regions:
             verify_region(inner)
@@ -50,7 +52,8 @@ def verify_region(region: Region) -> None:
             types = node.op.infer([operand.type for operand in node.operands], node.regions)
         except InvalidGraph as fault:
             raise InvalidGraph(f"{node!r}: {fault}") from None
-        require(types == tuple(value.type for value in node.results), f"{node!r}: results should be {types}")
+        if types != tuple(value.type for value in node.results):
+            raise InvalidGraph(f"{node!r}: results should be {types}")
         define(node.results)
     for output in region.outputs:
         require(output in defined, f"the output {output!r} is not defined")

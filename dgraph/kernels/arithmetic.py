@@ -91,9 +91,9 @@ def absolute_value(x: Value) -> Value:
 
 @elementwise("sign", types=NUMBERS)
 def sign(x: Value) -> Value:
-    """-1, 0 or 1; zero and NaN are returned as they are."""
+    """-1, 0 or 1; 0 for both zeros, as in NumPy, and NaN for NaN."""
     if x.is_float:
-        return select(absolute(x) > 0.0, copysign(x.constant(1.0), x), x)
+        return select(absolute(x) > 0.0, copysign(x.constant(1.0), x), x + 0.0)
     below = x.constant(0) if x.type == "u8" else select(x < 0, x.constant(-1), 0)
     return select(x > 0, 1, below)
 

@@ -1,4 +1,5 @@
-"""Where the BLAS of this process lies: NumPy's own OpenBLAS, which is loaded already, else SciPy's `cython_blas`."""
+"""Where the BLAS and LAPACK of this process lie: NumPy's own OpenBLAS, which is loaded already, else SciPy's
+`cython_blas` and `cython_lapack`."""
 
 from __future__ import annotations
 
@@ -19,13 +20,16 @@ THREAD_ROUTINES = {"get_threads": "openblas_get_num_threads64_", "set_threads": 
 SYMBOL_PREFIX = "dgraph_blas_"
 """What the names of routines begin with in object code."""
 
-ROUTINES = ("sgemm", "dgemm", *THREAD_ROUTINES)
+BLAS_ROUTINES = ("gemm", "trsm", "trsv")
+LAPACK_ROUTINES = ("potrf", "getrf", "gelqf", "orglq", "syevd", "gesdd")
+
+ROUTINES = (*(kind + name for name in (*BLAS_ROUTINES, *LAPACK_ROUTINES) for kind in "sd"), *THREAD_ROUTINES)
 
 
 @functools.cache
 def address(routine: str) -> int:
-    """The address of a Fortran BLAS routine such as `sgemm`, whose integers may be 32 or 64 bits wide, or of one that
-    reads or sets the number of threads."""
+    """The address of a Fortran routine such as `sgemm`, whose integers may be 32 or 64 bits wide, or of one that reads
+    or sets the number of threads."""
     if routine in THREAD_ROUTINES:
         return _symbol_of_numpy(f"scipy_{THREAD_ROUTINES[routine]}") or _one_thread(routine)
     return _from_numpy(routine) or _from_scipy(routine)
@@ -60,7 +64,8 @@ def _one_thread(routine: str) -> int:
 
 
 def _from_scipy(routine: str) -> int:
-    capsule = _cython_blas().__pyx_capi__[routine]
+    module = "cython_lapack" if routine[1:] in LAPACK_ROUTINES else "cython_blas"
+    capsule = _cython_module(module).__pyx_capi__[routine]
     api: Any = ctypes.pythonapi
     api.PyCapsule_GetName.restype = ctypes.c_char_p
     api.PyCapsule_GetName.argtypes = [ctypes.py_object]
@@ -71,16 +76,16 @@ def _from_scipy(routine: str) -> int:
 
 
 @functools.cache
-def _cython_blas() -> Any:
+def _cython_module(stem: str) -> Any:
     """The extension module alone: importing its package would take a tenth of a second."""
-    name = "scipy.linalg.cython_blas"
+    name = f"scipy.linalg.{stem}"
     if name in sys.modules:
         return sys.modules[name]
     package = importlib.util.find_spec("scipy")
     places = package.submodule_search_locations if package is not None else None
     for place in places or ():
         for suffix in EXTENSION_SUFFIXES:
-            path = Path(place) / "linalg" / f"cython_blas{suffix}"
+            path = Path(place) / "linalg" / f"{stem}{suffix}"
             if path.is_file():
                 return _load_extension(name, path)
     return importlib.import_module(name)

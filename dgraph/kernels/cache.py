@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ _SUFFIX = ".bin"
 _EVICT_TO = 0.75
 # A file that is still being written after an hour was left behind by a process that died.
 _ABANDONED = 3600.0
+# The share of writers that look for what to remove; together they write at most so much of the bound unseen.
+_LOOKING = 1 / 64
 
 
 def default_directory() -> Path:
@@ -122,7 +125,9 @@ class Cache:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             return
-        self._evict(path)
+        # To look at every entry takes long where there are many, so only some writers do, large ones more often.
+        if random.random() < max(_LOOKING, len(content) / (_LOOKING * self.byte_limit)):
+            self._evict(path)
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / (key[2:] + _SUFFIX)

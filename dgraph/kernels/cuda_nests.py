@@ -48,6 +48,7 @@ from dgraph.kernels.nests import (
     Point,
     PointTape,
     Program,
+    Routine,
     Statement,
     Store,
     Swap,
@@ -116,6 +117,8 @@ def _refuse_tapes(statement: Statement, places: dict[str, Span], span: Span) -> 
         raise refusal("a loop that writes or walks a tape", place)
     if isinstance(statement, MatrixProduct):
         raise refusal("a matrix product", places.get("dot", span))
+    if isinstance(statement, Routine):
+        raise refusal(f"`{statement.name}` of linear algebra", statement.span)
 
 
 # ---- cutting ---------------------------------------------------------------------------------------------------------

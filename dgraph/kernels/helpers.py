@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dgraph.kernels import (
     arithmetic,
+    lapack_calls,
     math_exponential,
     math_power,
     math_special,
@@ -17,6 +18,7 @@ from dgraph.kernels.primitives import PRIMITIVES
 __all__ = [
     "PRIMITIVES",
     "arithmetic",
+    "lapack_calls",
     "math_exponential",
     "math_power",
     "math_special",

@@ -59,17 +59,23 @@ class Interface:
         return Graph(self.name, self.sizes, tuple(formals), Tuple(()), Region(values, (), ()), self.span)
 
     def refuse_memory(self, known: dict[Any, int]) -> None:
-        """Raise `ArgumentError` if an array or a block of scratch memory would have more bytes than can be counted."""
-        wanted = [extent.evaluate(known.__getitem__) for extent in self.blocks]
-        for port in self.outputs:
-            shape = [max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape]
-            wanted.append(prod(shape) * port.type.dtype.bytes)
+        """Raise `ArgumentError` if an array or a block of scratch memory would have more bytes than can be counted, or
+        a size is divided by 0."""
+        try:
+            wanted = [extent.evaluate(known.__getitem__) for extent in self.blocks]
+            for port in self.outputs:
+                shape = [max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape]
+                wanted.append(prod(shape) * port.type.dtype.bytes)
+        except ZeroDivisionError:
+            labels = (Label(self.span, "this function"),) if self.span.source.text else ()
+            raise ArgumentError(Diagnostic("a size is divided by zero", labels)) from None
         if any(count > LARGEST_BLOCK for count in wanted):
             raise self.no_memory()
 
     def no_memory(self) -> ArgumentError:
         """The error where memory does not suffice."""
-        return ArgumentError(Diagnostic(f"not enough memory for {self.name}"))
+        labels = (Label(self.span, "for arguments of these sizes"),) if self.span.source.text else ()
+        return ArgumentError(Diagnostic(f"not enough memory for {self.name}", labels))
 
     def failure(self, status: int, words: Any) -> DgraphError:
         """The error for a status of the entry, with the values that the failed check left."""

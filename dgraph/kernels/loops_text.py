@@ -15,9 +15,11 @@ from dgraph.kernels.nests import (
     Loop,
     Matrix,
     MatrixProduct,
+    Place,
     Point,
     PointTape,
     Program,
+    Routine,
     Statement,
     Sum,
     Swap,
@@ -94,6 +96,10 @@ class _LoopsPrinter(Printer):
         """Some entries in a row."""
         return f"{self.buffer(buffer)}[{self.text(start)}, {self.text(count)} entries]"
 
+    def place(self, place: Place) -> str:
+        """Memory that a routine works on."""
+        return f"{self.buffer(place.buffer)}[{self.text(place.index)}, ...]"
+
     def matrix(self, matrix: Matrix) -> str:
         """A matrix operand."""
         turned = ".T" if matrix.transposed else ""
@@ -109,6 +115,9 @@ class _LoopsPrinter(Printer):
             case MatrixProduct(target=target, left=left, right=right):
                 sizes = f"{statement.rows} x {statement.inner} x {statement.columns}"
                 self.line(f"{self.matrix(target)} = {self.matrix(left)} @ {self.matrix(right)}  ({sizes})")
+            case Routine(name=name, written=written, read=read, sizes=sizes):
+                into, given = (", ".join(map(self.place, places)) for places in (written, read))
+                self.line(f"{into} = {name}({given})  ({' x '.join(map(str, sizes))})")
             case Point(buffer=buffer, to=to, index=index):
                 self.line(f"{self.buffer(buffer)} is {self.buffer(to)} from {self.text(index)}")
             case Swap(one=one, other=other):

@@ -7,12 +7,13 @@ rule of their own are written as index spaces by their `expand`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dgraph.errors import NotSupported
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.kernels import lower_arrays, lower_control, lower_index, lower_space
-from dgraph.kernels.lowering import Lowering
+from dgraph.kernels import lapack_lower, lower_arrays, lower_control, lower_index, lower_space
+from dgraph.kernels.lowering import Lowering, compare
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
@@ -34,7 +35,13 @@ from dgraph.types import Array, Shape
 
 Rule = Callable[["GraphLowering", Scope, Node], None]
 
-RULES: dict[str, Rule] = {**lower_arrays.RULES, **lower_index.RULES, **lower_control.RULES, **lower_space.RULES}
+RULES: dict[str, Rule] = {
+    **lower_arrays.RULES,
+    **lower_index.RULES,
+    **lower_control.RULES,
+    **lower_space.RULES,
+    **lapack_lower.RULES,
+}
 
 _INDEX_ARITHMETIC = {"add": plus, "sub": minus, "mul": times}
 
@@ -76,10 +83,21 @@ class GraphLowering(Lowering):
         type_ = node.result.type
         assert isinstance(type_, Array)
         machine = machine_type(type_.dtype)
+        if node.op.name in ("floor_divide", "mod"):
+            self.check_divisor(node, operands[1])
         if machine == "i64" and node.op.name in _INDEX_ARITHMETIC and sum(map(_length, operands)) < 8:
             return _INDEX_ARITHMETIC[node.op.name](*operands)
         applied = Apply(node.op.name, machine, tuple(operands), scalar_facts(node.op))
         return self.let(node.result.name or node.op.name, applied)
+
+    def check_divisor(self, node: Node, divisor: Expression) -> None:
+        """Stop at an integer divided by 0, if its op says so."""
+        op: Any = node.op
+        type_ = node.result.type
+        assert isinstance(type_, Array)
+        if op.policy == "error" and type_.dtype.kind == "int" and self.checks_on:
+            holds = compare("not_equal", divisor, self.constant(0, type_.dtype))
+            self.fail_unless(holds, Check("division by zero", (), (), node.span, "while this was computed"))
 
     def expanded(self, scope: Scope, node: Node) -> None:
         """The index-space form of an array op."""

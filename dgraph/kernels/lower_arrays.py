@@ -141,6 +141,9 @@ def _check_places(lowering: GraphLowering, node: Node, shape: tuple[Size, ...], 
 
 def _unslice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     op: Any = node.op
+    if not op.shape:
+        scope.bindings[node.result] = scope.bindings[node.operands[0]]
+        return
     source = scope.view(node.operands[0])
     _check_places(lowering, node, op.shape, source.shape)
     view = lowering.allocate(scope, node.result)

@@ -16,6 +16,28 @@ _ERFC_CENTRE = 3.0
 _SHIFT = 10
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 _ERFC_END = {"f32": 11.0, "f64": 28.0}
+# The zero of digamma between 1 and 2, in two parts, and how far around it its own form serves.
+_ROOT = 1.4616321449683622
+_ROOT_REST = 9.549995429965697e-17
+_ROOT_REACH = 0.9
+# (digamma(root + _SHIFT + d) - digamma(root + _SHIFT)) / d over d.
+_BEYOND_ROOT = (
+    0.09116420428337027,
+    -0.0041525930844309175,
+    0.0002520317000676907,
+    -1.7196777808126642e-05,
+    1.2507574550602629e-06,
+    -9.46967933612916e-08,
+    7.369558839131585e-09,
+    -5.850790322485546e-10,
+    4.715650012501417e-11,
+    -3.845749059377406e-12,
+    3.1659595110667095e-13,
+    -2.6263777785064125e-14,
+    2.1926130852128613e-15,
+    -1.840238399340721e-16,
+    1.551461348095618e-17,
+)
 
 
 def complement_of_large(size: Value) -> Value:
@@ -44,14 +66,17 @@ def lgamma(x: Value) -> Value:
     return call_library("lgamma", x)
 
 
-def shifted_up(x: Value) -> tuple[Value, Value]:
-    """The argument moved up by `_SHIFT` where it is small, and the sum of 1 / (x + k) over the way."""
+def shifted_up(x: Value) -> tuple[Value, Value, Value]:
+    """The argument moved up by `_SHIFT` where it is small, the sum of 1 / (x + k) over the way, and the difference of
+    that sum from the one at the root, divided by the distance from there."""
     is_small = x < float(_SHIFT)
     start = select(is_small, x, 1.0)
-    total = x.constant(0.0)
+    total, weighted = x.constant(0.0), x.constant(0.0)
     for step in range(_SHIFT):
-        total = total + 1.0 / (start + float(step))
-    return select(is_small, x + float(_SHIFT), x), select(is_small, total, 0.0)
+        term = 1.0 / (start + float(step))
+        total = total + term
+        weighted = fma(term, 1.0 / (_ROOT + step), weighted)
+    return select(is_small, x + float(_SHIFT), x), select(is_small, total, 0.0), weighted
 
 
 def through_double(body: Callable[[Value], Value]) -> Callable[[Value], Value]:
@@ -73,12 +98,15 @@ def reflect(x: Value) -> tuple[Value, Value, Value]:
 @elementwise("digamma", once=True)
 @through_double
 def digamma(x: Value) -> Value:
-    """Derivative of lgamma; NaN at the negative poles."""
+    """Derivative of lgamma; NaN at the negative poles. Around its positive zero it is the distance from there times a
+    sum without cancellation."""
     is_low, mirrored, slope = reflect(x)
-    large, total = shifted_up(mirrored)
+    large, total, weighted = shifted_up(mirrored)
     reciprocal = 1.0 / large
     square = reciprocal * reciprocal
     series = horner(square, tuple(-b / (2 * k) for k, b in enumerate(_BERNOULLI, 1)))
     y = log(large) - reciprocal * 0.5 + square * series - total
+    away = (mirrored - _ROOT) - _ROOT_REST
+    y = select(absolute(away) < _ROOT_REACH, away * (horner(away, _BEYOND_ROOT) + weighted), y)
     y = select(is_low, select(slope.equals(0.0), NAN, y - PI / slope), y)
     return select(x.equals(0.0), copysign(x.constant(INFINITY), -x), y)

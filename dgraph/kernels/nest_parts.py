@@ -22,6 +22,7 @@ from dgraph.kernels.nests import (
     MatrixProduct,
     Point,
     PointTape,
+    Routine,
     Statement,
     Store,
     Sum,
@@ -73,6 +74,8 @@ def expressions_of(statement: Statement) -> tuple[Expression, ...]:
             matrices = (target_, left, right)
             extents = (rows, columns, inner, *(matrix.leading for matrix in matrices))
             return (*(matrix.index for matrix in matrices), *map(Extent, extents))
+        case Routine(written=written, read=read, sizes=sizes):
+            return (*(place.index for place in (*written, *read)), *map(Extent, sizes))
         case Point(index=index):
             return (index,)
         case PointTape(row=row, start=start):
@@ -126,6 +129,8 @@ def read_buffers(statement: Statement) -> Iterator[Buffer]:
         case MatrixProduct(left=left, right=right):
             yield left.buffer
             yield right.buffer
+        case Routine(written=written, read=read):
+            yield from (place.buffer for place in (*written, *read))
         case Point(to=to):
             yield to
         case Swap(one=one, other=other):
@@ -144,6 +149,8 @@ def written_buffers(statement: Statement) -> Iterator[Buffer]:
             yield buffer
         case MatrixProduct(target=target):
             yield target.buffer
+        case Routine(written=written):
+            yield from (place.buffer for place in written)
         case Swap(one=one, other=other):
             yield one
             yield other

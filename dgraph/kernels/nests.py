@@ -249,6 +249,27 @@ class MatrixProduct:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Place:
+    """Memory of a buffer from an index on."""
+
+    buffer: Buffer
+    index: Expression
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Routine:
+    """Run a helper of `lapack_source` for entries of a type on blocks of memory, of which it writes (and may read) the
+    first and reads the others."""
+
+    name: str
+    type: str
+    written: tuple[Place, ...]
+    read: tuple[Place, ...]
+    sizes: tuple[Size, ...]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Point:
     """Let a pointer buffer stand for the memory of another buffer from an index on."""
 
@@ -326,6 +347,7 @@ Statement = (
     | Fill
     | Copy
     | MatrixProduct
+    | Routine
     | Point
     | Swap
     | PointTape

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 
 from dgraph.kernels.bind import FAULT_VALUES, MISFIT, OUT_OF_MEMORY, Layout, binding_steps
+from dgraph.kernels.lapack_source import helper_name, helpers_for
 from dgraph.kernels.nests import (
     WIDTHS,
     Apply,
@@ -28,6 +29,7 @@ from dgraph.kernels.nests import (
     Point,
     PointTape,
     Program,
+    Routine,
     Statement,
     Sum,
     Swap,
@@ -80,7 +82,7 @@ def print_program(program: Program) -> str:
     helpers = {"random_bits": RANDOM_BITS}
     helpers |= {f"{PRODUCT_KERNEL}_{type_}": _PRODUCT.format(t=type_) for type_ in ("f32", "f64")}
     used = [text for name, text in helpers.items() if any(f"{name}(" in part for part in parts)]
-    parts[:0] = used
+    parts[:0] = [*used, *helpers_for(parts)]
     return "\n\n".join(parts)
 
 
@@ -142,6 +144,10 @@ class _NumbaPrinter(Printer):
                 self.copy(statement)
             case MatrixProduct():
                 self.product(statement)
+            case Routine(name=name, type=type_, written=written, read=read, sizes=sizes):
+                places = [self.pointer_at(place.buffer, place.index) for place in (*written, *read)]
+                operands = [*places, *(self.size(extent)[0] for extent in sizes)]
+                self.line(f"{helper_name(name, type_)}({', '.join(operands)})")
             case Point(buffer=buffer, to=to, index=index):
                 self.line(f"{self.buffer(buffer)} = {self.pointer_at(to, index)}")
             case Swap(one=one, other=other):

@@ -1,4 +1,5 @@
-"""Taking kernels out of a driver: every outermost parallel nest becomes a function of its own, equal nests one.
+"""Taking kernels out of a driver: every outermost parallel nest becomes a function of its own, equal nests one, and
+long straight code becomes functions of bounded length.
 
 Small functions keep LLVM's vectoriser at work and the time it needs linear in the length of the program.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import groupby
 
 from dgraph.kernels.nest_parts import (
     distinct,
@@ -28,17 +30,25 @@ from dgraph.kernels.nests import (
     Let,
     Local,
     Loop,
+    Note,
     Point,
     PointTape,
     Program,
     Statement,
+    Store,
     TapeReserve,
     TapeSetTop,
     TapeTop,
+    Update,
     While,
 )
 from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
+
+LONG = 300
+"""Statements without a loop or a branch in a row that stay together."""
+PIECE = 150
+"""Statements of a function that longer code is cut into."""
 
 
 def outline(program: Program) -> Program:
@@ -57,7 +67,18 @@ class _Outliner:
         return replace(self.program, body=body, kernels=tuple(self.kernels.values()))
 
     def block(self, block: Block) -> Block:
-        return tuple(self.statement(statement) for statement in block)
+        found: list[Statement] = []
+        for is_straight, group in groupby(block, _is_straight):
+            statements = tuple(group)
+            if is_straight and len(statements) > LONG:
+                found += [self.piece(statements[at : at + PIECE]) for at in range(0, len(statements), PIECE)]
+            else:
+                found += [self.statement(statement) for statement in statements]
+        return tuple(found)
+
+    def piece(self, statements: Block) -> Call:
+        """The call of a kernel that runs part of straight code, which gives all that it sets a value for certain."""
+        return self.call(statements, statements, tuple(read_first(statements)[0]), "")
 
     def statement(self, statement: Statement) -> Statement:
         match statement:
@@ -74,8 +95,13 @@ class _Outliner:
 
     def kernel(self, nest: Loop) -> Call:
         """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
-        whole = list(walk((nest,)))
         body = schedule(nest)
+        return self.call((nest,), body, tuple(read_first(body)[0]), nest.note, keeps=True)
+
+    def call(self, before: Block, body: Block, starts: tuple[Local, ...], note: str, keeps: bool = False) -> Call:
+        """The call of a kernel with a body that stands for the statements `before`. With `keeps` what it leaves behind
+        may be what it was given."""
+        whole = list(walk(before))
         inner = list(walk(body))
         own = distinct(
             buffer for statement in inner if isinstance(statement, Point | PointTape) for buffer in (statement.buffer,)
@@ -89,22 +115,30 @@ class _Outliner:
         outer = distinct(local for statement in whole for local in set_locals(statement))
         inside = set(whole)
         results = tuple(local for local in outer if self.readers.get(local, set()) - inside)
-        starts = list(dict.fromkeys((*read_first(body)[0], *results)))
+        if keeps:
+            starts = tuple(dict.fromkeys((*starts, *results)))
         kernel = Kernel(
             f"kernel_{len(self.kernels)}",
             tuple(buffers),
-            tuple(starts),
+            starts,
             tuple(distinct(name for statement in inner for name in sizes_of(statement))),
             results,
             tuple(own),
             body,
             any(_uses_tapes(statement) for statement in inner),
             any(isinstance(statement, Fail | TapeReserve) for statement in inner),
-            nest.note,
+            note,
         )
         known = self.kernels.setdefault(shape_of(kernel), kernel)
         assert same_kernel(known, kernel)
         return Call(known, kernel.buffers, kernel.scalars, kernel.results)
+
+
+def _is_straight(statement: Statement) -> bool:
+    """Whether a statement only computes numbers from numbers and memory that has one name."""
+    if not isinstance(statement, Let | Store | Update | Note) or _uses_tapes(statement):
+        return False
+    return all(buffer.kind != "pointer" for buffer in (*read_buffers(statement), *written_buffers(statement)))
 
 
 def sizes_of(statement: Statement) -> Iterable[str]:

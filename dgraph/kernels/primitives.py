@@ -40,10 +40,11 @@ class Primitive:
     once: bool = False
     vector_lanes: tuple[int, ...] = ()
 
-    def emit(self, builder: Any, operands: list[Any], lanes: int = 1) -> Any:
-        """Emit code at the builder's place and return the LLVM result, None for a store."""
+    def emit(self, builder: Any, operands: list[Any], lanes: int = 1, apart: bool = False) -> Any:
+        """Emit code at the builder's place and return the LLVM result, None for a store. What is emitted `once` is
+        called instead of inlined if it is to stay `apart`."""
         if self.once or self.vector_lanes:
-            return builder.call(self._function(builder.module, lanes), operands)
+            return builder.call(self._function(builder.module, lanes, apart), operands)
         return self._inline(builder, operands)
 
     def _inline(self, builder: Any, operands: list[Any]) -> Any:
@@ -51,8 +52,8 @@ class Primitive:
         result = self.body(*values)
         return None if result is None else result.llvm
 
-    def _function(self, module: Any, lanes: int) -> Any:
-        name = self._symbol(lanes)
+    def _function(self, module: Any, lanes: int, apart: bool = False) -> Any:
+        name = self._symbol(lanes) + (".apart" if apart and self.once else "")
         known = module.globals.get(name)
         if known is not None:
             return known
@@ -62,7 +63,7 @@ class Primitive:
             self._ask_for_vectors(module, function, lanes)
         else:
             function.linkage = "internal"
-            function.attributes.add("alwaysinline")
+            function.attributes.add("noinline" if apart else "alwaysinline")
         function.attributes.add("nounwind")
         builder = ir.IRBuilder(function.append_basic_block("entry"))
         builder.ret(self._inline(builder, list(function.args)))

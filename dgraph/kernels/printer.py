@@ -54,6 +54,7 @@ class Names:
     def __init__(self) -> None:
         self.known: dict[object, str] = {}
         self.taken = set(RESERVED)
+        self.counts: dict[str, int] = {}
 
     def of(self, thing: object, wish: str) -> str:
         """The name of a thing, made from a wish on first use."""
@@ -67,11 +68,13 @@ class Names:
         stem = re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_") or "t"
         if not stem[0].isalpha() or stem.startswith(("kernel_", "slot_")):
             stem = f"t_{stem}"
-        name, count = stem, 1
+        count = self.counts.get(stem, 1)
+        name = stem if count == 1 else f"{stem}_{count}"
         while name in self.taken:
             count += 1
             name = f"{stem}_{count}"
         self.taken.add(name)
+        self.counts[stem] = count
         return name
 
 

@@ -23,7 +23,7 @@ def symbol(routine: str, type_name: str) -> str:
     return SYMBOL_PREFIX + ("s" if type_name == "f32" else "d") + routine
 
 
-def _by_reference(value: Value) -> Any:
+def by_reference(value: Value) -> Any:
     """The address of a slot that holds the value: BLAS takes every argument by reference.
 
     Integers are 64 bits wide there; a BLAS with 32-bit integers reads their low half.
@@ -37,15 +37,16 @@ def _by_reference(value: Value) -> Any:
 
 def _transposition(flag: Value) -> Any:
     letter = select(flag.equals(0), flag.make(_CHARACTER(ord("N")), "u8"), flag.make(_CHARACTER(ord("T")), "u8"))
-    return _by_reference(letter)
+    return by_reference(letter)
 
 
 def _leading(stride: Value) -> Any:
     # BLAS refuses a leading dimension of 0, which an empty matrix has.
-    return _by_reference(select(stride > 1, stride, 1))
+    return by_reference(select(stride > 1, stride, 1))
 
 
-def _call(routine: str, type_name: str, builder: Any, operands: list[Any]) -> None:
+def call_routine(routine: str, type_name: str, builder: Any, operands: list[Any]) -> None:
+    """Call a routine of a type without a result."""
     signature = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
     function = declare(builder.module, symbol(routine, type_name), signature)
     function.attributes.add("nounwind")
@@ -71,16 +72,16 @@ def gemm(
     operands = [
         _transposition(trans_b),
         _transposition(trans_a),
-        *(_by_reference(value) for value in (n, m, k, alpha)),
+        *(by_reference(value) for value in (n, m, k, alpha)),
         b.llvm,
         _leading(ldb),
         a.llvm,
         _leading(lda),
-        _by_reference(beta),
+        by_reference(beta),
         c.llvm,
         _leading(ldc),
     ]
-    _call("gemm", alpha.type, m.builder, operands)
+    call_routine("gemm", alpha.type, m.builder, operands)
 
 
 def blas_threads(unused: Value) -> Value:

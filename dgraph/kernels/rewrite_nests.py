@@ -21,6 +21,7 @@ from dgraph.kernels.nests import (
     MatrixProduct,
     Point,
     PointTape,
+    Routine,
     Statement,
     Store,
     Sum,
@@ -83,6 +84,9 @@ def change_expressions(statement: Statement, change: Change) -> Statement:
         case MatrixProduct(target=target, left=left, right=right):
             target, left, right = (replace(matrix, index=change(matrix.index)) for matrix in (target, left, right))
             return replace(statement, target=target, left=left, right=right)
+        case Routine(written=written, read=read):
+            moved = [tuple(replace(place, index=change(place.index)) for place in places) for places in (written, read)]
+            return replace(statement, written=moved[0], read=moved[1])
     return statement
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from dgraph.kernels import loop_marks
 from dgraph.kernels.arithmetic import convert
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.primitives import KERNEL_PREFIX, function_symbol
@@ -78,7 +79,7 @@ def translate(source: str, entry: str) -> str:
         signature = _declare(module, node, entry)
         _Function(module, known, signature, node).translate()
         known[node.name] = signature
-    return str(module)
+    return f"{module}\n{loop_marks.DEFINITIONS}"
 
 
 def _annotation(node: ast.expr | None) -> str:
@@ -108,6 +109,11 @@ def _declare(module: Any, node: ast.FunctionDef, entry: str) -> Signature:
     return Signature(function, operands, result)
 
 
+MANY = 8
+"""Calls of mathematical functions outside of loops from which on they are not inlined: straight code would grow beyond
+what LLVM compiles in reasonable time."""
+
+
 @dataclass(frozen=True)
 class _Turn:
     """Where `continue` and `break` of a loop go."""
@@ -127,6 +133,7 @@ class _Function:
         self.builder = ir.IRBuilder(signature.function.append_basic_block("entry"))
         self.names: dict[str, tuple[Any, str]] = {}
         self.turns: list[_Turn] = []
+        self.keeps_apart = _calls_outside_loops(node) > MANY
 
     def translate(self) -> None:
         """Emit the whole function."""
@@ -276,7 +283,10 @@ class _Function:
         self.turn(inside, body, _Turn(onward, after))
         self.builder.position_at_end(onward)
         counter.add_incoming(self.builder.add(counter, SCALARS["i64"](step), flags=("nsw",)), onward)
-        self.builder.branch(head)
+        back = self.builder.branch(head)
+        mark = loop_marks.mark_of(node, not self.turns)
+        if mark is not None:
+            back.set_metadata("llvm.loop", mark)
         self.builder.position_at_end(after)
 
     # ---- expressions ----
@@ -406,7 +416,7 @@ class _Function:
         if isinstance(target, Signature):
             result = self.builder.call(target.function, values)
         else:
-            result = target.emit(self.builder, values)
+            result = target.emit(self.builder, values, apart=self.keeps_apart and not self.turns)
         return None if target.result == "none" else self.value(result, target.result)
 
     def cast(self, node: ast.Call, type_name: str) -> Value:
@@ -417,6 +427,18 @@ class _Function:
         if len(node.args) != 1:
             raise SourceFault(node, "a type takes one number")
         return convert(type_name, self.expression(node.args[0]))
+
+
+def _calls_outside_loops(node: ast.AST) -> int:
+    """How often code that is emitted once for all its calls is called in what runs once."""
+    count, pending = 0, [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
+            primitive = PRIMITIVES.get(part.func.id)
+            count += primitive is not None and primitive.once
+        pending += [inner for inner in ast.iter_child_nodes(part) if not isinstance(inner, ast.For | ast.While)]
+    return count
 
 
 def _literal(node: ast.expr) -> Any:

@@ -76,6 +76,33 @@ class Mul(Elementwise):
 
 
 @dataclass(frozen=True)
+class Steep(Elementwise):
+    """`steep(x, y)`: `x * y`, but 0 where one of them is 0, even if the other is infinite or NaN. The product in
+    derivatives of functions with an infinite slope somewhere: where nothing arrives, nothing is passed on."""
+
+    name = "steep"
+    arity = 2
+    weight = 3
+    linear_in = (0, 1)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """A product and a choice."""
+        x, y = operands
+        return np.where((x == 0) | (y == 0), x.dtype.type(0), x * y)[()]
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The same product of the cotangent with the other operand."""
+        x, y = operands
+        return (g.steep(cotangent, y), None) if linear[0] else (None, g.steep(x, cotangent))
+
+    def scalar(self, h: Builder, *operands: Value) -> Value:
+        """A product and a choice."""
+        zero = like(h, 0.0, operands[0])
+        nothing = h.logical_or(*(h.equal(operand, zero) for operand in operands))
+        return h.select(nothing, zero, h.mul(*operands))
+
+
+@dataclass(frozen=True)
 class Div(Elementwise):
     """Quotient of floats: `x / y`."""
 
@@ -159,15 +186,35 @@ class Round(Steps):
     numpy = np.rint
 
 
-@dataclass(frozen=True)
-class FloorDivide(Elementwise):
-    """Quotient rounded down: `x // y`. An integer over 0 gives 0."""
+class _Division(Elementwise):
+    """A division that rounds. Its `policy` says what a divisor of 0 means among integers: "error" (a run-time fault) or
+    "drop" (the result is 0)."""
 
-    name = "floor_divide"
     arity = 2
     kinds = NUMBERS
-    numpy = np.floor_divide
     weight = 6
+    policy: str
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The common type."""
+        require(self.policy in ("error", "drop"), f"{self.name}: no policy is called {self.policy}")
+        return super().infer(types, regions)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """The NumPy function. Raises `ZeroDivisionError` for an integer divisor of 0, if that is a fault."""
+        x, y = operands
+        if self.policy == "error" and y.dtype.kind in "iu" and not np.all(y):
+            raise ZeroDivisionError("division by zero")
+        return type(self).numpy(x, y)
+
+
+@dataclass(frozen=True)
+class FloorDivide(_Division):
+    """Quotient rounded down: `x // y`. An integer over 0 is a fault, or 0, as `policy` says."""
+
+    name = "floor_divide"
+    numpy = np.floor_divide
+    policy: str = "drop"
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """A structural zero."""
@@ -175,14 +222,12 @@ class FloorDivide(Elementwise):
 
 
 @dataclass(frozen=True)
-class Mod(Elementwise):
-    """Remainder with the sign of y: `x % y`. An integer modulo 0 gives 0."""
+class Mod(_Division):
+    """Remainder with the sign of y: `x % y`. An integer modulo 0 is a fault, or 0, as `policy` says."""
 
     name = "mod"
-    arity = 2
-    kinds = NUMBERS
     numpy = np.remainder
-    weight = 6
+    policy: str = "drop"
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """dx - (x // y) dy."""
@@ -258,11 +303,12 @@ class Sqrt(Unary):
     name = "sqrt"
     numpy = np.sqrt
     weight = 4
+    is_steep = True
 
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
-        """0.5 / y."""
+        """0.5 / y: 0.5 times a power, since the rule for powers is steep in its turn."""
         # The root of -0 is -0; adding 0 makes it 0, so that the slope there is inf and not -inf.
-        return g.div(like(g, 0.5, y), g.add(y, like(g, 0.0, y)))
+        return g.mul(like(g, 0.5, y), g.powi(g.add(y, like(g, 0.0, y)), exponent=-1))
 
 
 @dataclass(frozen=True)
@@ -347,7 +393,7 @@ class Pow(Elementwise):
         if dx is not None:
             both = g.logical_and(at_zero, g.equal(y, zero))
             lower = g.select(both, zero, g.sub(y, one))
-            through_base = g.mul(g.mul(y, g.pow(x, lower)), dx)
+            through_base = g.steep(g.pow(x, lower), g.mul(y, dx))
         if dy is not None:
             quiet = g.logical_and(at_zero, g.greater_equal(y, zero))
             through_exponent = g.mul(g.mul(results[0], g.log(g.select(quiet, one, x))), dy)
@@ -386,7 +432,8 @@ class Powi(Elementwise):
         if n == 1:
             return (tangent,)
         lower = x if n == 2 else g.powi(x, exponent=n - 1)
-        return (g.mul(g.mul(like(g, float(n), x), lower), tangent),)
+        slope = g.mul(like(g, float(n), x), lower)
+        return (g.steep(slope, tangent) if n < 0 else g.mul(slope, tangent),)
 
 
 def power(x: Any, exponent: int, multiply: Any) -> Any:

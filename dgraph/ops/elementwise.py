@@ -90,10 +90,12 @@ class Elementwise(Op):
 
 
 class Unary(Elementwise):
-    """A smooth function of one number: its rule for derivatives is its slope."""
+    """A smooth function of one number: its rule for derivatives is its slope. `is_steep` if that is infinite somewhere
+    though the function is not: where no tangent arrives it counts for nothing then."""
 
     arity: ClassVar[int | None] = 1
     weight: ClassVar[int] = 10
+    is_steep: ClassVar[bool] = False
 
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
         """The derivative at x, where the result is y."""
@@ -104,7 +106,10 @@ class Unary(Elementwise):
     ) -> Sequence[Value | None]:
         """Slope times tangent."""
         (tangent,) = tangents
-        return (None if tangent is None else g.mul(self.slope(g, primals[0], results[0]), tangent),)
+        if tangent is None:
+            return (None,)
+        slope = self.slope(g, primals[0], results[0])
+        return (g.steep(slope, tangent) if self.is_steep else g.mul(slope, tangent),)
 
 
 class Steps(Elementwise):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 """The Bernoulli numbers B2, B4, ... of the asymptotic series."""
 
-FAR = 12.0
-"""From here on the asymptotic series of digamma has all digits of an f64."""
+FAR = 12
+"""From here on, and the order of the derivative further, the asymptotic series has all digits of an f64."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,13 @@ class Lgamma(Unary):
     weight = 25
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
-        """SciPy's gammaln."""
+        """SciPy's gammaln, put right next to 0 and at -inf."""
         from scipy import special
 
-        return special.gammaln(operands[0])
+        (x,) = operands
+        size = np.abs(x)
+        near = np.where(size < np.finfo(x.dtype).tiny, -np.log(size), special.gammaln(x))
+        return np.where(x == -np.inf, x.dtype.type(np.inf), near)[()]
 
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
         """digamma(x)."""
@@ -77,10 +80,6 @@ class Digamma(Unary):
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
         """polygamma(x) of order 1."""
         return g.polygamma(x, order=1)
-
-    def scalar(self, h: Builder, *operands: Value) -> Value:
-        """Steps up to where the asymptotic series serves; below 0 by reflection."""
-        return _polygamma(h, operands[0], 0)
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,13 @@ class Polygamma(Unary):
         below = wide < 0
         found = special.polygamma(self.order, np.where(below, 1 - wide, wide))
         cotangent = 1 / np.tan(np.pi * (wide - np.rint(wide)))
-        mirrored = (-1) ** self.order * found - np.pi ** (self.order + 1) * np.polyval(
-            _reflection(self.order), cotangent
-        )
+        first, *others = _reflection(self.order)
+        far = np.full_like(wide, first)
+        for coefficient in others:
+            far = far * cotangent + coefficient
+        mirrored = (-1) ** self.order * found - np.pi ** (self.order + 1) * far
+        # SciPy forgets the sign of 0.
+        found = np.where(wide == 0, (-1) ** (self.order + 1) / wide ** (self.order + 1), found)
         return np.where(below, mirrored, found).astype(x.dtype)[()]
 
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
@@ -115,7 +118,7 @@ class Polygamma(Unary):
         return g.polygamma(x, order=self.order + 1)
 
     def scalar(self, h: Builder, *operands: Value) -> Value:
-        """Steps up to where the asymptotic series serves; below 0 by reflection."""
+        """A recurrence and an asymptotic series; below 0 the reflection."""
         return _polygamma(h, operands[0], self.order)
 
 
@@ -128,48 +131,41 @@ def _reflection(order: int) -> list[float]:
 
 
 def _polygamma(h: Builder, x: Value, order: int) -> Value:
-    """The derivative of digamma of an order (0: digamma itself) at a scalar, by scalar ops."""
+    """The derivative of digamma of an order from 1 at a scalar, by scalar ops without a branch: below 0 by reflection,
+    near 0 by the recurrence, from there on by the asymptotic series."""
     dtype = array_type(x).dtype
-
-    def below(q: Builder) -> list[Value]:
-        one = q.constant(1.0, dtype)
-        mirrored = _upwards(q, q.sub(one, x), order, dtype)
-        angle = q.mul(q.constant(math.pi, dtype), q.sub(x, q.round(x)))
-        cotangent = q.div(one, q.tan(angle))
-        far = _horner(q, cotangent, _reflection(order), dtype)
-        signed = q.neg(mirrored) if order % 2 else mirrored
-        return [q.sub(signed, q.mul(q.constant(math.pi ** (order + 1), dtype), far))]
-
-    (found,) = h.if_(h.less(x, h.constant(0.0, dtype)), below, lambda q: [_upwards(q, x, order, dtype)])
-    return found
+    one = h.constant(1.0, dtype)
+    below = h.less(x, h.constant(0.0, dtype))
+    upper = _above(h, h.select(below, h.sub(one, x), x), order, dtype)
+    angle = h.mul(h.constant(math.pi, dtype), h.sub(x, h.round(x)))
+    far = _horner(h, h.div(one, h.tan(angle)), _reflection(order), dtype)
+    signed = h.neg(upper) if order % 2 else upper
+    return h.select(below, h.sub(signed, h.mul(h.constant(math.pi ** (order + 1), dtype), far)), upper)
 
 
-def _upwards(q: Builder, x: Value, order: int, dtype: DType) -> Value:
-    """Polygamma for x from 0: the recurrence up to FAR + order, then the asymptotic series."""
+def _above(q: Builder, x: Value, order: int, dtype: DType) -> Value:
+    """Polygamma for x from 0."""
     sign = 1.0 if order % 2 else -1.0
-    one = q.constant(1.0, dtype)
-    step = q.constant(sign * math.factorial(order), dtype)
-    end = q.constant(FAR + order, dtype)
-
-    def climb(h: Builder, carried: list[Value]) -> list[Value]:
-        z, total = carried
-        return [h.add(z, one), h.add(total, h.div(step, h.powi(z, exponent=order + 1)))]
-
-    start = [x, q.constant(0.0, dtype)]
-    z, total, _ = q.while_(start, lambda h, carried: h.less(carried[0], end), climb)
-    inverse = q.div(one, z)
+    steps = FAR + order
+    is_near = q.less(x, q.constant(float(steps), dtype))
+    start = q.select(is_near, x, q.constant(1.0, dtype))
+    climbed = q.constant(0.0, dtype)
+    # From the smallest term to the largest, so that least is rounded away.
+    for step in reversed(range(steps)):
+        away = q.add(start, q.constant(float(step), dtype)) if step else start
+        climbed = q.add(climbed, q.div(q.constant(1.0, dtype), q.powi(away, exponent=order + 1)))
+    climbed = q.mul(q.constant(sign * math.factorial(order), dtype), climbed)
+    z = q.select(is_near, q.add(x, q.constant(float(steps), dtype)), x)
+    inverse = q.div(q.constant(1.0, dtype), z)
     series = [
         sign * number * math.factorial(2 * k + order - 1) / math.factorial(2 * k)
         for k, number in enumerate(BERNOULLI, start=1)
     ]
     tail = _horner(q, q.mul(inverse, inverse), [*series[::-1], 0.0], dtype)
-    if order == 0:
-        half = q.mul(q.constant(0.5, dtype), inverse)
-        return q.add(total, q.add(q.sub(q.log(z), half), tail))
     first = q.constant(sign * math.factorial(order - 1), dtype)
     second = q.mul(q.constant(0.5 * sign * math.factorial(order), dtype), inverse)
-    inner = q.add(q.add(first, second), tail)
-    return q.add(total, q.mul(q.powi(inverse, exponent=order), inner))
+    found = q.mul(q.powi(inverse, exponent=order), q.add(q.add(first, second), tail))
+    return q.select(is_near, q.add(climbed, found), found)
 
 
 def _horner(q: Builder, x: Value, coefficients: Sequence[float], dtype: DType) -> Value:

@@ -110,10 +110,11 @@ class Asin(Unary):
 
     name = "asin"
     numpy = np.arcsin
+    is_steep = True
 
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
         """1 / sqrt(1 - x**2)."""
-        return g.div(like(g, 1.0, x), _leg(g, x))
+        return g.powi(_leg(g, x), exponent=-1)
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,11 @@ class Acos(Unary):
 
     name = "acos"
     numpy = np.arccos
+    is_steep = True
 
     def slope(self, g: Builder, x: Value, y: Value) -> Value:
         """-1 / sqrt(1 - x**2)."""
-        return g.div(like(g, -1.0, x), _leg(g, x))
+        return g.neg(g.powi(_leg(g, x), exponent=-1))
 
 
 def _leg(g: Builder, x: Value) -> Value:

@@ -65,6 +65,10 @@ class Vjp(Transform):
     wrt: tuple[bool, ...] = ()
     seeded: tuple[bool, ...] = ()
 
+    def leading_inputs(self, region: int) -> int:
+        """All inputs of the function: passes see a `vjp` that waits inside of what is reversed."""
+        return len(self.wrt)
+
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """Outputs and the cotangents asked for."""
         (body,) = regions
@@ -72,6 +76,30 @@ class Vjp(Transform):
         expected = [*inputs, *compress(outputs, self.seeded)]
         require(list(types) == expected, f"vjp: operands {list(map(str, types))} for {list(map(str, expected))}")
         return (*outputs, *compress(inputs, self.wrt))
+
+
+@dataclass(frozen=True)
+class VjpTangent(Vjp):
+    """The tangents of the results of a `vjp`, as a linear map of those of its operands.
+
+    operands  those of the `vjp`, then a tangent for each of them marked in `active`
+    results   a tangent for each result of the `vjp` marked in `wanted`
+    """
+
+    name: ClassVar[str] = "vjp_tangent"
+    active: tuple[bool, ...] = ()
+    wanted: tuple[bool, ...] = ()
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """Tangents of the outputs and of the cotangents."""
+        (body,) = regions
+        inputs, outputs = ([value.type for value in values] for values in (body.inputs, body.outputs))
+        given = [*inputs, *compress(outputs, self.seeded)]
+        expected = [*given, *compress(given, self.active)]
+        require(
+            list(types) == expected, f"vjp_tangent: operands {list(map(str, types))} for {list(map(str, expected))}"
+        )
+        return tuple(compress([*outputs, *compress(inputs, self.wrt)], self.wanted))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from dgraph.passes import (
     products,
     select_choices,
     simplify,
+    simplify_loops,
     sink,
     split_points,
+    stable_forms,
     stack_tapes,
     thin_tapes,
     tidy_spaces,
@@ -26,6 +28,7 @@ from dgraph.passes.base import PASSES, Pass, graph_pass, run_passes
 
 __all__ = [
     "FUSE",
+    "INLINE",
     "OPTIMISE",
     "PASSES",
     "Pass",
@@ -45,17 +48,23 @@ __all__ = [
     "run_passes",
     "select_choices",
     "simplify",
+    "simplify_loops",
     "sink",
     "split_points",
+    "stable_forms",
     "stack_tapes",
     "thin_tapes",
     "tidy_spaces",
     "walk_rows",
 ]
 
+INLINE = ["inline", "simplify_loops", "stable_forms"]
+"""What runs before derivatives are expanded."""
+
 OPTIMISE = [
     "drop_stop_gradient",
     "simplify",
+    "simplify_loops",
     "common_subexpressions",
     "dead_code",
     "hoist",

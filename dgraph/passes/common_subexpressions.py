@@ -1,20 +1,25 @@
-"""Equal computations of one region are done once.
+"""Equal computations are done once.
 
-Two nodes are equal if their ops (facts included) and operands are, and their regions up to names and places in the
-source. Nothing moves between regions, so nothing
-leaves a choice. Accumulators are used exactly once, so nodes that make or take one are never shared; a check equal to
-an earlier one is left out, since the first has failed already where the second would.
+Two nodes of a region are equal if their ops (facts included) and operands are, those of commutative ops in any order,
+and their regions up to names and places in the source. What a side of a choice computes from captures and what the
+region around it has computed already is captured. Nothing moves out of a region, so nothing leaves a choice.
+Accumulators are used exactly once, so nodes that make or take one are never shared; a check equal to an earlier one is
+left out, since the first has failed already where the second would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import RegionOp
+from dgraph.ops.control import If
 from dgraph.ops.transform import Transform
 from dgraph.passes.base import graph_pass, outputs_of, same_nodes, with_operands, with_regions
-from dgraph.types import Accumulator
+from dgraph.types import Accumulator, Array
+
+COMMUTATIVE = frozenset({"add", "mul", "logical_and", "logical_or", "equal", "not_equal"})
+"""Ops of two operands that may change places without a change of bits; of two zeros, `maximum` may give either."""
 
 
 @graph_pass("equal computations are done once")
@@ -39,13 +44,14 @@ class Sharing:
         first: dict[Hashable, Node] = {}
         nodes = []
         for node in region.nodes:
-            node = _merge_captures(with_operands(node, known))
+            node = _capturing(_merge_captures(with_operands(node, known)), first)
             if node.regions:
                 node = with_regions(node, map(self.region, node.regions))
             if any(isinstance(value.type, Accumulator) for value in (*node.operands, *node.results)):
                 nodes.append(node)
                 continue
-            earlier = first.setdefault((node.op, node.operands, tuple(map(self.number, node.regions))), node)
+            key = _key(node, node.operands), tuple(map(self.number, node.regions))
+            earlier = first.setdefault(key, node)
             if earlier is node:
                 nodes.append(node)
             else:
@@ -73,11 +79,55 @@ class Sharing:
 
         content: list[Hashable] = [define(region.inputs)]
         for node in region.nodes:
-            operands = tuple(numbers[value] for value in node.operands)
-            content.append((node.op, operands, tuple(map(self.number, node.regions))))
+            operands = _key(node, tuple(numbers[value] for value in node.operands))
+            content.append((operands, tuple(map(self.number, node.regions))))
             define(node.results)
         content.append(tuple(numbers[value] for value in region.outputs))
         return tuple(content)
+
+
+def _key(node: Node, operands: tuple[Hashable, ...]) -> Hashable:
+    """What nodes without regions share exactly if they compute the same of these operands."""
+    return node.op, frozenset(operands) if node.op.name in COMMUTATIVE else operands
+
+
+def _capturing(node: Node, known: Mapping[Hashable, Node]) -> Node:
+    """A node that captures what its regions would compute of captures although it is known outside.
+
+    Only numbers: an array that is captured has to be stored, and what reads it may be elementwise. Choices are what
+    this is about: out of loops and index spaces such work is hoisted anyway.
+    """
+    if not isinstance(node.op, If):
+        return node
+    captures = list(node.operands[1:])
+    asked: dict[Value, None] = {}
+    replaced: list[dict[Value, Value]] = []
+    for region in node.regions:
+        outside = dict(zip(region.inputs, captures, strict=True))
+        found: dict[Value, Value] = {}
+        for inner in region.nodes:
+            if inner.regions or any(operand not in outside for operand in inner.operands):
+                continue
+            key = _key(inner, tuple(outside[operand] for operand in inner.operands)), ()
+            earlier = known.get(key)
+            if earlier is not None and all(isinstance(v.type, Array) and not v.type.shape for v in earlier.results):
+                pairs = list(zip(inner.results, earlier.results, strict=True))
+                outside.update(pairs)
+                # A constant is made where it is read; it counts only as an operand of what is captured.
+                found.update(pairs if inner.operands else ())
+        replaced.append(found)
+        asked.update((outer, None) for value, outer in found.items() if value in region.used)
+    if not asked:
+        return node
+    regions = []
+    for region, found in zip(node.regions, replaced, strict=True):
+        entry = {outer: Value(outer.type, outer.name) for outer in asked}
+        names = {value: entry[outer] for value, outer in found.items() if outer in entry}
+        kept = (inner for inner in region.nodes if not any(result in names for result in inner.results))
+        nodes = tuple(with_operands(inner, names) for inner in kept)
+        regions.append(Region((*region.inputs, *entry.values()), nodes, outputs_of(region, names)))
+    operands = (*node.operands, *asked)
+    return Node(node.op, operands, node.results, tuple(regions), node.span, node.scope, node.derived)
 
 
 def _merge_captures(node: Node) -> Node:

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dgraph.errors import InvalidGraph
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Node, Value
@@ -39,7 +41,7 @@ OPERATORS = {
     "==": "equal",
     "!=": "not_equal",
 }
-CONDITIONS = ("integer", "float", "constant")
+CONDITIONS = ("integer", "float", "constant", "invertible", "within")
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,21 @@ Pattern = Hole | Number | Apply
 
 @dataclass(frozen=True)
 class Condition:
-    """What must hold of a hole."""
+    """What must hold of a hole; or how far the sides may differ, with a number in the place of the hole."""
 
     kind: str
     hole: str
 
     def holds(self, g: Rewriter, holes: Mapping[str, Value]) -> bool:
         """Whether it does."""
+        if self.kind == "within":
+            return True
         value = holes[self.hole]
         assert isinstance(value.type, Array)
         if self.kind == "constant":
             return constant_of(g, value) is not None
+        if self.kind == "invertible":
+            return _has_exact_inverse(constant_of(g, value))
         return value.type.dtype.kind == {"integer": "int", "float": "float"}[self.kind]
 
 
@@ -93,6 +99,11 @@ class Rule:
     right: Pattern
     conditions: tuple[Condition, ...]
 
+    @property
+    def within(self) -> int:
+        """How far the sides may differ, in units of rounding; 0 for the same bits."""
+        return next((int(condition.hole) for condition in self.conditions if condition.kind == "within"), 0)
+
     def apply(self, g: Rewriter, node: Node) -> Value | None:
         """The value that replaces the result of a node, or None if the rule does not fit."""
         holes: dict[str, Value] = {}
@@ -104,15 +115,41 @@ class Rule:
         return build(self.right, g, holes, node.result.type)
 
 
-TEXT = Path(__file__).with_name("simplify.rules")
-DATA = Path(__file__).with_name("simplify.json")
+_NUMBER = "number"
+"""What `_kind` calls a known number."""
+
+EXACT, STABLE = "simplify", "stable"
+"""The files of rules: those that keep every bit, and those that are more accurate."""
+
+
+def rules_for(g: Rewriter, node: Node, name: str = EXACT) -> tuple[Rule, ...]:
+    """The rules of a file that may fit a node, by what makes its operands."""
+    if node.op.name not in rules(name):
+        return ()
+    return _fitting(name, node.op.name, tuple(_kind(g, operand) for operand in node.operands))
+
+
+def _kind(g: Rewriter, value: Value) -> str:
+    """What a pattern can tell from outside: that a value is a number, or the op that makes it."""
+    maker = g.maker(value)
+    return "" if maker is None else _NUMBER if constant_of(g, value) is not None else maker.op.name
 
 
 @cache
-def rules() -> dict[str, tuple[Rule, ...]]:
-    """The rules of `simplify.rules` by the op at the root of the left side."""
+def _fitting(name: str, op: str, kinds: tuple[str, ...]) -> tuple[Rule, ...]:
+    def fits(pattern: Pattern, kind: str) -> bool:
+        # A number may also be what an op makes of a number: a broadcast, for a rule about broadcasts.
+        return isinstance(pattern, Hole) or kind == (_NUMBER if isinstance(pattern, Number) else pattern.op)
+
+    return tuple(rule for rule in rules(name)[op] if all(map(fits, rule.left.operands, kinds)))
+
+
+@cache
+def rules(name: str = EXACT) -> dict[str, tuple[Rule, ...]]:
+    """The rules of a file by the op at the root of the left side."""
     found: dict[str, list[Rule]] = {}
-    for text, left, right, conditions in json.loads(DATA.read_text(encoding="utf-8")):
+    data = Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8")
+    for text, left, right, conditions in json.loads(data):
         root = _from_data(left)
         assert isinstance(root, Apply)
         rule = Rule(text, root, _from_data(right), tuple(Condition(*condition) for condition in conditions))
@@ -120,10 +157,16 @@ def rules() -> dict[str, tuple[Rule, ...]]:
     return {op: tuple(group) for op, group in found.items()}
 
 
-def rules_as_data() -> str:
-    """What `simplify.json` should hold."""
+def written_rules(name: str) -> list[Rule]:
+    """The rules of a file, read from its text."""
+    path = Path(__file__).with_name(f"{name}.rules")
+    return read_rules(path.read_text(encoding="utf-8"), path.name)
+
+
+def rules_as_data(name: str) -> str:
+    """What the data beside a file of rules should hold."""
     lines = []
-    for rule in read_rules(TEXT.read_text(encoding="utf-8"), TEXT.name):
+    for rule in written_rules(name):
         conditions = [[condition.kind, condition.hole] for condition in rule.conditions]
         lines.append(json.dumps([rule.text, _as_data(rule.left), _as_data(rule.right), conditions]))
     return "[\n" + ",\n".join(lines) + "\n]\n"
@@ -151,7 +194,7 @@ def read_rules(text: str, path: str) -> list[Rule]:
     for rule in tree.children:
         assert not isinstance(rule, str)
         left, right, condition = rule.children
-        words = source.text[rule.meta.start_pos : rule.meta.end_pos].strip()
+        words = source.text[rule.meta.start_pos : rule.meta.end_pos].partition("#")[0].strip()
         root = _pattern(left)
         if not isinstance(root, Apply):
             raise InvalidGraph(f"{words}: the left side of a rule is an op")
@@ -220,6 +263,14 @@ def constant_of(g: Rewriter, value: Value) -> Any:
     return maker.op.number if maker is not None and isinstance(maker.op, Constant) else None
 
 
+def _has_exact_inverse(number: Any) -> bool:
+    """Whether dividing by a float is multiplying by another one, to the last bit: it is a power of two."""
+    if number is None or number.dtype.kind != "f" or not math.isfinite(number):
+        return False
+    magnitude, tiny = abs(number), np.finfo(number.dtype).tiny
+    return bool(magnitude >= tiny and math.frexp(magnitude)[0] == 0.5 and 1 / magnitude >= tiny)
+
+
 def _matches(pattern: Pattern, value: Value, g: Rewriter, holes: dict[str, Value]) -> bool:
     if isinstance(pattern, Hole):
         return holes.setdefault(pattern.name, value) is value
@@ -250,6 +301,6 @@ def build(pattern: Pattern, g: Builder, holes: Mapping[str, Value], type_: Array
     if isinstance(pattern, Hole):
         return holes[pattern.name]
     if isinstance(pattern, Number):
-        return g.full(pattern.value, type_)
+        return g.full(float(pattern.value) if type_.dtype.is_float else pattern.value, type_)
     operands = [build(part, g, holes, type_) for part in pattern.operands]
     return g.emit(OPS[pattern.op](**dict(pattern.facts)), *operands)

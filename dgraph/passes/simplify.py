@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from dgraph.ir.graph import Graph, Node, Value
 from dgraph.ops.linalg import Dot
+from dgraph.ops.linalg_orthogonal import Eigh, Svd
+from dgraph.ops.linalg_systems import OfFactors
 from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
 from dgraph.ops.values import Cast
 from dgraph.passes.base import each_region, graph_pass
 from dgraph.passes.fold_constants import fold
 from dgraph.passes.rewrite import Rewriter, rewrite
-from dgraph.passes.rules import rules
+from dgraph.passes.rules import rules_for
 from dgraph.types import Array, DType
 
 
@@ -25,24 +27,33 @@ def simplify(graph: Graph) -> Graph:
     return each_region(graph, lambda region: rewrite(region, _simplified))
 
 
-@graph_pass("marks that only differentiation reads are dropped")
+@graph_pass("what only differentiation reads is dropped")
 def drop_stop_gradient(graph: Graph) -> Graph:
-    """Replace `stop_gradient(x)` by x."""
+    """Replace `stop_gradient(x)` by x, and a matrix by its factors where only these are computed with."""
     return each_region(graph, lambda region: rewrite(region, _unmarked))
 
 
-def _unmarked(_: Rewriter, node: Node) -> Sequence[Value] | None:
-    return node.operands if node.op.name == "stop_gradient" else None
+def _unmarked(g: Rewriter, node: Node) -> Sequence[Value] | None:
+    if node.op.name == "stop_gradient":
+        return node.operands
+    if isinstance(node.op, OfFactors) and node.operands[0] is not node.operands[1]:
+        return g.apply(node.op, node.operands[1], *node.operands[1:])
+    if isinstance(node.op, Eigh | Svd) and node.op.vectors_only:
+        return g.apply(type(node.op)(), *node.operands)
+    return None
 
 
 def _simplified(g: Rewriter, node: Node) -> Sequence[Value] | None:
-    for rule in rules().get(node.op.name, ()):
+    folded = fold(g, node)
+    if folded is not None:
+        return folded
+    for rule in rules_for(g, node):
         found = rule.apply(g, node)
         if found is not None:
             return (found,)
     view = _VIEWS.get(type(node.op))
     seen = view(g, node) if view is not None else None
-    return (seen,) if seen is not None else fold(g, node)
+    return (seen,) if seen is not None else None
 
 
 _INCLUDED = {

@@ -16,7 +16,7 @@ import numpy as np
 from dgraph.errors import ArgumentError, DataError, Diagnostic, Label, Span
 from dgraph.ir.graph import Formal
 from dgraph.program.records import RecordValue
-from dgraph.types import Array, DType, Extent, Record, Tuple, Type, dtype_of_numpy, with_axes
+from dgraph.types import Array, DType, Extent, Record, Tuple, Type, dtype_of_numpy, leaves, with_axes
 
 LIMITS = {"i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1), "u8": (0, 255), "key": (0, 2**64 - 1)}
 LARGEST_SIZE = 2**40
@@ -145,12 +145,24 @@ def _stacked(name: str, type_: Record, value: Sequence[Any], span: Span | None) 
     inner = Record(type_.name, type_.fields, type_.arguments, type_.axes[1:])
     rows = [list(flatten(f"{name}[{at}]", inner, entry, span)) for at, entry in enumerate(value)]
     if not rows:
-        _fault(f"`{name}` is an array of {type_.name}, and no entry was given", span)
+        yield from _no_rows(name, type_, span)
+        return
     for parts in zip(*rows, strict=True):
         try:
             yield np.stack(parts)
         except ValueError:
             _fault(f"the entries of `{name}` differ in shape", span)
+
+
+def _no_rows(name: str, type_: Record, span: Span | None) -> Iterator[np.ndarray[Any, Any]]:
+    """The leaves of an empty list of records, where their types say all other sizes."""
+    for field, item in type_.fields:
+        for leaf, array in leaves(with_axes(item, type_.axes), f"{name}.{field}"):
+            rest = [extent.constant for extent in array.shape[1:]]
+            if None in rest:
+                note = f"give its arrays: `{{'{field}': numpy.zeros((0, ...)), ...}}`"
+                _fault(f"`{name}` is an empty list, which does not say the sizes of `{leaf}`", span, note)
+            yield np.zeros((0, *(extent or 0 for extent in rest)), array.dtype.numpy)
 
 
 def _array(name: str, type_: Array, value: Any, span: Span | None) -> np.ndarray[Any, Any]:

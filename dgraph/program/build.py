@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dgraph.kernels.compile import CompiledGraph, compile_graph
@@ -17,10 +20,25 @@ if TYPE_CHECKING:
 
 def build_kernel(program: Program, recipe: Recipe, options: Options) -> tuple[Signature, CompiledGraph]:
     """The signature and the compiled kernels of a function."""
-    graph, signature = lower(program.module, recipe, options.precision)
-    return signature, compile_graph(stage(graph, "kernels"), checks=options.checks, parallel=options.parallel)
+    with _garbage_later():
+        graph, signature = lower(program.module, recipe, options.precision)
+        return signature, compile_graph(stage(graph, "kernels"), checks=options.checks, parallel=options.parallel)
 
 
 def compile_lowered(graph: Graph) -> CompiledGraph:
     """Compile a source graph that no recipe names, such as a training step; its object code is cached by content."""
-    return compile_graph(stage(graph, "kernels"))
+    with _garbage_later():
+        return compile_graph(stage(graph, "kernels"))
+
+
+@contextmanager
+def _garbage_later() -> Iterator[None]:
+    """Put off the search for garbage: graphs are many small objects that live until the end, and looking through them
+    again and again took a sixth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

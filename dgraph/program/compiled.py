@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
@@ -16,7 +18,8 @@ from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, package_state, still_stands
-from dgraph.types import Array
+from dgraph.types import Array, Type
+from dgraph.types import leaves as leaves_of
 
 if TYPE_CHECKING:
     from dgraph.program.functions import Function, Program
@@ -102,9 +105,9 @@ class Compiled:
         """The leaves of all formals as arrays, and the numbers of the size formals."""
         signature = self.signature
         defaults = dict(signature.defaults)
-        for name in signature.params:
-            if name not in named:
-                defaults[name] = self.program.value_of(name)
+        for formal in signature.formals:
+            if formal.name in signature.params and formal.name not in named:
+                defaults[formal.name] = promoted(formal.type, self.program.value_of(formal.name))
         try:
             values = bind_arguments(signature.name, signature.formals, arguments, named, defaults)
             leaves: list[Any] = []
@@ -140,6 +143,22 @@ class Compiled:
         quoted = re.split(r"[.\[]", first.title.split("`")[1])[0] if "`" in first.title else ""
         place = next((formal.span for formal in function.formals if formal.name == quoted), function.span)
         return ArgumentError(Diagnostic(first.title, (Label(place, "declared here"),), first.note))
+
+
+def promoted(type_: Type, value: Any) -> Any:
+    """A value of the program's own, with its floats in the dtypes of a type: those of a promoted function."""
+    found: list[Any] = []
+    try:
+        picker(type_)(value, found)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Not of this type at all: whoever takes it apart says what is wrong.
+        return value
+    wanted = (leaf.dtype for _, leaf in leaves_of(type_))
+    cast = (
+        np.asarray(leaf).astype(dtype.numpy, copy=False)[()] if dtype.is_float else leaf
+        for leaf, dtype in zip(found, wanted, strict=True)
+    )
+    return build(type_, cast)
 
 
 def compile_function(function: Function, options: Options) -> Compiled:

@@ -291,9 +291,9 @@ def jacobian(function: Function, wrt: Names = None, *, mode: str | None = None) 
     return _transformed("jacobian", function, wrt=wrt, mode=mode)
 
 
-def hessian(function: Function, wrt: Names = None) -> Function:
+def hessian(function: Function, wrt: Names = None, *, mode: str | None = None) -> Function:
     """All second partial derivatives of a scalar function."""
-    return _transformed("hessian", function, wrt=wrt)
+    return _transformed("hessian", function, wrt=wrt, mode=mode)
 
 
 def hvp(function: Function, wrt: Names = None) -> Function:

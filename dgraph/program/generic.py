@@ -1,4 +1,5 @@
-"""Functions that are generic in a dtype or a shape, called by the host: each call's arguments say what they stand for.
+"""Functions that are generic in a dtype, a shape or a record, called by the host: each call's arguments say what they
+stand for.
 
 Such a function is compiled once per dtype and rank of its open arguments; sizes stay free, as everywhere.
 """
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgraph.errors import ArgumentError, Diagnostic, Label, NotSupported
+from dgraph.frontend.listing import visible_records
 from dgraph.program.arguments import as_array, axes_in_words, describe
 from dgraph.program.compiled import Compiled, Options, compile_function
+from dgraph.program.records import RecordValue
 from dgraph.types import DTYPES, DType, dtype_of_numpy
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 PLURALS = {"float": "floats", "int": "integers", "number": "numbers"}
 KINDS = {"float": ("float",), "int": ("int",), "number": ("float", "int")}
+RECORD = "record"
+"""The kind of a generic that stands for any record, or for an array."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,9 @@ class Generic(Compiled):
     def stand_in(self, given: Mapping[str, Any]) -> Function:
         """The function for the types of some arguments, and for f64, i32 and the fewest axes where there is none."""
         assumed = {
-            name: np.zeros((2,) * (formal.rank + formal.batched), _numpy(formal)) for name, formal in self._opened()
+            name: np.zeros((2,) * (formal.rank + formal.batched), _numpy(formal))
+            for name, formal in self._opened()
+            if formal.kind != RECORD
         }
         return self.function.with_types(self.types_of(assumed | dict(given)))
 
@@ -107,16 +114,24 @@ class Generic(Compiled):
         for name, formal in self._opened():
             if formal.is_required and name not in given:
                 raise ArgumentError(Diagnostic(f"{self.function.recipe.words} misses the argument `{name}`"))
-        arrays = {
-            name: (formal, given[name], as_array(name, given[name])) for name, formal in self._opened() if name in given
-        }
+        types, plain = [], {}
+        for name, formal in self._opened():
+            if name in given:
+                record = self._record_of(name, formal, given[name])
+                if record is None:
+                    plain[name] = formal
+                else:
+                    types.append((name, record, formal.rank))
+        arrays = {name: (formal, given[name], as_array(name, given[name])) for name, formal in plain.items()}
         solved: dict[str, str] = {}
         for name, (formal, value, array) in arrays.items():
-            if formal.dtype not in DTYPES and formal.dtype not in solved and not _is_literal(value):
+            is_open = formal.kind != RECORD and formal.dtype not in DTYPES and formal.dtype not in solved
+            if is_open and not _is_literal(value):
                 solved[formal.dtype] = self._promoted(_dtype_of(name, formal, array)).name
-        types = []
         for name, (formal, value, array) in arrays.items():
             known = DTYPES.get(formal.dtype)
+            if formal.kind == RECORD:
+                known = self._promoted(_any_dtype(name, array))
             dtype = self._promoted(known).name if known is not None else solved.get(formal.dtype)
             if dtype is None:
                 title = f"`{name}` may be of any dtype, and {describe(value)} says none"
@@ -126,6 +141,28 @@ class Generic(Compiled):
                 raise ArgumentError(Diagnostic(f"`{name}` has {axes_in_words(array.ndim)}; vmap runs over its first"))
             types.append((name, dtype, rank))
         return tuple(types)
+
+    def _record_of(self, name: str, formal: OpenFormal, value: Any) -> str | None:
+        """The name of the record type of a value; None if the formal is not for records or the value is an array."""
+        if formal.kind != RECORD or isinstance(value, np.ndarray | np.generic | bool | int | float | list | tuple):
+            return None
+        if not isinstance(value, Mapping) and (hasattr(value, "__dlpack__") or hasattr(value, "__array__")):
+            return None
+        known = visible_records(self.function.program.module)
+        own = getattr(value, "_name", None) if isinstance(value, RecordValue) else None
+        if own in known:
+            return str(own)
+        fields = {record: {field for field, _ in info.fields} for record, info in known.items()}
+        if isinstance(value, Mapping):
+            fitting = [record for record, names in fields.items() if names == set(value)]
+        else:
+            fitting = [record for record, names in fields.items() if names and all(hasattr(value, x) for x in names)]
+        if len(fitting) != 1:
+            title = f"`{name}` may be any record, and {describe(value)} does not say which"
+            listed = ", ".join(f"`{record}`" for record in fitting or known)
+            note = f"it could be {listed}" if fitting else f"the program has {listed or 'no records'}"
+            raise ArgumentError(Diagnostic(title, (), note))
+        return fitting[0]
 
     def _opened(self) -> Sequence[tuple[str, OpenFormal]]:
         return list(self.open.formals.items())
@@ -149,6 +186,13 @@ def _is_literal(value: Any) -> bool:
 
 def _numpy(formal: OpenFormal) -> np.dtype[Any]:
     return DTYPES.get(formal.dtype, DTYPES["i32" if formal.kind == "int" else "f64"]).numpy
+
+
+def _any_dtype(name: str, array: np.ndarray[Any, Any]) -> DType:
+    found = dtype_of_numpy(array.dtype.newbyteorder("="))
+    if found is None:
+        raise ArgumentError(Diagnostic(f"`{name}` is an array of {array.dtype}, which is no type of the language"))
+    return found
 
 
 def _dtype_of(name: str, formal: OpenFormal, array: np.ndarray[Any, Any]) -> DType:

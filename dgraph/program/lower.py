@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dgraph.errors import Diagnostic, ScopeError
 from dgraph.frontend import Derived, Target, functions, lower_function
 from dgraph.frontend.entry import function_value
-from dgraph.frontend.listing import function_info
+from dgraph.frontend.listing import function_info, record_named
 from dgraph.frontend.tree import TypeName
 from dgraph.frontend.values import FunctionValue, Transformed
 from dgraph.program.generic import Open, OpenFormal
 from dgraph.program.signature import Signature
-from dgraph.sizes import variable
-from dgraph.types import DTYPES, Array, Type
+from dgraph.sizes import Size, variable
+from dgraph.types import DTYPES, Array, Type, with_axes
 
 if TYPE_CHECKING:
     from dgraph.frontend import Module
@@ -41,15 +42,22 @@ def chosen_types(module: Module, root: Recipe) -> dict[str, Type]:
     function = module.functions[root.name]
     taken = {generic.name for generic in function.generics} | {formal.name for formal in function.formals}
     types: dict[str, Type] = {}
+
+    def fresh(size_name: str) -> Size:
+        while size_name in taken:
+            size_name += "_"
+        taken.add(size_name)
+        return variable(size_name)
+
+    def fresh_of(name: str, size_name: str) -> Size:
+        return fresh(f"{name}_{size_name}")
+
     for name, dtype, rank in root.types:
-        axes = []
-        for axis in range(rank):
-            size_name = f"{name}{axis}"
-            while size_name in taken:
-                size_name += "_"
-            taken.add(size_name)
-            axes.append(variable(size_name))
-        types[name] = Array(DTYPES[dtype], tuple(axes))
+        axes = tuple(fresh(f"{name}{axis}") for axis in range(rank))
+        if dtype in DTYPES:
+            types[name] = Array(DTYPES[dtype], axes)
+        else:
+            types[name] = with_axes(record_named(module, dtype, partial(fresh_of, name)), axes)
     return types
 
 
@@ -67,7 +75,7 @@ def open_formals(module: Module, recipe: Recipe) -> Open | None:
         if info.type is not None or not isinstance(written, TypeName) or written.outer is not None:
             continue
         name = written.path[0]
-        if len(written.path) == 1 and (name in DTYPES or kinds.get(name) in ("float", "int", "number")):
+        if len(written.path) == 1 and (name in DTYPES or kinds.get(name) in ("float", "int", "number", "record")):
             times = batched.count(info.name)
             opened[info.name] = OpenFormal(name, kinds.get(name, ""), len(written.dims or ()), times, info.is_required)
     needed = kinds and any(formal.is_required for formal in opened.values())

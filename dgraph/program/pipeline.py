@@ -8,10 +8,10 @@ from functools import partial
 from dgraph.ad import expand
 from dgraph.ir.graph import Graph
 from dgraph.ir.verify import verify
-from dgraph.passes import FUSE, OPTIMISE, run_passes
+from dgraph.passes import FUSE, INLINE, OPTIMISE, run_passes
 
 STAGES: list[tuple[str, str, Callable[[Graph], Graph]]] = [
-    ("inline", "function calls are replaced by their bodies", partial(run_passes, names=["inline"])),
+    ("inline", "calls replaced by bodies, forms that lose digits by better ones", partial(run_passes, names=INLINE)),
     ("expand", "jvp, vjp and vmap become ordinary nodes", expand),
     ("optimised", "folded, shared, hoisted, dead code removed", partial(run_passes, names=OPTIMISE)),
     ("kernels", "array ops fused into index spaces", partial(run_passes, names=FUSE)),

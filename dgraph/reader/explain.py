@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -124,8 +125,11 @@ def explain_character(reader: Lark, source: Source, at: int) -> Diagnostic:
     if advice is not None:
         return advised(stop, f"`{character}`", *advice)
     code = f"U+{ord(character):04X}"
-    shown = f"`{character}` ({code})" if character.isprintable() else f"the invisible character {code}"
-    return Diagnostic(f"{shown} is not part of the language", (stop.label("leave it out"),))
+    if character.isprintable():
+        return Diagnostic(f"`{character}` ({code}) is not part of the language", (stop.label("leave it out"),))
+    name = unicodedata.name(character, "").lower()
+    title = f"the invisible character {code}{f' ({name})' if name else ''} is not part of the language"
+    return Diagnostic(title, (stop.label("leave it out, or write a plain space"),))
 
 
 def advised(stop: Stop, word: str, mistake: Mistake, found: dict[str, str]) -> Diagnostic:

@@ -31,16 +31,21 @@ def read_file(path: str | Path) -> str:
             data = file.read(LIMIT + 1)
     except OSError as fault:
         raise ParseError(Diagnostic(f"cannot read `{path}`: {fault.strerror or fault}")) from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, path: str) -> str:
+    """The text of a program from its bytes, or a `ParseError` that says why they are not one."""
     if len(data) > LIMIT:
-        raise too_large(str(path))
+        raise too_large(path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as fault:
         shown = normalise(data.decode("utf-8", errors="replace"))
         if "\0" in shown:
-            raise not_text(Source(str(path), shown)) from None
+            raise not_text(Source(path, shown)) from None
         at = len(normalise(data[: fault.start].decode("utf-8")))
-        place = Span(Source(str(path), shown), at, at + 1)
+        place = Span(Source(path, shown), at, at + 1)
         raise ParseError(
             Diagnostic(
                 f"this file is not UTF-8 text: byte {fault.start} is 0x{data[fault.start]:02x}",

@@ -60,7 +60,9 @@ class Layout(PostLex):
             yield token
         if opened:
             raise LayoutError(
-                f"`{opened[-1]}` is never closed", (begin(opened[-1]), end(opened[-1]), "opened here and never closed")
+                f"`{opened[-1]}` is never closed",
+                (begin(opened[-1]), end(opened[-1]), "opened here and never closed"),
+                note=f"close it with `{OPENING[opened[-1].type]}`",
             )
         for _ in columns[1:]:
             assert token is not None  # a block was opened by a token

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,30 +27,58 @@ PARAMETERS = "params.safetensors"
 METRICS = "metrics.csv"
 SUMMARY = "summary.json"
 RUNNING = ".running"
-"""Claims a folder: of two runs that find it empty, only one can make this file."""
+"""Claims a folder. The claim is a lock on this file, so that it ends with the process, however that ends."""
 
 
 @contextmanager
-def run_folder(asked: Path | None, program: str) -> Iterator[Path]:
+def new_folder(asked: Path | None, program: str) -> Iterator[Path]:
     """A new run folder for as long as a run takes: the one asked for, which must be empty, else the next free
     `runs/NAME-NUMBER`. It goes again if the run leaves nothing in it. Raises `DataError`."""
     try:
         folder = _next_folder(program) if asked is None else asked
         folder.mkdir(parents=True, exist_ok=True)
-        note = "choose another with --out DIR"
-        if any(folder.iterdir()):
+        if any(entry.name != RUNNING for entry in folder.iterdir()):
+            note = f"choose another with --out DIR, or go on with the run in it: --resume {folder}"
             raise DataError(Diagnostic(f"the run folder {folder} is not empty", (), note))
-        mark = folder / RUNNING
-        mark.touch(exist_ok=False)
     except OSError as fault:
         title = f"cannot make the run folder {asked or 'runs'}"
         raise DataError(Diagnostic(title, (), fault.strerror or "")) from None
-    try:
+    with claimed(folder):
         yield folder
-    finally:
-        mark.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[Path]:
+    """Hold a run folder for one process. Raises `DataError` if another one holds it."""
+    path = folder / RUNNING
+    try:
+        mark = path.open("a")
+    except OSError as fault:
+        raise DataError(Diagnostic(f"cannot write to the run folder {folder}", (), fault.strerror or "")) from None
+    with mark:
+        try:
+            _lock(mark)
+        except OSError:
+            note = "wait for it, or choose another folder with --out DIR"
+            raise DataError(Diagnostic(f"another run is writing to {folder}", (), note)) from None
+        try:
+            yield folder
+        finally:
+            with suppress(OSError):
+                path.unlink()
+                folder.rmdir()
+
+
+def _lock(mark: IO[str]) -> None:
+    """Lock an open file for this process, or raise `OSError` at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(mark.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _next_folder(program: str) -> Path:
@@ -78,10 +107,13 @@ def save_params(
     parameters.save(folder / PARAMETERS, named, facts)
 
 
-def load_params(program: Program, folder: Path) -> None:
+def load_params(program: Program, place: Path | str) -> None:
     """Give a program the parameters of a run: a run folder or a parameter file. Raises `DataError`."""
     from dgraph.frontend import stored
 
+    folder = Path(place)
+    if not folder.exists():
+        raise DataError(Diagnostic(f"there is no run folder {folder}", (), "--params takes what `dgraph train` wrote"))
     path = folder / PARAMETERS if folder.is_dir() else folder
     values, _ = parameters.load(path)
     found = {}

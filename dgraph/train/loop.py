@@ -1,179 +1,180 @@
-"""The training loop: mini-batches by epoch permutation, one compiled step each, metrics after every epoch."""
+"""The training loop: mini-batches by epoch permutation, one compiled step each, and after every epoch the figures and
+a checkpoint."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dgraph.errors import DataError, Diagnostic, ScopeError
-from dgraph.frontend import functions
+from dgraph.errors import CheckFailed
 from dgraph.ir.graph import Formal
-from dgraph.params import fresh_key, initial_leaves
-from dgraph.program.arguments import flatten
+from dgraph.params import numbered_key
 from dgraph.program.functions import Program
-from dgraph.program.generic import concrete
-from dgraph.train.data import Columns, Data, batches, pick_columns, read_columns, split
-from dgraph.train.folder import run_folder, save_metrics, save_params, save_summary
-from dgraph.train.pictures import draw_run
-from dgraph.train.progress import Progress, final_line
-from dgraph.train.settings import Settings, override, read_settings
-from dgraph.train.steps import Step, build_step, leaf_count, takes_key
-from dgraph.types import Type
+from dgraph.train.checkpoint import Leaves, Origin, Standing, Values, save_checkpoint
+from dgraph.train.columns import Columns
+from dgraph.train.data import Data, batches, count
+from dgraph.train.evaluation import Measure
+from dgraph.train.folder import save_metrics, save_params
+from dgraph.train.interrupts import Interrupts
+from dgraph.train.progress import Progress
+from dgraph.train.settings import Plan
+from dgraph.train.steps import Step, leaf_count, takes_key
 
-Leaves = list[Any]
+DIGITS = 7
+"""Significant digits of the figures that are kept."""
 
 
 @dataclass
 class Run:
-    """A training run in progress: values of params and states by name as leaves, with their types."""
+    """A training run: what does not change about it, and where it stands.
+
+    `size` is the number of rows of a step; with `whole` all batches have that many. `losses` measure the `@train`
+    functions, `metrics` the `@metric` functions.
+    """
 
     program: Program
-    settings: list[Settings]
-    folder: Path
-    types: dict[str, Type]
-    values: dict[str, Leaves]
-    steps: list[Step] = field(default_factory=list)
-    optimisers: list[list[Leaves]] = field(default_factory=list)
-    rows: list[dict[str, float]] = field(default_factory=list)
+    plan: Plan
+    data: Data
+    steps: Sequence[Step]
+    losses: Sequence[Measure]
+    metrics: Sequence[Measure]
+    formals: Sequence[Formal]
+    size: int
+    whole: bool
+    origin: Origin
+    standing: Standing
+    folder: Path = Path()
 
     @property
-    def formals(self) -> list[Formal]:
-        """Every param and state with its type."""
-        return [Formal(name, type_) for name, type_ in self.types.items()]
+    def per_epoch(self) -> int:
+        """Number of batches of an epoch."""
+        return self.data.rows // self.size if self.whole else -(-self.data.rows // self.size)
 
+    @property
+    def loss_names(self) -> list[str]:
+        """The losses as the figures name them."""
+        return ["loss"] if len(self.steps) == 1 else [step.settings.function for step in self.steps]
 
-def train_program(
-    program: Program, *, data: Path | None, settings: Sequence[str], out: Path | None, quiet: bool = False
-) -> dict[str, Any]:
-    """Train a program; returns the summary that the run folder holds.
+    @property
+    def validates(self) -> bool:
+        """Whether there are rows to validate on."""
+        return count(self.data.validation) > 0
 
-    `settings` are texts such as `epochs=3`. Raises `DgraphError` for a faulty program, setting or data file; nothing
-    is written before all of them are known to fit.
-    """
-    started = time.perf_counter()
-    module = program.module
-    folder = program.file.parent if program.file is not None else Path()
-    known = functions(module)
-    trained = [info for info in known.values() if "train" in info.annotations]
-    if not trained:
-        raise ScopeError(Diagnostic(f"{program.path} has no @train function", (), "put @train(...) before the loss"))
-    asked = [override(read_settings(info, folder), settings) for info in trained]
-    path = data or asked[0].data
-    if path is None:
-        raise DataError(Diagnostic(f"{program.path} names no data", (), "name a file with --data FILE.npz"))
-    columns = read_columns(path)
-    initial = {name: initial_leaves(module, name, program.seed) for name in module.stored}
-    types = {name: type_ for name, (type_, _) in initial.items()}
-    values = {name: list(leaves) for name, (_, leaves) in initial.items()}
-    steps = [build_step(program, wish, values) for wish in asked]
-    needed = list({formal.name: formal for step in steps for formal in step.columns}.values())
-    chosen = pick_columns(path, columns, needed)
-    parts = split(chosen, asked[0].test_rows(len(next(iter(chosen.values())))))
-    metrics = [name for name, info in known.items() if "metric" in info.annotations]
-    run = Run(program, asked, Path(), types, values, steps)
-    run.optimisers = [[list(leaves) for leaves in step.starts] for step in steps]
-    for name in metrics:
-        _metric(run, name, {key: column[:1] for key, column in parts.train.items()})
-    with run_folder(out, Path(program.path).stem) as run.folder:
-        interrupted = False
-        try:
-            _epochs(run, parts, metrics, quiet)
-        except KeyboardInterrupt:
-            if not run.rows:
-                raise
-            interrupted = True
-        held = len(next(iter(parts.test.values())))
-        summary = {
-            "program": program.path,
-            "data": str(path),
-            "rows": {"train": parts.rows, "test": held},
-            "seed": program.seed,
-            "epochs": len(run.rows),
-            "final": run.rows[-1],
-            "seconds": round(time.perf_counter() - started, 3),
-            "folder": str(run.folder),
-        }
-        save_summary(run.folder, summary)
-        draw_run(run.folder, program, asked[0].function, run.rows)
-    if not quiet:
-        print(final_line(run.rows[-1], metrics, held, run.folder))
-    if interrupted:
-        raise KeyboardInterrupt
-    return summary
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or too many without an improvement."""
+        standing, patience = self.standing, self.plan.patience
+        waited = standing.epoch - standing.best_epoch
+        return standing.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
 
+    def train(self, progress: Progress, interrupts: Interrupts) -> None:
+        """Epoch after epoch until the run is over, or between two steps when it is interrupted. After each epoch the
+        parameters, the figures and a checkpoint are on disk."""
+        before, started = self.standing.seconds, time.perf_counter()
+        while not self.is_over and not interrupts.asked:
+            begun, rows = time.perf_counter(), self._batches(progress, interrupts)
+            if self.standing.batch == self.per_epoch:
+                elapsed = time.perf_counter() - begun
+                self._close_epoch()
+                progress.epoch(self.standing.epoch, self.standing.rows[-1], rows / elapsed)
+            self.standing.seconds = before + time.perf_counter() - started
+            self.save()
 
-def _epochs(run: Run, data: Data, metrics: Sequence[str], quiet: bool) -> None:
-    """All epochs; after each the parameters and the metrics are on disk."""
-    first = run.settings[0]
-    random = np.random.default_rng(run.program.seed)
-    per_epoch = -(-data.rows // first.batch)
-    done = 0
-    with Progress(first.epochs, per_epoch, quiet) as progress:
-        for epoch in range(1, first.epochs + 1):
-            started, losses = time.perf_counter(), np.zeros(len(run.steps))
-            for batch in batches(data.train, first.batch, random):
-                rows = dict(zip(data.train, batch, strict=True))
-                share = len(batch[0]) / data.rows
-                for position, step in enumerate(run.steps):
-                    losses[position] += share * _step(run, position, step, rows, done)
-                done += 1
-                progress.step()
-            elapsed = time.perf_counter() - started
-            names = ["loss"] if len(run.steps) == 1 else [wish.function for wish in run.settings]
-            figures = dict(zip(names, losses.tolist(), strict=True))
-            if not np.isfinite(losses).all():
-                raise DataError(
-                    Diagnostic(
-                        f"the loss became {losses.tolist()} in epoch {epoch}", (), "try a smaller rate: --set rate=..."
-                    )
-                )
-            held = data.test if next(iter(data.test.values())).size else data.train
-            figures |= {name: _metric(run, name, held) for name in metrics}
-            figures = {name: float(f"{value:.7g}") for name, value in figures.items()}
-            run.rows.append({"epoch": epoch, **figures})
-            save_params(run.folder, run.formals, run.values, {"epoch": epoch, "program": run.program.path})
-            save_metrics(run.folder, run.rows)
-            progress.epoch(epoch, figures, data.rows / elapsed)
+    def _batches(self, progress: Progress, interrupts: Interrupts) -> int:
+        """The batches that are left of an epoch; returns how many rows they had."""
+        standing, done = self.standing, 0
+        used = self.per_epoch * self.size if self.whole else self.data.rows
+        seed, epoch = self.program.seed, standing.epoch
+        for batch in batches(self.data, self.size, self.plan, seed, epoch, first=standing.batch, whole=self.whole):
+            rows = count(batch)
+            for position, step in enumerate(self.steps):
+                standing.losses[position] += rows / used * self._step(position, step, batch)
+            standing.batch += 1
+            standing.steps += 1
+            done += rows
+            progress.step()
+            if interrupts.asked:
+                break
+        return done
 
+    def _step(self, position: int, step: Step, batch: Columns) -> float:
+        """One step on one batch: params, states and the optimiser's state are replaced; returns the loss."""
+        standing = self.standing
+        inputs: Leaves = []
+        for formal in step.data:
+            if takes_key(formal):
+                inputs.append(numbered_key(self.program.seed, standing.steps * len(self.steps) + position))
+            else:
+                inputs.append(batch[formal.name])
+        for formal in step.stored:
+            inputs += standing.values[formal.name]
+        for state in standing.optimisers[position]:
+            inputs += state
+        inputs += step.options
+        outputs = iter(step.kernel.call(inputs, {}))
+        loss = float(next(outputs))
+        if not np.isfinite(loss):
+            raise self._failed(f"the {step.settings.function} became {loss}", step)
+        for formal in (*step.states, *step.params):
+            standing.values[formal.name] = [next(outputs) for _ in range(leaf_count(formal.type))]
+        standing.optimisers[position] = [[next(outputs) for _ in state] for state in standing.optimisers[position]]
+        return loss
 
-def _step(run: Run, position: int, step: Step, rows: Columns, number: int) -> float:
-    """One step on one batch: params, states and the optimiser's state are replaced; returns the loss."""
-    inputs: Leaves = []
-    for formal in step.data:
-        if takes_key(formal):
-            inputs.append(fresh_key(run.program.seed, number * len(run.steps) + position))
+    def _failed(self, what: str, step: Step) -> CheckFailed:
+        standing = self.standing
+        title = f"{what} in step {standing.batch + 1} of epoch {standing.epoch + 1}"
+        kept = f"; the parameters after epoch {standing.kept_epoch} are in {self.folder}" if standing.rows else ""
+        note = f"try a smaller rate, as in --set rate=1e-4, or clip=1.0, and look for a division or a log of 0{kept}"
+        return CheckFailed.at(step.settings.span, title, note=note)
+
+    def _close_epoch(self) -> None:
+        """Count an epoch: its figures, and whether it is the best so far."""
+        standing = self.standing
+        if not standing.is_finite():
+            standing.batch -= 1
+            raise self._failed("a parameter became infinite or nan", self.steps[0])
+        figures = dict(zip(self.loss_names, standing.losses, strict=True))
+        if self.validates:
+            held = self.data.validation
+            for name, loss in zip(self.loss_names, self.losses, strict=True):
+                figures[f"validation_{name}"] = loss.mean(standing.values, held, self.size, whole=self.whole)
+            figures |= {f"validation_{key}": value for key, value in self.measured(standing.values, held).items()}
         else:
-            inputs.append(rows[formal.name])
-    for formal in step.stored:
-        inputs += run.values[formal.name]
-    for state in run.optimisers[position]:
-        inputs += state
-    outputs = iter(step.kernel.call(inputs, {}))
-    loss = float(next(outputs))
-    for formal in step.states:
-        run.values[formal.name] = [next(outputs) for _ in range(leaf_count(formal.type))]
-    for formal in step.params:
-        run.values[formal.name] = [next(outputs) for _ in range(leaf_count(formal.type))]
-    run.optimisers[position] = [[next(outputs) for _ in state] for state in run.optimisers[position]]
-    return loss
+            figures |= self.measured(standing.values, self.tested)
+        standing.epoch += 1
+        standing.batch = 0
+        standing.losses = [0.0] * len(self.steps)
+        standing.rows.append({"epoch": standing.epoch, **rounded(figures)})
+        if self.validates:
+            watched = f"validation_{self.loss_names[0]}"
+            least = standing.rows[standing.best_epoch - 1][watched] if standing.best_epoch else np.inf
+            if standing.best is None or standing.rows[-1][watched] < least or np.isnan(least):
+                standing.best_epoch, standing.best = standing.epoch, dict(standing.values)
+
+    @property
+    def tested(self) -> Columns:
+        """The rows for the metrics at the end: those held out, else those trained on."""
+        return self.data.test if count(self.data.test) else self.data.train
+
+    def measured(self, values: Values, columns: Columns) -> dict[str, float]:
+        """The metrics on some rows."""
+        return {metric.name: metric.of(values, columns) for metric in self.metrics}
+
+    def save(self) -> None:
+        """Write the checkpoint, and after it what follows from it."""
+        standing = self.standing
+        save_checkpoint(self.folder, standing, self.origin, self.formals, [step.optimisers for step in self.steps])
+        if standing.rows:
+            facts = {"epoch": standing.kept_epoch, "program": self.program.path}
+            save_params(self.folder, self.formals, standing.kept, facts)
+            save_metrics(self.folder, standing.rows)
 
 
-def _metric(run: Run, name: str, columns: Columns) -> float:
-    """A metric over rows of data, with the values that params and states have now."""
-    compiled = concrete(run.program.function(name), columns).compiled
-    inputs: Leaves = []
-    for formal in compiled.signature.formals:
-        if formal.name in run.values:
-            inputs += run.values[formal.name]
-        elif formal.name in columns:
-            inputs += flatten(formal.name, formal.type, columns[formal.name])
-        else:
-            title = f"the metric `{name}` asks for `{formal.name}`, which is no column of the data"
-            raise DataError(Diagnostic(title, (), f"it has {', '.join(columns)}"))
-    (value,) = compiled.kernel.call(inputs, {})
-    return float(value)
+def rounded(figures: Mapping[str, float]) -> dict[str, Any]:
+    """Figures with the digits that are kept."""
+    return {name: float(f"{value:.{DIGITS}g}") for name, value in figures.items()}

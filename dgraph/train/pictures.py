@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from dgraph.program.functions import Program
 
 
-def draw_run(folder: Path, program: Program, loss: str, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write `curve`, `graph` and `gradient` as SVG and PNG."""
+def draw_run(
+    folder: Path, program: Program, loss: str, trained: Sequence[str], rows: Sequence[Mapping[str, float]]
+) -> None:
+    """Write `curve`, `graph` and `gradient` as SVG and PNG; the gradient is that of a loss with respect to the params
+    trained by it."""
     for suffix in (".svg", ".png"):
-        learning_curve(rows, folder / f"curve{suffix}")
+        learning_curve(rows, folder / f"curve{suffix}", Path(program.path).stem)
         draw_function(program.function(loss), folder / f"graph{suffix}", "source")
-        draw_function(program.function(loss), folder / f"gradient{suffix}", "reverse", wrt=trainable(program))
-
-
-def trainable(program: Program) -> list[str]:
-    """The names of the params."""
-    return [name for name, item in program.module.stored.items() if item.kind == "param"]
+        draw_function(program.function(loss), folder / f"gradient{suffix}", "reverse", wrt=list(trained))

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 
 class Progress:
-    """Shows steps, loss, metrics and rows per second. Use as a context manager."""
+    """Shows steps, losses, metrics and rows per second. Use as a context manager."""
 
-    def __init__(self, epochs: int, steps: int, quiet: bool) -> None:
+    def __init__(self, epochs: int, steps: int, done: int, quiet: bool) -> None:
         self.epochs = epochs
         self.quiet = quiet
         self.bar: Any = None
         self.task: Any = None
-        self.started = time.perf_counter()
         if not quiet and sys.stdout.isatty():
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
             columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
             self.bar = Bar(*columns, TextColumn("{task.fields[said]}"))
-            self.task = self.bar.add_task("epoch 1", total=epochs * steps, said="")
+            first = f"epoch {done // max(steps, 1) + 1}/{epochs}"
+            self.task = self.bar.add_task(first, total=epochs * steps, completed=done, said="")
 
     def __enter__(self) -> Progress:
         if self.bar is not None:
@@ -45,19 +43,35 @@ class Progress:
 
     def epoch(self, number: int, figures: Mapping[str, float], rows_per_second: float) -> None:
         """An epoch is done."""
-        listed = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        said = f"{listed}  {rows_per_second:,.0f} rows/s"
+        said = f"{listed(figures)}  {rows_per_second:,.0f} rows/s"
         if self.bar is not None:
             self.bar.update(self.task, description=f"epoch {min(number + 1, self.epochs)}/{self.epochs}", said=said)
         elif not self.quiet:
             print(f"epoch {number}/{self.epochs}  {said}", flush=True)
 
+    def say(self, words: str) -> None:
+        """A line between those of the epochs."""
+        if self.bar is not None:
+            self.bar.console.print(words)
+        elif not self.quiet:
+            print(words, flush=True)
 
-def final_line(figures: Mapping[str, float], metrics: Sequence[str], held: int, folder: Path) -> str:
-    """What a run reached, and where it lies."""
+
+def listed(figures: Mapping[str, float]) -> str:
+    """Figures in a row."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "epoch")
+
+
+def final_lines(summary: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """What a run reached, how long it took, and where it lies."""
+    held = summary["rows"]["test"]
     where = f"on {held:,} test rows" if held else "on the training rows, as none is held out"
-    losses = {name: value for name, value in figures.items() if name != "epoch" and name not in metrics}
-    reached = [", ".join(f"{name} {value:.4f}" for name, value in losses.items()) + " in training"]
+    others = {name: value for name, value in summary["final"].items() if name != "epoch" and name not in metrics}
+    reached = [", ".join(f"{name} {value:.4f}" for name, value in others.items())]
     if metrics:
-        reached.append(", ".join(f"{name} {figures[name]:.4f}" for name in metrics) + f" {where}")
-    return f"{'; '.join(reached)}\nparameters, metrics, curve and pictures are in {folder}"
+        reached.append(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) + f" {where}")
+    best = f" (epoch {summary['final']['epoch']} of {summary['epochs']})" if summary["rows"]["validation"] else ""
+    return (
+        f"{'; '.join(reached)}{best}\n{summary['epochs']} epochs in {summary['seconds']:.1f} seconds\n"
+        f"parameters, metrics, curve and pictures are in {summary['folder']}"
+    )

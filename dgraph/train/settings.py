@@ -1,28 +1,37 @@
-"""What a `@train` annotation asks for, with `--set` on top."""
+"""What `@train` annotations ask for, with `--set` on top."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from dgraph.errors import ArgumentError, Diagnostic, ScopeError, Span
-from dgraph.frontend import Annotated, FunctionInfo
+from dgraph.frontend import FunctionInfo
 
-NUMBERS: dict[str, type] = {"batch": int, "epochs": int, "test": float}
-KNOWN = ("optimiser", "wrt", "batch", "epochs", "test", "data")
+OWN = ("optimiser", "wrt", "clip")
+"""Options of one `@train` function; the others are those of the whole run."""
+NUMBERS: Mapping[str, tuple[type, int]] = {
+    "clip": (float, 0),
+    "batch": (int, 1),
+    "epochs": (int, 1),
+    "validation": (float, 0),
+    "test": (float, 0),
+    "patience": (int, 1),
+}
+"""The options that are numbers, with their type and their least value."""
+KNOWN = (*OWN, "batch", "epochs", "validation", "test", "patience", "shuffle", "data")
+TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
 class Settings:
     """Options of one `@train` function.
 
-    `optimiser` names the two functions `NAME_start` and `NAME`, called with `options`. `batch` rows make a step,
-    `epochs` passes over the data are made, `test` of the rows are held out at the end of the data (a count, or a
-    fraction below 1). `data` is a file beside the program. `wrt` names the params to train; empty means all.
+    `optimiser` names the two functions `NAME_start` and `NAME`, called with `options`. `wrt` names the params to
+    train; empty means all that the function reads. `clip` bounds the norm of the slope.
     """
 
     function: str
@@ -30,77 +39,121 @@ class Settings:
     optimiser: str = "sgd"
     options: Mapping[str, float] = field(default_factory=dict)
     wrt: tuple[str, ...] = ()
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Options of a run.
+
+    `batch` rows make a step, `epochs` passes over the data are made. `test` of the rows at the end of the data are
+    held out, and `validation` of the others (counts, or fractions below 1). The run ends early when the loss on the
+    validation rows has not improved for `patience` epochs. `data` is a file beside the program. `given` are the
+    options that somebody asked for.
+    """
+
     batch: int = 32
     epochs: int = 10
+    validation: float = 0.0
     test: float = 0.2
+    patience: int | None = None
+    shuffle: bool = True
     data: Path | None = None
+    given: frozenset[str] = frozenset()
 
-    def test_rows(self, rows: int) -> int:
-        """How many of the rows are held out."""
-        return min(rows, int(self.test) if self.test >= 1 else round(self.test * rows))
-
-
-def read_settings(info: FunctionInfo, folder: Path) -> Settings:
-    """The settings of a `@train` function. Raises `ScopeError` for an option that does not exist or does not fit."""
-    note = info.annotations["train"]
-    settings = Settings(info.name, info.span)
-    if note.arguments:
-        raise ScopeError.at(info.span, "@train takes its options by name", note="@train(optimiser=adam(rate=1e-3))")
-    for name, value in note.keywords.items():
-        settings = _apply(settings, name, value, folder)
-    return settings
+    @staticmethod
+    def part(share: float, rows: int) -> int:
+        """How many rows a count or a fraction of them is."""
+        return min(rows, int(share) if share >= 1 else round(share * rows))
 
 
-def _apply(settings: Settings, name: str, value: Any, folder: Path) -> Settings:
-    span = settings.span
+def read_settings(trained: Sequence[FunctionInfo], folder: Path) -> tuple[Plan, list[Settings]]:
+    """The plan of a run and the settings of each `@train` function, which must agree on the plan.
+
+    The front end has seen to it that every option exists and holds a value of its kind. Raises `ScopeError` for what
+    does not go together.
+    """
+    plan, settings = Plan(), []
+    for info in trained:
+        own, whole = Settings(info.name, info.span), Plan()
+        for name, value in info.annotations["train"].keywords.items():
+            if name in OWN:
+                own = _own_option(own, name, value)
+            else:
+                known = _number(name, value, info.span) if name in NUMBERS else value
+                whole = _changed(whole, name, folder / value if name == "data" else known)
+        for name in sorted(whole.given):
+            value = getattr(whole, name)
+            if name in plan.given and getattr(plan, name) != value:
+                title = f"two @train functions differ in {name}: {getattr(plan, name)} and {value}"
+                raise ScopeError.at(info.span, title, note="they take turns on the same batches: say it at the first")
+            plan = _changed(plan, name, value)
+        settings.append(own)
+    return _agreeing(plan, trained[0].span), settings
+
+
+def _changed(plan: Plan, name: str, value: Any) -> Plan:
+    return replace(plan, **{name: value}, given=plan.given | {name})
+
+
+def _agreeing(plan: Plan, span: Span | None = None) -> Plan:
+    """The plan, if its options go together."""
+    if plan.patience is not None and not plan.validation:
+        title = "patience= stops a run by its validation rows, and there are none"
+        note = "add validation=0.1"
+        raise ScopeError.at(span, title, note=note) if span is not None else ArgumentError(Diagnostic(title, (), note))
+    return plan
+
+
+def _own_option(settings: Settings, name: str, value: Any) -> Settings:
     if name == "optimiser":
-        if not isinstance(value, Annotated) or value.arguments or not all(map(_is_number, value.keywords.values())):
-            raise ScopeError.at(span, "an optimiser is a name with options", note="as in optimiser=adam(rate=1e-3)")
         return replace(settings, optimiser=value.name, options=dict(value.keywords))
     if name == "wrt":
-        names = value if isinstance(value, tuple) else (value,)
-        if not all(isinstance(item, Annotated) for item in names):
-            raise ScopeError.at(span, "wrt takes names of params", note="as in wrt=critic")
-        return replace(settings, wrt=tuple(item.name for item in names))
-    if name == "data":
-        if not isinstance(value, str):
-            raise ScopeError.at(span, 'data takes a file name in quotes, as in data="digits.npz"')
-        return replace(settings, data=folder / value)
-    if name in NUMBERS and _is_number(value):
-        return _with_number(settings, name, value, span)
-    near = get_close_matches(name, KNOWN, 1)
-    hint = f"did you mean `{near[0]}`?" if near else f"its options are {', '.join(KNOWN)}"
-    title = f"{name} of @train takes a number" if name in NUMBERS else f"@train has no option `{name}`"
-    raise ScopeError.at(span, title, note="" if name in NUMBERS else hint)
+        return replace(settings, wrt=tuple(item.name for item in (value if isinstance(value, tuple) else (value,))))
+    return replace(settings, clip=_number(name, value, settings.span))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _with_number(settings: Settings, name: str, value: float, span: Span | None = None) -> Settings:
-    whole = NUMBERS[name] is int
-    if not isfinite(value) or (whole and value != int(value)) or value < (1 if whole else 0):
-        title = f"{name}={value:g} is not {'a whole number of at least 1' if whole else 'a number of at least 0'}"
+def _number(name: str, value: float, span: Span | None = None) -> Any:
+    """The number of an option. Raises `ScopeError` at a place of the program, else `ArgumentError`."""
+    kind, least = NUMBERS[name]
+    title = ""
+    if not isfinite(value) or (kind is int and value != int(value)) or value < least:
+        title = f"{name}={value:g} is not a {'whole ' if kind is int else ''}number of at least {least}"
+    elif name in ("test", "validation") and value > 1 and value != int(value):
+        title = f"{name}={value:g} is neither a count of rows nor a fraction of them"
+    elif name == "clip" and not value:
+        title = "clip=0 would stop every step"
+    if title:
         raise ScopeError.at(span, title) if span is not None else ArgumentError(Diagnostic(title))
-    return replace(settings, **{name: NUMBERS[name](value)})
+    return kind(value)
 
 
-def override(settings: Settings, texts: Sequence[str]) -> Settings:
-    """Settings changed by texts such as `epochs=3`, `rate=0.01`; a name that is no setting is the optimiser's.
-
-    Raises `ArgumentError`.
-    """
+def override(plan: Plan, settings: Sequence[Settings], texts: Sequence[str]) -> tuple[Plan, list[Settings]]:
+    """A plan and settings changed by texts such as `epochs=3` and `rate=0.01`; a name that is no option of `@train`
+    is one of the optimisers'. Raises `ArgumentError`."""
+    changed = list(settings)
     for text in texts:
-        name, equals, value = text.partition("=")
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name or not value:
+            raise ArgumentError(Diagnostic(f"--set {text} is not NAME=NUMBER", (), "as in --set epochs=3"))
+        if name == "shuffle":
+            if value.lower() not in TRUTH:
+                raise ArgumentError(Diagnostic(f"--set {text} is neither true nor false"))
+            plan = _changed(plan, name, TRUTH[value.lower()])
+            continue
+        if name in ("data", "wrt", "optimiser"):
+            note = "use --data PATH" if name == "data" else "change it in the program"
+            raise ArgumentError(Diagnostic(f"--set takes numbers, and {name} is none", (), note))
         try:
             number = float(value)
         except ValueError:
-            equals = ""
-        if not equals or not name or number != number:
-            raise ArgumentError(Diagnostic(f"--set {text} is not NAME=NUMBER", (), "as in --set epochs=3"))
-        if name in NUMBERS:
-            settings = _with_number(settings, name, number)
+            raise ArgumentError(Diagnostic(f"--set {text} is not NAME=NUMBER", (), "as in --set epochs=3")) from None
+        if name == "clip":
+            changed = [replace(own, clip=_number(name, number)) for own in changed]
+        elif name in NUMBERS:
+            plan = _changed(plan, name, _number(name, number))
+        elif not isfinite(number):
+            raise ArgumentError(Diagnostic(f"--set {text} is not a finite number"))
         else:
-            settings = replace(settings, options={**settings.options, name: number})
-    return settings
+            changed = [replace(own, options={**own.options, name: number}) for own in changed]
+    return _agreeing(plan), changed

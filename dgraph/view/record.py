@@ -71,11 +71,11 @@ class _Recorder(Interpreter):
         self.recording.keep(self.path, region.inputs, arguments)
         return super().run(region, arguments)
 
-    def _results(self, node: Node, operands: list[Any]) -> Sequence[Any]:
+    def results_of(self, node: Node, operands: list[Any]) -> Sequence[Any]:
         around = self.path
         self.path = (*around, node)
         try:
-            results = super()._results(node, operands)
+            results = super().results_of(node, operands)
         finally:
             self.path = around
         self.recording.keep(around, node.results, results)

@@ -190,6 +190,7 @@ RULES: dict[str, Rule] = {
     "space": draw_space,
     "jvp": draw_transform,
     "vjp": draw_transform,
+    "vjp_tangent": draw_transform,
     "vmap": draw_transform,
 }
 """The rule of every region op; the others are drawn plainly."""

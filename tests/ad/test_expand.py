@@ -8,6 +8,7 @@ from ad_check import Example, build, real, run, whole
 from ad_examples import EXAMPLES, total
 
 from dgraph.ad import expand, vmap
+from dgraph.ad.reversals import is_kept
 from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Formal, Graph, Region, Value, walk
@@ -220,3 +221,51 @@ def test_a_graph_without_transforms_is_left_alone():
     f = cubic()
     main = graph([NUMBER, NUMBER], lambda g, x, y: g.inline(f, [x, y]))
     assert expand(main).region is main.region
+
+
+def powers(g: Builder, x: Value) -> Value:
+    """A loop whose reverse needs a tape: x = sin(x) x, four times."""
+
+    def body(h: Builder, _i: Value, carried: list[Value], _walked: list[Value]) -> list[Value]:
+        (y,) = carried
+        return [h.mul(h.sin(y), y)]
+
+    return g.for_(whole(g, 4), [x], body)[0]
+
+
+def halvings(g: Builder, x: Value) -> Value:
+    def body(h: Builder, carried: list[Value]) -> list[Value]:
+        (y,) = carried
+        return [h.mul(h.mul(h.sin(y), y), real(h, 0.9))]
+
+    return g.while_([x], lambda h, carried: h.less(real(h, 0.1), carried[0]), body)[0]
+
+
+def derivative(f: Callable[[Builder, Value], Value], order: int) -> Callable[[Builder, Value], Value]:
+    """Reverse over reverse, as often as wanted."""
+    if not order:
+        return f
+    inner = build([NUMBER], derivative(f, order - 1))
+    return lambda g, x: value_and_grad(g, inner, [x])[1]
+
+
+@pytest.mark.parametrize("f", [powers, halvings], ids=["for", "while"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_source_loop_has_one_pair_of_loops_at_every_order(f: Callable[[Builder, Value], Value], order: int):
+    main = expanded(graph([NUMBER], lambda g, x: [derivative(f, order)(g, x)]))
+    loops = [node for node in walk(main.region) if node.op.name in ("for", "while")]
+    writers = [node for node in loops if getattr(node.op, "tapes", 0)]
+    assert (len(loops), len(writers)) == (2, 1)
+    step = 1e-5
+    below = expanded(graph([NUMBER], lambda g, x: [derivative(f, order - 1)(g, x)]))
+    (up,), (down,) = (evaluate(below, [0.9 + s]) for s in (step, -step))
+    assert evaluate(main, [0.9])[0] == pytest.approx((up - down) / (2 * step), rel=1e-8)
+
+
+def test_a_reversed_function_without_loops_is_reversed_again():
+    """It has no tape to save, and its captures may be large."""
+    plain = build([NUMBER, NUMBER], lambda g, x, y: value_and_grad(g, cubic(), [x, y])[1])
+    looped = build([NUMBER], derivative(powers, 1))
+    assert [is_kept(region.nodes[-1]) for region in (plain, looped)] == [False, True]
+    main = expanded(graph([NUMBER, NUMBER], lambda g, x, y: [value_and_grad(g, plain, [x, y])[1]]))
+    assert evaluate(main, [0.7, 1.3])[0] == pytest.approx(-np.sin(0.7) * 1.69 + 6 * 0.7, rel=1e-14)

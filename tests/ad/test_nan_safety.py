@@ -50,7 +50,7 @@ def per_point(g, x):
 
 
 def two_choices(g, x):
-    s = g.sqrt(x)
+    s = g.log(x)
     p = positive(g, x)
     a = choose(g, p, lambda b: b.mul(s, x), lambda b: b.mul(x, x))
     b = choose(g, p, lambda b: b.add(s, x), lambda _b: x)
@@ -75,7 +75,7 @@ def array_producer(g, x):
 
 def read_before_the_choice(g, x):
     """The entry of the array is bound in the point and used on one side."""
-    s = g.sqrt(x)
+    s = g.log(x)
 
     def point(h, i):
         entry = h.mul(h.index(s, i, policy="proven"), real(h, 3.0))
@@ -87,7 +87,7 @@ def read_before_the_choice(g, x):
 
 def formula_producer(g, x):
     """The array is itself an index formula."""
-    s = g.map([N], lambda h, i: h.sqrt(h.index(x, i)))
+    s = g.map([N], lambda h, i: h.log(h.index(x, i)))
 
     def point(h, i):
         v = h.index(x, i)
@@ -98,7 +98,7 @@ def formula_producer(g, x):
 
 def scalar_spread_over_an_array(g, a, x):
     """A number made an array and read at points, on one side only."""
-    s = g.add(g.broadcast(g.sqrt(a), shape=(N,)), x)
+    s = g.add(g.broadcast(g.log(a), shape=(N,)), x)
 
     def point(h, i):
         v = h.index(x, i)
@@ -171,7 +171,7 @@ def loop_on_one_side(g, a, x):
 
 def space_on_one_side(g, a, x):
     """An array producer whose entries are read in a space that is itself needed on one side only."""
-    s = g.sqrt(x)
+    s = g.log(x)
 
     def point(h, i):
         v = h.index(x, i, policy="proven")
@@ -218,7 +218,8 @@ def expected(body: Callable[..., Value]) -> list[np.ndarray]:
     """First derivatives, then the sums of second ones, by hand."""
     x = SITUATIONS[body][-1]
     up = np.asarray(x) > 0
-    root = np.sqrt(np.where(up, x, 1.0))
+    inside = np.where(up, x, 1.0)
+    root, logarithm = np.sqrt(inside), np.log(inside)
     zero = np.float64(0.0)
     match body.__name__:
         case "scalar":
@@ -237,19 +238,20 @@ def expected(body: Callable[..., Value]) -> list[np.ndarray]:
             curve = np.where(up, 2 * (0.75 * np.log(root) + 0.75 + 0.25) / root, 4.0)
             return [slope, curve]
         case "read_before_the_choice":
-            return [np.where(up, 4.5 * root, 2 * x), np.where(up, 2.25 / root, 2.0)]
+            return [np.where(up, 3 * (logarithm + 1), 2 * x), np.where(up, 3 / inside, 2.0)]
         case "formula_producer":
-            return [np.where(up, 1.5 * root, 2 * x), np.where(up, 0.75 / root, 2.0)]
+            return [np.where(up, logarithm + 1, 2 * x), np.where(up, 1 / inside, 2.0)]
         case "scalar_spread_over_an_array" | "outside_a_space":
             return [zero, 2 * x, zero, np.full(4, 2.0)]
         case "loop_on_one_side":
             return [zero, np.ones(4), zero, np.zeros(4)]
         case "space_on_one_side":
+            a, ratio = 1.5, logarithm / inside
             return [
-                np.float64(2 * 1.5 * x[up].sum()),
-                np.where(up, 1.5**2, 4 * x**3),
-                np.float64(2 * x[up].sum() + 2 * 1.5 * up.sum()),
-                np.where(up, 2 * 1.5, 12 * x**2),
+                np.float64(2 * a * (logarithm[up] ** 2).sum()),
+                np.where(up, 2 * a**2 * ratio, 4 * x**3),
+                np.float64(2 * (logarithm[up] ** 2).sum() + 4 * a * ratio[up].sum()),
+                np.where(up, 4 * a * ratio + 2 * a**2 * (1 - logarithm) / inside**2, 12 * x**2),
             ]
     raise KeyError(body.__name__)
 

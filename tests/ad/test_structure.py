@@ -26,10 +26,11 @@ NUMBER = Array(F64)
 
 def test_the_tables_are_total():
     regions = {name for name, op in OPS.items() if issubclass(op, RegionOp) and not issubclass(op, Transform)} - {""}
-    assert set(JVP) == regions
+    waiting = {"vjp_tangent"}
+    assert set(JVP) == regions | {"vjp"} | waiting
     assert set(PRUNE) == regions
     assert set(UNZIP) == regions - {"call"}, "jvp inlines calls"
-    assert set(TRANSPOSE) == set(UNZIP) - {"while"}, "unzip turns a linear while into a for"
+    assert set(TRANSPOSE) == set(UNZIP) - {"while"} | waiting, "unzip turns a linear while into a for"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

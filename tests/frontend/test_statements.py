@@ -345,7 +345,7 @@ CASES: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ),
     ("powers", "def f(x: f64) -> f64 = x ** 2 + x ** -1 + x ** 0.5 + 2 ** x", (4.0,), 34.25),
     ("scope binds outside", body("(x: f64) -> f64", "scope inner:", "    y = 2 * x", "return y"), (1.0,), 2.0),
-    ("pad", "def f(x: f64[3, 4]) -> f64[3, 7] = pad(x, 1, 2, axis=1)", (M,), np.pad(M, ((0, 0), (1, 2)))),
+    ("pad", "def f(x: f64[3, 4]) -> f64[3, 7] = pad(x, (1, 2), axis=1)", (M,), np.pad(M, ((0, 0), (1, 2)))),
     (
         "sort",
         "def f[n](x: f64[n]) -> (f64[n], i64[n]) = sort(x), argsort(x)",

@@ -134,7 +134,18 @@ def test_an_entry_beyond_the_bound_survives_until_the_next(tmp_path: Path) -> No
     assert cache.get(key) == bytes(1000)
 
 
-def test_files_that_a_dead_process_left_are_removed(tmp_path: Path) -> None:
+def test_few_writers_look_at_every_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr(Cache, "_evict", lambda _cache, keep: looked.append(keep))
+    for number in range(640):
+        Cache(tmp_path).put(make_key("object", str(number)), b"1")
+    assert 0 < len(looked) < 64
+    Cache(tmp_path, byte_limit=6400).put(make_key("object", "large"), bytes(100))
+    assert looked[-1].read_bytes().endswith(bytes(100))
+
+
+def test_files_that_a_dead_process_left_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgraph.kernels.cache._LOOKING", 1)
     cache = Cache(tmp_path)
     key = make_key("object", "a")
     cache.put(key, b"1")

@@ -55,7 +55,7 @@ def test_the_kernel_in_the_documentation():
     from dgraph.program.pipeline import stage
 
     root = HERE.parents[1]
-    (shown,) = re.findall(r"```python\n(.*?)```", (root / "docs/cuda.md").read_text(encoding="utf-8"), re.S)
+    (shown,) = re.findall(r"```py\n(.*?)```", (root / "docs/cuda.md").read_text(encoding="utf-8"), re.S)
     program = dg.load(root / "benchmarks/spine.dg")
     text = cuda_text(stage(program.chain32.graph, "kernels"))
     assert shown in re.sub(r"# space .*/benchmarks", "# space benchmarks", text)

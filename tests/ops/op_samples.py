@@ -50,6 +50,12 @@ def integers(rng, shape, dtype):
     return rng.integers(low, 10, shape).astype(dtype)
 
 
+def nonzero(rng, shape, dtype):
+    return (rng.integers(1, 6, shape) * (1 if np.dtype(dtype).kind == "u" else rng.choice([-1, 1], shape))).astype(
+        dtype
+    )
+
+
 def bools(rng, shape, _):
     return rng.random(shape) < 0.5
 
@@ -60,6 +66,37 @@ def keys(rng, shape, _):
 
 def with_zeros(rng, shape, dtype):
     return normal(rng, shape, dtype) * (rng.random(shape) < 0.6).astype(dtype)
+
+
+def with_ties(rng, shape, _):
+    """Few different numbers, zeros of both signs, infinities and NaN."""
+    return rng.choice([0.0, -0.0, 1.0, -np.inf, np.inf, np.nan], shape)
+
+
+def ascending(rng, shape, dtype):
+    draw = integers if np.dtype(dtype).kind in "iu" else normal
+    return np.sort(draw(rng, shape, dtype))
+
+
+def spread(rng, shape, dtype):
+    """Numbers that are far apart."""
+    return rng.permutation(np.linspace(-1, 2, *shape)).astype(dtype)
+
+
+def regular(rng, shape, dtype):
+    """Matrices that are far from singular, and not symmetric."""
+    return (rng.normal(size=shape) + 2 * shape[0] * np.eye(*shape)).astype(dtype)
+
+
+def definite(rng, shape, dtype):
+    """Matrices whose symmetric part is positive definite."""
+    x = rng.normal(size=shape)
+    return (x @ x.T + 2 * np.eye(*shape) + 0.1 * np.triu(x, 1)).astype(dtype)
+
+
+def exchanges(rng, shape, _):
+    """A later row for each row."""
+    return np.array([rng.integers(k, shape[0]) for k in range(shape[0])], np.int64)
 
 
 def below(extent: int) -> Draw:
@@ -77,12 +114,16 @@ DEFAULT: dict[str, Draw] = {"float": normal, "int": integers, "bool": bools, "ke
 
 @dataclass(frozen=True)
 class Case:
-    """An op and the operand types to try it on. `draws` replaces what is drawn for an operand."""
+    """An op and the operand types to try it on. `draws` replaces what is drawn for an operand. What is drawn for a case
+    that is not `smooth` may be where differences tell nothing. The operands in `held` are not moved: derivatives by
+    them are another test's."""
 
     op: Op
     types: tuple[Array, ...]
     draws: dict[int, Draw] = field(default_factory=dict, hash=False)
     bindings: tuple[int, ...] = (0, 1, 2, 3)
+    smooth: bool = True
+    held: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
@@ -154,6 +195,9 @@ def _cases() -> list[Case]:
     for name in sorted(OPS):
         if issubclass(OPS[name], Elementwise) and name not in ("select", "cast", "powi", "polygamma", "bits", "fold"):
             found += _elementwise(OPS[name]())
+    for name in ("floor_divide", "mod"):
+        op = OPS[name](policy="error")
+        found += [Case(op, (array(dtype, n, m),) * 2, {1: nonzero}) for dtype in (I64, I32, U8, F64)]
     for exponent in (-3, -1, 0, 1, 2, 3, 7, 8):
         found += [
             case
@@ -265,6 +309,17 @@ def _cases() -> list[Case]:
                 if name == "cumprod":
                     found.append(Case(op, (Array(F64, shape),), {0: with_zeros}))
 
+    for name in ("sort", "argsort"):
+        for descending in (False, True):
+            for shape, axis in [((n,), 0), ((n, m), 0), ((n, m), 1), ((n, m, k), 1)]:
+                op = OPS[name](axis=axis, descending=descending)
+                found += [Case(op, (Array(dtype, shape),)) for dtype in numbers]
+                found.append(Case(op, (Array(F64, shape),), {0: with_ties}, smooth=False))
+    for right in (False, True):
+        for dtype in numbers:
+            for shape in [(), (m,), (m, k)]:
+                types = Array(dtype, (n,)), Array(dtype, shape)
+                found.append(Case(OPS["searchsorted"](right=right), types, {0: ascending}))
     for turn_a in (False, True):
         for turn_b in (False, True):
             op = OPS["dot"](transpose_a=turn_a, transpose_b=turn_b)
@@ -277,6 +332,33 @@ def _cases() -> list[Case]:
             if not turn_a:
                 found += _floats(op, (k,), b)
     found += _floats(OPS["dot"](), (k,), (k,), dtypes=(F64, F32, I64))
+
+    for lower in (False, True):
+        for transpose_a in (False, True):
+            for unit in (False, True):
+                op = OPS["triangular_solve"](lower=lower, transpose_a=transpose_a, unit=unit)
+                found += _floats(op, (n, n), (n,), draws={0: regular})
+                found += _floats(op, (n, n), (n, k), draws={0: regular})
+    found += _floats(OPS["cholesky"](), (n, n), draws={0: definite})
+    found += _floats(OPS["lu"](), (n, n))
+    for dtype in (F64, F32):
+        factored = (Array(dtype, (n, n)), Array(dtype, (n, n)), array(I64, n))
+        draws = {0: regular, 1: regular, 2: exchanges}
+        for transpose_a in (False, True):
+            for rest in [(), (m,)]:
+                types = (*factored, Array(dtype, (n, *rest)))
+                found.append(Case(OPS["lu_solve"](transpose_a=transpose_a), types, draws, held=(0, 1)))
+        for name in ("lu_det", "lu_logdet"):
+            found.append(Case(OPS[name](), factored, draws, held=(0, 1)))
+    found += _floats(OPS["qr"](), (n + k, n))
+    found += _floats(OPS["svd"](), (n + k, n))
+    found += _floats(OPS["eigh"](), (n, n))
+    for vectors_only in (False, True):
+        for skew in (False, True):
+            op = OPS["over_gaps"](skew=skew, vectors_only=vectors_only, strict=True)
+            found += _floats(op, (n,), (n, n), draws={0: spread})
+            for draw in (regular, fixed(2)):
+                found.append(Case(op, (array(F32, n), array(F32, n, n)), {0: fixed(1), 1: draw}, smooth=False))
 
     for count in (0, 1, 2, 5):
         found.append(Case(OPS["split"](count=count), (array(KEY),)))

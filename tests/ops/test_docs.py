@@ -6,7 +6,10 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from language_page import GROUPS, known, of_the_library, section
+
 import dgraph.ops
+from dgraph.frontend.meanings import functions_of_the_language
 from dgraph.ir.op import OPS, Op, RegionOp
 from dgraph.ops.elementwise import Unary
 
@@ -17,8 +20,11 @@ Every node of a graph applies one of these. Elementwise ops take operands of equ
 bodies of index spaces. *Facts* are fixed in the graph; `dx`, `dy`, ... are the tangents of the operands in order, and
 `y` or `z` is the result. Reverse mode is the transpose of the tangents, so no op states it.
 
-This page is generated from the table of ops: edit the docstrings in `dgraph/ops` and run
-`pytest tests/ops/test_docs.py --update`.
+After them come [the functions of the language](#the-functions-of-the-language), each with the ops that it becomes, and
+[the kinks](#kinks).
+
+This page is generated from the tables of ops and functions: edit the docstrings in `dgraph/ops`, `dgraph/frontend` and
+`dgraph/std`, and run `pytest tests/ops/test_docs.py --update`.
 """
 
 
@@ -62,7 +68,7 @@ def page() -> str:
             facts = ", ".join(f"`{field.name}`" for field in fields(kind))
             lines.append(f"| `{kind.name}` | {facts} | {meaning(kind)} | {tangent(kind)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *section()])
 
 
 def test_the_page_of_ops_is_fresh(request):
@@ -75,3 +81,24 @@ def test_the_page_of_ops_is_fresh(request):
 def test_the_page_names_every_op():
     text = page()
     assert all(f"| `{name}` |" in text for name in OPS)
+
+
+def test_the_page_names_every_function_of_the_language():
+    text = page()
+    language = (PAGE.parent / "language.md").read_text(encoding="utf-8")
+    said = language.split("## 12. Built-in functions")[1].strip().split("\n\n")[0]
+    names = {name for part in re.findall(r"`([^`]*)`", said) for name in part.split()} - {"x.T", "like=x"}
+    assert len(names) > 70
+    assert {name for name in names if f"| `{name}` |" not in text} == set()
+    assert "`x.T`" in text
+
+
+def test_every_function_of_the_tables_is_in_one_group():
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert len(grouped) == len(set(grouped))
+    assert known() <= set(grouped) and set(grouped) <= known() | of_the_library().keys()
+
+
+def test_every_function_says_how_it_is_called():
+    for name, meaning in functions_of_the_language().items():
+        assert re.match(r"`[^`]*\b" + name + r"\(", meaning) and meaning.endswith("."), f"{name}: {meaning}"

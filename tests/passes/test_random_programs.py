@@ -5,7 +5,7 @@ from random_arrays import Program, arguments_of, is_close, is_same
 
 from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Graph
-from dgraph.passes import FUSE, OPTIMISE, run_passes
+from dgraph.passes import FUSE, INLINE, OPTIMISE, run_passes
 
 REORDERS = {"expand_arrays", "find_products", "loop_products", "batch_products", "narrow_products"}
 """NumPy sums in pairs and by BLAS, an index space one entry after another."""
@@ -14,7 +14,7 @@ REORDERS = {"expand_arrays", "find_products", "loop_products", "batch_products",
 def check(graph: Graph) -> None:
     arguments = arguments_of(graph)
     before = evaluate(graph, arguments)
-    for name in ["inline", *OPTIMISE, *FUSE]:
+    for name in [*INLINE, *OPTIMISE, *FUSE]:
         graph = run_passes(graph, [name], verify=True)
         after = evaluate(graph, arguments)
         assert is_close(before, after) if name in REORDERS else is_same(before, after), name

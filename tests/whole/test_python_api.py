@@ -209,3 +209,16 @@ def test_source_and_report_are_readable():
     compiled = dg.compile(LINE.rosenbrock)
     assert "def entry" in compiled.source
     assert compiled.report
+
+
+def test_compiling_leaves_the_search_for_garbage_as_it_was() -> None:
+    import gc
+
+    text = "def f(x: f64) -> f64 = {} * x\n"
+    for turn, on in enumerate((True, False)):
+        (gc.enable if on else gc.disable)()
+        try:
+            assert dg.parse(text.format(turn + 2.0)).f(1.5) == (turn + 2.0) * 1.5
+            assert gc.isenabled() == on
+        finally:
+            gc.enable()

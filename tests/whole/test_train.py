@@ -52,10 +52,10 @@ def test_digits_reach_97_percent(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["final"]["accuracy"] >= 0.97
-    assert summary["rows"] == {"train": 1437, "test": 360}
+    assert summary["rows"] == {"train": 1437, "validation": 0, "test": 360}
     names = {path.name for path in out.iterdir()}
     pictures = {f"{name}.{suffix}" for name in ("curve", "graph", "gradient") for suffix in ("svg", "png")}
-    assert names == {"params.safetensors", "metrics.csv", "summary.json"} | pictures
+    assert names == {"params.safetensors", "checkpoint.safetensors", "metrics.csv", "summary.json"} | pictures
     rows = list(csv.DictReader((out / "metrics.csv").open(encoding="utf-8")))
     assert len(rows) == summary["epochs"]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
@@ -107,3 +107,28 @@ def test_a_folder_in_use_is_refused(line, tmp_path: Path):
     (tmp_path / "run" / "mine.txt").write_text("kept")
     with pytest.raises(dg.DgraphError, match="not empty"):
         train_program(line("sgd(rate=0.1)"), data=None, settings=[], out=tmp_path / "run", quiet=True)
+
+
+def test_pictures_are_of_the_params_that_are_trained(tmp_path: Path):
+    text = """
+param used: f64[1] = zeros()
+param spare: f64[1] = zeros()
+
+@train(optimiser=sgd(rate=0.4), epochs=1)
+def loss[n](x: f64[n]) -> f64 = mean((used[0] - x) ** 2)
+
+@entry
+def f(scale: f64) -> f64 = scale * sqrt(used[0] + spare[0] - 1)
+"""
+    (tmp_path / "two.dg").write_text(text, encoding="utf-8")
+    train_program(dg.load(tmp_path / "two.dg"), data={"x": np.full(9, 2.0)}, out=tmp_path / "run", quiet=True)
+    said = (tmp_path / "run" / "gradient.svg").read_text(encoding="utf-8")
+    assert "used" in said and "spare" not in said
+    # Around the first values there is no root; at those of the run there is.
+    command = [sys.executable, "-m", "dgraph", "check", str(tmp_path / "two.dg")]
+    first, trained = (
+        subprocess.run([*command, *more], capture_output=True, text=True, timeout=100)
+        for more in ([], ["--params", str(tmp_path / "run")])
+    )
+    assert first.returncode == 1 and "could not be checked" in first.stderr
+    assert trained.returncode == 0 and "agree" in trained.stdout, trained.stderr
