@@ -18,7 +18,7 @@ from dgraph.errors import DataError, Diagnostic
 from dgraph.ir.evaluate import evaluate
 from dgraph.ops.random import Fold
 from dgraph.reader.files import write_whole
-from dgraph.types import Type, leaves
+from dgraph.types import Type, dtype_of_numpy, leaves
 
 if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
@@ -80,6 +80,7 @@ def fit_leaves(name: str, type_: Type, values: Mapping[str, np.ndarray[Any, Any]
             want is None or want == have for want, have in zip(expected, found.shape, strict=True)
         )
         if not fits or found.dtype != leaf.dtype.numpy:
-            title = f"`{label}` in the parameter file is {found.dtype}{list(found.shape)}, the program has {leaf}"
+            dtype = dtype_of_numpy(found.dtype) or found.dtype
+            title = f"`{label}` in the parameter file is {dtype}{list(found.shape)}, the program has {leaf}"
             raise DataError(Diagnostic(title))
         yield found

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from dgraph import __version__
-from dgraph.cli import commands
 from dgraph.errors import DgraphError
 
 SHOW_STAGES = ("tree", "graph", "optimised", "grad", "loops", "numba", "llvm", "cuda", "ptx")
@@ -23,6 +22,15 @@ DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    _open_closed_streams()
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -36,15 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             traceback.print_exc()
         if getattr(options, "json", False) and options.name == "check":
+            from dgraph.cli import commands
+
             commands.print_check(fault.diagnostics)
         sys.stderr.write(f"{fault}\n")
         return 1
     except BrokenPipeError:
         # Nobody reads on; what is still to be flushed at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
         return 1
     except MemoryError as fault:
         sys.stderr.write(f"error: there is not enough memory\n   = {fault}\n")
@@ -64,7 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
 
 
+def _open_closed_streams() -> None:
+    """What is written to a stream that the caller has closed goes nowhere, and nothing is read from one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 def _parser() -> argparse.ArgumentParser:
+    # Most of dgraph is read here and not at the top, so that Ctrl-C meets `main` also while that goes on.
+    from dgraph.cli import commands
+
     parser = argparse.ArgumentParser(
         prog="dgraph", description="A compiler and visualiser for differentiable programs."
     )

@@ -55,6 +55,8 @@ def _numbers(value: Any) -> Any:
 
 def _read_file(text: str) -> Any:
     path, _, key = text.partition(":") if ".npz:" in text else (text, "", "")
+    if not path:
+        raise DataError(Diagnostic("there is no file name after @", (), "as in --arg x=@file.npy or @file.npz:key"))
     loaded = read_arrays(Path(path))
     if isinstance(loaded, np.ndarray):
         return loaded
@@ -70,11 +72,14 @@ def to_json(value: Any) -> Any:
     """A value as plain data: numbers, nested lists, objects for records, lists for tuples; non-finite numbers as the
     strings "inf", "-inf", "nan"."""
     if isinstance(value, Mapping):
-        return {key: to_json(entry) for key, entry in value.items()}
+        # A field may be called `items`.
+        return {key: to_json(value[key]) for key in value}
     if isinstance(value, tuple | list):
         return [to_json(entry) for entry in value]
     if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
+        # A number of f32 is written with the digits that tell it from its neighbours, not with those of f64.
+        rows = value.tolist() if value.dtype != np.float32 or not value.ndim else list(value)
+        return to_json(rows if value.ndim else value[()])
     if isinstance(value, np.floating) and value.dtype == np.float32:
         value = float(str(value))
     elif isinstance(value, np.generic):
@@ -92,7 +97,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 def show_value(name: str, value: Any) -> str:
     """A value for a person to read: one line per leaf."""
     if isinstance(value, Mapping):
-        return "\n".join(show_value(f"{name}.{key}", entry) for key, entry in value.items())
+        return "\n".join(show_value(f"{name}.{key}", value[key]) for key in value)
     if isinstance(value, tuple | list):
         return "\n".join(show_value(f"{name}.{at}", entry) for at, entry in enumerate(value))
     if isinstance(value, np.ndarray) and value.ndim:
@@ -100,4 +105,5 @@ def show_value(name: str, value: Any) -> str:
         dtype = dtype_of_numpy(value.dtype) or value.dtype
         text = np.array2string(value, threshold=200, edgeitems=4, max_line_width=110)
         return f"{name}: {dtype}[{shape}] =\n{text}"
-    return f"{name} = {value}"
+    # Not through a format, which would show a number of f32 with the digits of f64.
+    return f"{name} = {value!s}"

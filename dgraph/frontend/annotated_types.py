@@ -10,24 +10,26 @@ from dgraph.errors import ScopeError, SizeMismatch, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.modules import Module, require_distinct, unknown
-from dgraph.frontend.numbers import counted
+from dgraph.frontend.numbers import counted, fresh_dtype
 from dgraph.frontend.values import (
     AliasValue,
     Binding,
     Bound,
     DTypeValue,
     Extent,
+    Leaf,
     Literal,
     ModuleValue,
     RecordMaker,
     ShapeValue,
     TupleValue,
     TypeValue,
+    WeakKey,
     describe,
     type_of,
 )
 from dgraph.sizes import Size, size, solve, variable
-from dgraph.types import DTYPES, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
+from dgraph.types import DTYPES, F64, I32, Array, DType, Function, Record, Shape, Tuple, Type, with_axes
 from dgraph.types import Extent as ExtentType
 
 KINDS = {"float": ("float",), "int": ("int",), "number": ("float", "int")}
@@ -271,6 +273,7 @@ class Solver:
         self.names = dict(outer)
         self.solved: set[str] = set()
         self.free: set[str] = set()
+        self.weak: dict[str, frozenset[WeakKey]] = {}
         self.from_where: dict[str, str] = {}
         for name in self.kinds:
             self.names.pop(name, None)
@@ -280,18 +283,46 @@ class Solver:
         """Generics without a value, in order."""
         return [name for name in self.kinds if name not in self.solved and name not in self.free]
 
-    def leave_free(self, pairs: Sequence[tuple[t.TypeExpression, Bound]]) -> None:
-        """A dtype that only literals would decide stays open: they take the dtype that they meet in the body."""
+    def leave_free(self, pairs: Sequence[tuple[t.TypeExpression, Bound]], function: t.Function) -> None:
+        """What only literals would decide. Any shape is then no axes. A dtype that nothing else names stays open: the
+        literals take the dtype that they meet in the body; otherwise it is the dtype that the result meets."""
+        uses = [(written, value) for pair in pairs for written, value in _paired(*pair)]
         for name in self.unsolved:
-            named = [(written, value) for written, value in pairs if isinstance(written, t.TypeName)]
-            uses = [(written, value) for written, value in named if written.path == (name,)]
-            is_open = all(isinstance(value, Literal) and written.dims is None for written, value in uses)
-            if self.kinds[name] in KINDS and uses and is_open:
+            if self.kinds[name] == "shape" and any(_is_splice(written, name) for written, _ in uses):
+                self.put(name, ShapeValue(()))
+        for name in self.unsolved:
+            held = [value for written, value in uses if written.path == (name,) and self._is_scalar(written)]
+            if self.kinds[name] not in KINDS or not held:
+                continue
+            named = [node for part in function.formals for node in t.walk(part.type) if _names(node, name)]
+            inside = [function.body] if function.result is None else [function.body, function.result]
+            if len(named) == len(held) and not any(_names(node, name) for part in inside for node in t.walk(part)):
                 self.free.add(name)
+                continue
+            is_float = self.kinds[name] == "float" or any(isinstance(value.value, float) for value in held)
+            agreed = fresh_dtype(self.ctx, F64 if is_float else I32, name)
+            self.put(name, DTypeValue(agreed.dtype))
+            self.weak[name] = agreed.weak
+
+    def _is_scalar(self, written: t.TypeName) -> bool:
+        """Whether no axis is written, or only shapes that were found to have none."""
+        splices = [dim.name for dim in written.dims or () if isinstance(dim, t.Splice)]
+        shapes = [self.names[name].value for name in splices if name in self.names]
+        none = [held for held in shapes if isinstance(held, ShapeValue) and not held.shape]
+        return len(none) == len(written.dims or ())
 
     def is_free(self, written: t.TypeExpression) -> bool:
         """Whether a type is a dtype left open."""
-        return isinstance(written, t.TypeName) and written.path[0] in self.free and written.dims is None
+        return isinstance(written, t.TypeName) and written.path[0] in self.free and self._is_scalar(written)
+
+    def loosened(self, value: Bound, written: t.TypeExpression | None) -> Bound:
+        """A result whose declared dtype was decided by literals alone: it takes the dtype that it meets."""
+        if isinstance(value, TupleValue) and isinstance(written, t.TypeTuple):
+            pairs = zip(value.items, written.items, strict=True)
+            return TupleValue(tuple(self.loosened(item, part) for item, part in pairs))
+        if isinstance(value, Leaf) and isinstance(written, t.TypeName) and written.path[0] in self.weak:
+            return replace(value, weak=value.weak | self.weak[written.path[0]])
+        return value
 
     def put(self, name: str, value: Bound) -> None:
         """Solve one generic."""
@@ -299,7 +330,9 @@ class Solver:
         self.solved.add(name)
 
     def run(self, pairs: Sequence[tuple[t.TypeExpression, Bound]]) -> None:
-        """Solve from pairs of declared type and argument, until nothing more is learnt."""
+        """Solve from pairs of declared type and argument, until nothing more is learnt; what literals gave their dtype
+        comes last."""
+        pairs = sorted(pairs, key=lambda pair: isinstance(pair[1], Leaf) and bool(pair[1].weak))
         before = -1
         while before != len(self.solved) and self.unsolved:
             before = len(self.solved)
@@ -310,7 +343,10 @@ class Solver:
         """Learn from one value; a literal in a tuple says nothing."""
         known = type_of(value)
         if known is not None:
+            before = set(self.solved)
             self.match(written, known)
+            if isinstance(value, Leaf) and value.weak:
+                self.weak.update((name, value.weak) for name in self.solved - before if self.kinds[name] in KINDS)
         elif isinstance(value, TupleValue) and isinstance(written, t.TypeTuple):
             for item, held in zip(written.items, value.items, strict=False):
                 self.match_value(item, held)
@@ -428,6 +464,25 @@ class Solver:
             found = solve(pattern, actual, atom)
             if found is not None:
                 self.put(name, Extent(found))
+
+
+def _paired(written: t.TypeExpression, value: Bound) -> Iterator[tuple[t.TypeName, Literal]]:
+    """The literals of an argument with their types as written."""
+    if isinstance(written, t.TypeTuple) and isinstance(value, TupleValue):
+        for part, held in zip(written.items, value.items, strict=False):
+            yield from _paired(part, held)
+    elif isinstance(written, t.TypeName) and isinstance(value, Literal):
+        yield written, value
+
+
+def _is_splice(written: t.TypeName, name: str) -> bool:
+    dims = written.dims or ()
+    return len(dims) == 1 and isinstance(dims[0], t.Splice) and dims[0].name == name
+
+
+def _names(node: t.Node, name: str) -> bool:
+    """Whether a generic is named here, as a type or in an expression."""
+    return (isinstance(node, t.TypeName) and node.path == (name,)) or (isinstance(node, t.Name) and node.name == name)
 
 
 def generic_argument(value: Bound) -> object:

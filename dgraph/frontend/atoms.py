@@ -57,7 +57,8 @@ def make_record(ctx: Context, maker: RecordMaker, arguments: Arguments) -> Bound
     for given, binding in arguments.keywords.items():
         if given not in names:
             title = f"the record `{declaration.name}` has no field `{given}`"
-            raise unknown(binding.span, title, given, names)
+            note = f"its fields are {', '.join(f'`{name}`' for name in names)}"
+            raise unknown(binding.span, title, given, names, note)
     for field in declaration.fields:
         if field.name not in arguments.keywords:
             title = f"`{declaration.name}` needs its field `{field.name}`"

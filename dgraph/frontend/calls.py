@@ -153,11 +153,12 @@ def readable(function: FunctionValue, name: str, span: Span) -> t.Stored:
     """The param or state of a name, an implicit keyword formal of every function that reads it."""
     stored = stored_by_name(root(function).module, name)
     if stored is None:
-        raise unknown(span, f"{function.words} has no formal `{name}`", name, [f.name for f in formals_of(function)])
+        known = [f.name for f in formals_of(function)]
+        note = f"its formals are {', '.join(known) or 'none'}"
+        raise unknown(span, f"{function.words} has no formal `{name}`", name, known, note)
     takes_functions = any(isinstance(formal.written, t.TypeFunction) for formal in own_formals(root(function)))
     if stored not in stored_of(function) and not takes_functions:
-        also = [(stored.span, "declared here")]
-        title = f"{function.words} does not read the {stored.kind} `{name}`"
+        title, also = f"{function.words} does not read the {stored.kind} `{name}`", [(stored.span, "declared here")]
         raise ScopeError.at(span, title, "would change nothing", also=also, note="leave it out")
     return stored
 
@@ -306,7 +307,7 @@ def solve_generics(ctx: Context, closure: Closure, values: Mapping[str, Binding]
             solver.names[formal.name] = Binding(made, held.span)
     pairs = [(formal.type, values[formal.name].value) for formal in function.formals]
     solver.run(pairs)
-    solver.leave_free(pairs)
+    solver.leave_free(pairs, function)
     return solver
 
 
@@ -357,7 +358,7 @@ def _apply_solved(
     ctx.g.span = span
     known = _again(ctx, closure, given, solver.names)
     if known is not None:
-        return known
+        return solver.loosened(known, function.result)
     identity = (function, *(part for formal in function.formals for part in identities(given[formal.name].value)))
     frame = Frame(closure.words, identity)
     is_inline = function.result is not None and _returns_function(function.result)
@@ -367,7 +368,7 @@ def _apply_solved(
             return body_value(ctx, closure, function, {**solver.names, **given})
         return _call_node(ctx, closure, function, given, solver.names)
 
-    return frame_loop(ctx, frame, lower)
+    return solver.loosened(frame_loop(ctx, frame, lower), function.result)
 
 
 def _returns_function(written: t.TypeExpression) -> bool:

@@ -133,6 +133,8 @@ def _mismatch(value: Bound, type_: Type, span: Span, declared: Span | None, note
 
 def _cure(value: Bound, type_: Type) -> str:
     """How a value of one kind becomes one of another."""
+    if isinstance(value, Closure | Transformed):
+        return "call it, as in `f(x)` or `grad(f)(x)`"
     found = value.dtype.kind if isinstance(value, Leaf) else kind_of(value) if isinstance(value, Literal) else ""
     wanted = type_.dtype.kind if isinstance(type_, Array) else ""
     if found == "float" and wanted == "int":

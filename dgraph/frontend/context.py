@@ -144,6 +144,8 @@ class Context:
         self.solved: dict[t.Over, Size] = {}
         self.result: t.TypeExpression | None = None
         """The declared type of the function around, if it has one."""
+        self.copied = 0
+        """In how many branches around, one in another, the rest of the function is copied into several ends."""
         self.equal: tuple[Mapping[Atom, Size], ...] = ()
         """The size variables that assertions have written with others, in order."""
         self.elementwise: frozenset[str] = frozenset()

@@ -167,7 +167,8 @@ def leading_extent(source: Bound, span: Span) -> Size:
         return source.axes[0]
     if isinstance(source, Leaf) and source.shape:
         return source.shape[0]
-    note = "loop over a `range`, an array, or a tuple"
+    is_count = isinstance(source, Extent) or (isinstance(source, Leaf) and source.dtype.kind == "int")
+    note = f"write `range({span.text})`" if is_count else "loop over a `range`, an array, or a tuple"
     raise TypeMismatch.at(span, "this cannot be looped over", f"this is {describe(source)}", note=note)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dgraph.errors import DgraphError, Span, TypeMismatch
+from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.numbers import Agreement, agree, broadcast_shapes, fresh_dtype, kind_of, spread, to_leaf
 from dgraph.frontend.values import (
@@ -241,7 +242,10 @@ def carry_start(ctx: Context, name: str, value: Bound, span: Span) -> Bound:
             note = "carry the numbers that change, and let the function read them"
             raise TypeMismatch.at(span, title, "a loop carries values only", note=note)
         elif isinstance(held, Pending):
-            note = f"give it a type: `{name}: f64[n] = {held.words}()`"
+            entry = ctx.module.lookup(held.words)
+            is_record = entry is not None and isinstance(entry.item, t.Record)
+            written = f"{held.words}[n] = {held.words}(...)" if is_record else f"f64[n] = {held.words}()"
+            note = f"give it a type: `{name}: {written}`"
             raise TypeMismatch.at(span, f"`{name}` has no shape yet and changes in a loop", note=note)
         else:
             raise TypeMismatch.at(span, f"`{name}` changes in a loop", f"this is {describe(held)}")

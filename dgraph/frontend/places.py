@@ -28,7 +28,7 @@ from dgraph.frontend.subscripts import (
     tuple_position,
     whole_axis,
 )
-from dgraph.frontend.values import Binding, Bound, Leaf, RecordValue, TupleValue, describe
+from dgraph.frontend.values import Binding, Bound, Leaf, RecordValue, TupleValue, describe, type_of
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.check import Check
@@ -50,9 +50,12 @@ def modify(ctx: Context, value: Bound, parts: Sequence[t.At | t.FieldOf], change
             note = f"its fields are {', '.join(f'`{name}`' for name in fields)}" if fields else ""
             said = f"this is of {describe(value)}"
             raise TypeMismatch.at(part.span, f"there is no field `{part.name}` here", said, note=note)
-        return replace(
-            value, fields={**value.fields, part.name: modify(ctx, value.fields[part.name], rest, change, span)}
-        )
+        held = value.fields[part.name]
+        new, kept = modify(ctx, held, rest, change, span), None if rest else type_of(held)
+        if kept is not None:
+            declared = next((field.span for field in value.declaration.fields if field.name == part.name), None)
+            new = coerce(ctx, new, kept, span, declared=declared, widen=True)
+        return replace(value, fields={**value.fields, part.name: new})
     if isinstance(value, TupleValue):
         position = tuple_position(ctx, part.subscripts, len(value.items), part.span)
         items = list(value.items)

@@ -42,7 +42,8 @@ def member(ctx: Context, node: t.Member) -> Bound:
         held = base.fields.get(node.name)
         if held is None:
             title = f"the record `{base.name}` has no field `{node.name}`"
-            raise unknown(node.span, title, node.name, list(base.fields))
+            note = f"its fields are {', '.join(f'`{field}`' for field in base.fields)}"
+            raise unknown(node.span, title, node.name, list(base.fields), note)
         return held
     if isinstance(base, ModuleValue):
         entry = base.module.names.get(node.name)

@@ -75,6 +75,11 @@ def block(ctx: Context, statements: Sequence[t.Statement]) -> Bound | None:
     return None
 
 
+MOST_COPIED = 6
+"""How many branches in a row may both return early and go on: the rest of the function is copied into each of their
+ends, so their number grows as the powers of two."""
+
+
 def returns_in(node: t.Node) -> Iterator[t.Return]:
     """The `return` statements of a statement, those of nested functions left out."""
     if isinstance(node, t.Return):
@@ -106,7 +111,7 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
     def otherwise(arms: Sequence[t.Arm]) -> tuple[Bound, Span]:
         if not arms:
             last = node.otherwise.statements if node.otherwise is not None else ()
-            return value((*last, *rest), node.span)
+            return value(last if is_left else (*last, *rest), node.span)
         arm, later = arms[0], arms[1:]
         held = Binding(ctx.evaluate(arm.condition), arm.condition.span)
         statements = (*arm.body.statements, *rest) if not _always_returns(arm.body) else arm.body.statements
@@ -123,8 +128,20 @@ def _returning_branch(ctx: Context, node: t.If, rest: Sequence[t.Statement]) -> 
         )
         return joined, arm.span
 
-    with ctx.local():
-        return otherwise(node.arms)[0]
+    # What follows an `else` that returns is reached from another branch; from none, it is refused as never reached.
+    is_left = node.otherwise is not None and _always_returns(node.otherwise)
+    is_left = is_left and not all(_always_returns(arm.body) for arm in node.arms)
+    falls_through = [arm.body for arm in node.arms if not _always_returns(arm.body)]
+    is_copied = bool(rest) and len(falls_through) + (not is_left) > 1
+    if is_copied and ctx.copied == MOST_COPIED:
+        note = "bind the result to a name in every branch, and return it once at the end"
+        raise NotSupported.at(node.span, "too many branches that may return go on to the rest", note=note)
+    ctx.copied += is_copied
+    try:
+        with ctx.local():
+            return otherwise(node.arms)[0]
+    finally:
+        ctx.copied -= is_copied
 
 
 def _always_returns(suite: t.Suite) -> bool:
@@ -292,6 +309,9 @@ def rebind(ctx: Context, node: t.Rebind) -> None:
     if bound is None:
         ctx.lookup(place.name, place.span)
         note = "bind it first" if ctx.module.lookup(place.name) is None else "bind a local name to it first"
+        if place.name in ctx.module.stored:
+            kind = ctx.module.stored[place.name].kind
+            note = f"a {kind} stays as it is while a function runs: return its new value, or bind a local name to it"
         raise ScopeError.at(place.span, f"`{place.name}` is not bound in this function", note=note)
     if node.generator is not None:
         scatter(ctx, place, node.operator, node.value, node.generator, node.span)
@@ -351,6 +371,15 @@ def _define(ctx: Context, place: t.Place, node: t.Bind) -> None:
         note = f"a definition has the indices of its left side; sum over others: `sum(... for {stray.name})`"
         title = f"`{stray.name}` is no index of `{place.name}`"
         raise ScopeError.at(stray.span, title, "not on the left", also=[(place.span, "the left side")], note=note)
+    hidden = next((word for word in fresh if word.name in ctx.names), None)
+    if hidden is not None:
+        raise ScopeError.at(
+            hidden.span,
+            f"the index `{hidden.name}` hides a name",
+            "a fresh index needs a fresh name",
+            also=[(ctx.names[hidden.name].span, "bound here")],
+            note=f"`{place.name}` is not bound, so this defines all of it: to write one place, bind it before",
+        )
     overs = [given.get(word.name) or t.Over(word.span, word.name, None) for word in fresh]
 
     def body() -> Bound:

@@ -93,7 +93,11 @@ def _first_float(kind: str, function: FunctionValue, formals: Sequence[FormalOf]
         for item in stored_of(function):
             if item.kind == "param":
                 return item.name
-    raise TypeMismatch.at(span, f"{function.words} has no float formal", note="say with respect to what: `wrt=model`")
+    note = "a derivative is one with respect to a formal or a param that holds floats"
+    if kind == "vmap":
+        others = [formal.name for formal in formals if not isinstance(formal.written, t.TypeFunction)]
+        note = f"say what to map over: `over={others[0]}`" if others else "there is nothing to map over"
+    raise TypeMismatch.at(span, f"{function.words} has no float formal", note=note)
 
 
 def _is_alias_of_function(function: FunctionValue, written: t.TypeName) -> bool:
@@ -237,13 +241,18 @@ def _in_place_of(primal: Bound, found: Iterator[Value]) -> Bound:
 def _require_floats(ctx: Context, function: Transformed, values: Mapping[str, Binding]) -> None:
     for name in function.wrt:
         held = value_of(ctx, values, function, name)
-        if not any(isinstance(leaf, Leaf) and leaf.dtype.is_float for _, leaf in leaves_of(held)):
+        if not _holds_floats(held):
+            floats = [other for other, binding in values.items() if _holds_floats(binding.value)]
             raise NotDifferentiable.at(
                 function.span,
                 f"{function.words} is with respect to `{name}`, which holds no floats",
                 f"`{name}` is {describe(held)}",
-                note="name a float formal: `wrt=x`",
+                note=f"name a float formal: `wrt={floats[0]}`" if floats else "name a formal that holds floats",
             )
+
+
+def _holds_floats(value: Bound) -> bool:
+    return any(isinstance(leaf, Leaf) and leaf.dtype.is_float for _, leaf in leaves_of(value))
 
 
 def require_scalar(function: Transformed, result: Bound, outputs: Sequence[Leaf], span: Span) -> Leaf:

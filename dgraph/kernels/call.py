@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import ctypes
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,8 @@ def is_array_of(spec: ArraySpec, argument: Any) -> bool:
     )
 
 
+SINGLE_END = 2.0**128 - 2.0**103
+"""The least number that rounds to the infinity of f32."""
 _INTEGER_RANGES = {"i32": (-(2**31), 2**31), "i64": (-(2**63), 2**63), "u8": (0, 2**8), "key": (0, 2**64)}
 
 
@@ -199,4 +202,4 @@ def is_scalar_of(spec: ArraySpec, argument: Any) -> bool:
     if spec.dtype in _INTEGER_RANGES:
         low, high = _INTEGER_RANGES[spec.dtype]
         return isinstance(argument, int) and low <= argument < high
-    return True
+    return spec.dtype != "f32" or not SINGLE_END <= abs(argument) < math.inf

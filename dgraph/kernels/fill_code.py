@@ -69,6 +69,14 @@ double:
 
 single:
   %rounded = fptrunc double %number to float
+  %none_if_finite = fsub double %number, %number
+  %is_finite = fcmp ord double %none_if_finite, 0.0
+  %none_if_fitting = fsub float %rounded, %rounded
+  %is_lost = fcmp uno float %none_if_fitting, 0.0
+  %overflows = and i1 %is_finite, %is_lost
+  br i1 %overflows, label %misfit, label %exact
+
+exact:
   store i64 0, ptr %target
   store float %rounded, ptr %target
   br label %done

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.values import SCALARS
 
-_NOT_ELEMENTWISE = ("sum", "load", "store", "offset", "address", "pointer", "gemm", "convert")
+_NOT_ELEMENTWISE = ("address", "pointer", "convert")
 
 
 def _table() -> dict[tuple[str, str], str]:
     table = {}
-    for name in PRIMITIVES:
+    for name, primitive in PRIMITIVES.items():
         op, _, type_name = name.rpartition("_")
-        if type_name in SCALARS and op.partition("_")[0] not in _NOT_ELEMENTWISE:
+        of_scalars = type_name in SCALARS and all(operand in SCALARS for operand in primitive.operands)
+        if of_scalars and op.partition("_")[0] not in _NOT_ELEMENTWISE:
             table[op, type_name] = name
     return table
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,6 +18,9 @@ from dgraph.errors import ArgumentError, DataError, Diagnostic, Label, Span
 from dgraph.ir.graph import Formal
 from dgraph.program.records import RecordValue
 from dgraph.types import Array, DType, Extent, Record, Tuple, Type, dtype_of_numpy, leaves, with_axes
+
+if TYPE_CHECKING:
+    from dgraph.program.functions import Function
 
 LIMITS = {"i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1), "u8": (0, 255), "key": (0, 2**64 - 1)}
 LARGEST_SIZE = 2**40
@@ -53,7 +57,9 @@ def flatten(name: str, type_: Type, value: Any, span: Span | None = None) -> Ite
         yield _array(name, type_, value, span)
     elif isinstance(type_, Tuple):
         if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != len(type_.items):
-            _fault(f"`{name}` is a tuple of {len(type_.items)} entries, not {describe(value)}", span)
+            many = isinstance(value, tuple | list)
+            given = f"one of {len(value)}" if many else describe(value)
+            _fault(f"`{name}` is a tuple of {len(type_.items)} entries, not {given}", span)
         for position, (item, entry) in enumerate(zip(type_.items, value, strict=True)):
             yield from flatten(f"{name}.{position}", item, entry, span)
     elif isinstance(type_, Record):
@@ -206,7 +212,9 @@ def _converted(name: str, wanted: DType, array: np.ndarray[Any, Any], span: Span
         if fits or np.can_cast(array.dtype, wanted.numpy):
             return array.astype(wanted.numpy)
     note = f"cast it: `{name}.astype(numpy.{wanted.numpy_name})`" if array.dtype.kind in "fiub" else ""
-    _fault(f"`{name}` is {found or array.dtype}, and {wanted} is declared", span, note)
+    # Whoever passes an array of uint64 need not know that keys are made of them.
+    words = array.dtype if found is None or found.kind == "key" else found
+    _fault(f"`{name}` is {words}, and {wanted} is declared", span, note)
 
 
 def _literal(name: str, wanted: DType, array: np.ndarray[Any, Any], span: Span | None) -> np.ndarray[Any, Any]:
@@ -256,6 +264,17 @@ def describe(value: Any) -> str:
 def _fault(title: str, span: Span | None = None, note: str = "") -> NoReturn:
     labels = (Label(span, "declared here"),) if span is not None else ()
     raise ArgumentError(Diagnostic(title, labels, note))
+
+
+def located(fault: ArgumentError, function: Function) -> ArgumentError:
+    """The same fault with the declaration of the argument, or else of the function, shown."""
+    first = fault.diagnostics[0]
+    declared = function.program.module.functions.get(function.recipe.root.name)
+    if first.labels or declared is None:
+        return fault
+    quoted = re.split(r"[.\[]", first.title.split("`")[1])[0] if "`" in first.title else ""
+    place = next((formal.span for formal in declared.formals if formal.name == quoted), declared.span)
+    return ArgumentError(Diagnostic(first.title, (Label(place, "declared here"),), first.note))
 
 
 def read_arrays(path: Path) -> np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]:

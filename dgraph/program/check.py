@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from dgraph.errors import DgraphError, Diagnostic, Label, Span
+from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label, Span
 from dgraph.frontend import tree
+from dgraph.program.arguments import located
 from dgraph.program.check_kit import EQUATIONS, Kit, Unchecked, Wrong
 from dgraph.program.check_points import draw_point
 from dgraph.program.functions import Function, Program
@@ -71,6 +72,8 @@ def check_program(
         try:
             for line in check_derivatives(program.function(known), given, program.seed):
                 say(line)
+        except ArgumentError as fault:
+            found.extend(located(fault, program.function(known)).diagnostics)
         except DgraphError as fault:
             found.extend(fault.diagnostics)
         except Unchecked as reason:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label
+from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
 from dgraph.kernels.native import machine_name
-from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent, picker
+from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent, located, picker
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, package_state, still_stands
@@ -22,7 +21,7 @@ from dgraph.types import Array, Type
 from dgraph.types import leaves as leaves_of
 
 if TYPE_CHECKING:
-    from dgraph.program.functions import Function, Program
+    from dgraph.program.functions import Function
     from dgraph.program.generic import Open
 
 
@@ -54,8 +53,10 @@ class Options:
 class Compiled:
     """A compiled function: call it, `bind` it to arrays, read its `source` and `report`."""
 
-    def __init__(self, program: Program, signature: Signature, kernel: CompiledGraph) -> None:
-        self.program = program
+    def __init__(self, function: Function, options: Options, signature: Signature, kernel: CompiledGraph) -> None:
+        self.function = function
+        self.options = options
+        self.program = function.program
         self.signature = signature
         self.kernel = kernel
         formals = [formal for formal in signature.formals if not is_extent(formal)]
@@ -118,7 +119,7 @@ class Compiled:
                 else:
                     leaves.extend(flatten(formal.name, formal.type, value))
         except ArgumentError as fault:
-            raise self._located(fault) from None
+            raise located(fault, self.function) from None
         return leaves, extents
 
     def bind(self, *arguments: Any, **named: Any) -> Any:
@@ -134,15 +135,12 @@ class Compiled:
 
         return run
 
-    def _located(self, fault: ArgumentError) -> DgraphError:
-        """The same fault with the declaration of the argument shown."""
-        first = fault.diagnostics[0]
-        function = self.program.module.functions.get(self.signature.name)
-        if first.labels or function is None:
-            return fault
-        quoted = re.split(r"[.\[]", first.title.split("`")[1])[0] if "`" in first.title else ""
-        place = next((formal.span for formal in function.formals if formal.name == quoted), function.span)
-        return ArgumentError(Diagnostic(first.title, (Label(place, "declared here"),), first.note))
+    def __reduce__(self) -> tuple[Any, tuple[Function, Options]]:
+        # Machine code stays where it was made: a copy, also one in another process, asks the cache for its own.
+        return compile_function, (self.function, self.options)
+
+    def __repr__(self) -> str:
+        return f"<dgraph compiled {self.function.recipe} of {self.function.program.path}>"
 
 
 def promoted(type_: Type, value: Any) -> Any:
@@ -179,7 +177,7 @@ def compile_function(function: Function, options: Options) -> Compiled:
         head, code = found
         if isinstance(head, Open):
             return Generic(function, options, head)
-        return Compiled(program, head, CompiledGraph.from_bytes(code))
+        return Compiled(function, options, head, CompiledGraph.from_bytes(code))
 
 
 def _made(function: Function, options: Options) -> tuple[Signature | Open, bytes]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
     from dgraph.ir.graph import Graph
     from dgraph.program.compiled import Compiled
+    from dgraph.program.signature import Signature
     from dgraph.program.sources import Files
 
 TRANSFORMS = ("grad", "value_and_grad", "jvp", "vjp", "jacobian", "hessian", "hvp", "vmap")
@@ -77,6 +79,7 @@ class Program:
         self.seed = operator.index(seed)
         self.place = file.absolute() if file is not None else None
         self._params: dict[str, Any] = {}
+        self._functions: dict[Recipe, Function] = {}
         self._read: tuple[Module, Files] | None = None
 
     @property
@@ -115,6 +118,8 @@ class Program:
 
     def function(self, name: str) -> Function:
         """A function by name. Raises `ScopeError` if there is none."""
+        if not isinstance(name, str):
+            raise ArgumentError(Diagnostic(f"a function is asked for by its name, not by {type(name).__name__}"))
         if not re.search(rf"^def[ \t]+{re.escape(name)}\b", self.text, re.MULTILINE) and (
             name not in self.module.functions
         ):
@@ -124,7 +129,14 @@ class Program:
             known = ", ".join(self.module.functions) or "none"
             note = f"did you mean `{near[0]}`?" if near else f"its functions are {known}"
             raise ScopeError(Diagnostic(f"{self.path} has no function `{name}`", (), note))
-        return Function(self, Recipe(name))
+        return self.made(Recipe(name))
+
+    def made(self, recipe: Recipe) -> Function:
+        """The function of a recipe: always the same one, so that it is compiled once however often it is asked for."""
+        return self._functions.get(recipe) or self._functions.setdefault(recipe, Function(self, recipe))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_functions": {}}
 
     def __getattr__(self, name: str) -> Function:
         if name.startswith("_"):
@@ -156,11 +168,19 @@ class Program:
         return self._params[name]
 
     def set_params(self, values: Mapping[str, Any]) -> None:
-        """Give params other values: those of a run, say. Raises `DataError` for a name that is not a param."""
+        """Give params other values: those of a run, say. Raises `DgraphError` for a name that is not a param, and for a
+        value that is not of its type."""
+        from dgraph.frontend import stored
+        from dgraph.program.arguments import flatten
+
         unknown = [name for name in values if name not in self.module.stored]
         if unknown:
             known = ", ".join(self.module.stored) or "none"
             raise DataError(Diagnostic(f"{self.path} has no param `{unknown[0]}`", (), f"its params are {known}"))
+        declared = stored(self.module)
+        for name, value in values.items():
+            for _ in flatten(name, declared[name].type, value, declared[name].span):
+                pass
         self._params.update(values)
 
     def __repr__(self) -> str:
@@ -175,12 +195,17 @@ class Function:
         self.recipe = recipe
 
     @cached_property
-    def graph(self) -> Graph:
-        """The graph that the front end makes, transforms still in it. Raises `DgraphError` for a faulty program."""
+    def lowered(self) -> tuple[Graph, Signature]:
+        """What the front end makes of the function. Raises `DgraphError` for a faulty program."""
         from dgraph.program.lower import lower
 
         with COMPILING:
-            return lower(self.program.module, self.recipe)[0]
+            return lower(self.program.module, self.recipe)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that the front end makes, transforms still in it. Raises `DgraphError` for a faulty program."""
+        return self.lowered[0]
 
     @cached_property
     def compiled(self) -> Compiled:
@@ -193,7 +218,10 @@ class Function:
 
     def with_types(self, types: Types) -> Function:
         """The function with its generic formals of these types."""
-        return Function(self.program, self.recipe.with_types(types))
+        return self.program.made(self.recipe.with_types(types))
+
+    def __reduce__(self) -> tuple[type[Function], tuple[Program, Recipe]]:
+        return Function, (self.program, self.recipe)
 
     def draw(self, path: str | Path, stage: str = "source") -> None:
         """Write a picture of a stage of the graph: `.svg .png .pdf .dot`."""
@@ -215,14 +243,25 @@ def load(path: str | Path, *, seed: int = 0) -> Program:
     from dgraph.program.sources import read_through
     from dgraph.reader.files import read_file
 
-    file = Path(path)
+    file = _path(path)
     program = Program(read_file(file), str(path), file, seed)
     read_through(program)
     return program
 
 
+def _path(path: str | Path) -> Path:
+    """The path of a program. Raises `ArgumentError` for what names no file."""
+    is_path = isinstance(path, str | PathLike)
+    if not is_path or not str(path) or "\0" in str(path):
+        given = repr(str(path)) if is_path else type(path).__name__
+        raise ArgumentError(Diagnostic(f"load takes the path of a program, not {given}"))
+    return Path(path)
+
+
 def parse(text: str, *, path: str = "<text>", seed: int = 0) -> Program:
     """A program from its text. Raises `DgraphError` if it is faulty."""
+    if not isinstance(text, str):
+        raise ArgumentError(Diagnostic(f"parse takes the text of a program, not {type(text).__name__}"))
     program = Program(text, path, None, seed)
     _ = program.module
     return program
@@ -259,7 +298,7 @@ def _transformed(kind: str, function: Function, **options: Any) -> Function:
         entries = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(entry, str | int) for entry in entries):
             raise ArgumentError(Diagnostic(f"{key}={value!r} of {kind} is no name and no tuple of names"))
-    return Function(function.program, Recipe(kind, function.recipe, kept))
+    return function.program.made(Recipe(kind, function.recipe, kept))
 
 
 Names = str | Sequence[str] | None

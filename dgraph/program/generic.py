@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgraph.errors import ArgumentError, Diagnostic, Label, NotSupported
-from dgraph.frontend.listing import visible_records
-from dgraph.program.arguments import as_array, axes_in_words, describe
+from dgraph.program.arguments import as_array, axes_in_words, describe, located
 from dgraph.program.compiled import Compiled, Options, compile_function
 from dgraph.program.records import RecordValue
 from dgraph.types import DTYPES, DType, dtype_of_numpy
@@ -111,6 +110,12 @@ class Generic(Compiled):
 
     def types_of(self, given: Mapping[str, Any]) -> Types:
         """The dtype and the number of axes of every open formal that is given."""
+        try:
+            return self._types_of(given)
+        except ArgumentError as fault:
+            raise located(fault, self.function) from None
+
+    def _types_of(self, given: Mapping[str, Any]) -> Types:
         for name, formal in self._opened():
             if formal.is_required and name not in given:
                 raise ArgumentError(Diagnostic(f"{self.function.recipe.words} misses the argument `{name}`"))
@@ -133,9 +138,12 @@ class Generic(Compiled):
             if formal.kind == RECORD:
                 known = self._promoted(_any_dtype(name, array))
             dtype = self._promoted(known).name if known is not None else solved.get(formal.dtype)
+            if dtype is None and "float" in KINDS.get(formal.kind, ()):
+                dtype = self.options.precision
             if dtype is None:
                 title = f"`{name}` may be of any dtype, and {describe(value)} says none"
-                raise ArgumentError(Diagnostic(title, (), f"give a NumPy value, as in `numpy.float32({name})`"))
+                note = f"give a NumPy value, as in `numpy.float32({name})`, or on the command line `{name}=@file.npy`"
+                raise ArgumentError(Diagnostic(title, (), f"{note}, or say a precision"))
             rank = array.ndim - formal.batched
             if rank < 0:
                 raise ArgumentError(Diagnostic(f"`{name}` has {axes_in_words(array.ndim)}; vmap runs over its first"))
@@ -148,6 +156,9 @@ class Generic(Compiled):
             return None
         if not isinstance(value, Mapping) and (hasattr(value, "__dlpack__") or hasattr(value, "__array__")):
             return None
+        # A warm start of what is not generic loads no front end.
+        from dgraph.frontend.listing import visible_records
+
         known = visible_records(self.function.program.module)
         own = getattr(value, "_name", None) if isinstance(value, RecordValue) else None
         if own in known:

@@ -13,7 +13,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import Interpreter, bind_sizes
 from dgraph.ir.graph import Graph, Region, Value, walk
 from dgraph.ops.transform import Transform
-from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent
+from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
 from dgraph.program.generic import concrete
 from dgraph.program.pipeline import stage as stage_of
 from dgraph.types import Array
@@ -82,14 +82,18 @@ def leaves_for(function: Function, graph: Graph, arguments: Mapping[str, Any]) -
     """Leaves and size formals of a graph from arguments by name; params default to the program's values."""
     declared = {formal.name for formal in graph.formals}
     stored = {name: function.program.value_of(name) for name in function.program.module.stored if name in declared}
-    values = bind_arguments(graph.name, graph.formals, (), arguments, stored)
+    defaults = {**function.lowered[1].defaults, **stored}
     leaves: list[Any] = []
     extents: dict[str, int] = {}
-    for formal, value in zip(graph.formals, values, strict=True):
-        if is_extent(formal):
-            extents[formal.name] = extent(formal.name, value)
-        else:
-            leaves += flatten(formal.name, formal.type, value)
+    try:
+        values = bind_arguments(graph.name, graph.formals, (), arguments, defaults)
+        for formal, value in zip(graph.formals, values, strict=True):
+            if is_extent(formal):
+                extents[formal.name] = extent(formal.name, value)
+            else:
+                leaves += flatten(formal.name, formal.type, value)
+    except ArgumentError as fault:
+        raise located(fault, function) from None
     return leaves, extents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from functools import cache
@@ -105,7 +106,7 @@ def write_whole(target: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.chmod(0o666 & ~_mask())
+            draft.chmod(_permissions(target))
             draft.replace(target)
         except BaseException:
             draft.unlink(missing_ok=True)
@@ -114,8 +115,15 @@ def write_whole(target: Path, content: bytes) -> None:
         raise ArgumentError(Diagnostic(f"`{target}` cannot be written: {fault.strerror}")) from fault
 
 
-def _mask() -> int:
-    """The permissions that new files go without; the only way to read them is to set them."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _permissions(target: Path) -> int:
+    """Those of the file that is replaced, else those of a new file. Raises `OSError` for a file that is read-only."""
+    try:
+        found = target.stat().st_mode & 0o777
+    except FileNotFoundError:
+        # The only way to read what new files go without is to set it.
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+    if not found & 0o222:
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    return found

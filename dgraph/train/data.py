@@ -87,11 +87,14 @@ def fit(formal: Formal, column: Column, labels: tuple[Label, ...] = ()) -> Colum
     assert isinstance(type_, Array)
     found = dtype_of_numpy(column.dtype.newbyteorder("=")) or column.dtype
     extents = [extent.constant for extent in type_.shape[1:]]
+    if not column.ndim:
+        title = f"the column `{formal.name}` has no axes: it is one number"
+        raise DataError(Diagnostic(title, labels, "the first axis of every column is the rows of the data"))
     have = list(column.shape[1:])
     have_words = f"{found}[{', '.join(['n', *map(str, have)])}]"
     if column.ndim != type_.rank or any(want not in (None, got) for want, got in zip(extents, have, strict=True)):
         title = f"the column `{formal.name}` is {have_words}, and {type_} is declared"
-        note = "declare the shape of the data; reshape(x, (n, k)) changes it in the program" if column.ndim else ""
+        note = "declare the shape of the data; reshape(x, (n, k)) changes it in the program"
         raise DataError(Diagnostic(title, labels, note))
     if column.dtype.newbyteorder("=") == type_.dtype.numpy:
         return np.require(column, type_.dtype.numpy, ["C", "A"])

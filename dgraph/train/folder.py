@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ SUMMARY = "summary.json"
 RUNNING = ".running"
 """Claims a folder. The claim is a lock on this file, so that it ends with the process, however that ends."""
 
+DRAFT = re.compile(r"\.(params|checkpoint|metrics|summary|curve|graph|gradient)\.[a-z]+\.[a-z0-9_]{8}")
+"""The names of the files that `write_whole` has not finished."""
+
 
 @contextmanager
 def new_folder(asked: Path | None, program: str) -> Iterator[Path]:
@@ -37,7 +41,7 @@ def new_folder(asked: Path | None, program: str) -> Iterator[Path]:
     try:
         folder = _next_folder(program) if asked is None else asked
         folder.mkdir(parents=True, exist_ok=True)
-        if any(entry.name != RUNNING for entry in folder.iterdir()):
+        if any(entry.name != RUNNING and not DRAFT.fullmatch(entry.name) for entry in folder.iterdir()):
             note = f"choose another with --out DIR, or go on with the run in it: --resume {folder}"
             raise DataError(Diagnostic(f"the run folder {folder} is not empty", (), note))
     except OSError as fault:
@@ -61,6 +65,11 @@ def claimed(folder: Path) -> Iterator[Path]:
         except OSError:
             note = "wait for it, or choose another folder with --out DIR"
             raise DataError(Diagnostic(f"another run is writing to {folder}", (), note)) from None
+        # What a killed run was still writing; nobody else writes here now.
+        for entry in list(folder.iterdir()):
+            if DRAFT.fullmatch(entry.name):
+                with suppress(OSError):
+                    entry.unlink()
         try:
             yield folder
         finally:

@@ -119,17 +119,21 @@ class Run:
         outputs = iter(step.kernel.call(inputs, {}))
         loss = float(next(outputs))
         if not np.isfinite(loss):
-            raise self._failed(f"the {step.settings.function} became {loss}", step)
+            raise self._failed(f"the {step.settings.function} became {loss}", step, batch)
         for formal in (*step.states, *step.params):
             standing.values[formal.name] = [next(outputs) for _ in range(leaf_count(formal.type))]
         standing.optimisers[position] = [[next(outputs) for _ in state] for state in standing.optimisers[position]]
         return loss
 
-    def _failed(self, what: str, step: Step) -> CheckFailed:
+    def _failed(self, what: str, step: Step, batch: Columns | None = None) -> CheckFailed:
         standing = self.standing
+        spoilt = [name for name, column in (batch or {}).items() if not np.isfinite(column).all()]
         title = f"{what} in step {standing.batch + 1} of epoch {standing.epoch + 1}"
         kept = f"; the parameters after epoch {standing.kept_epoch} are in {self.folder}" if standing.rows else ""
-        note = f"try a smaller rate, as in --set rate=1e-4, or clip=1.0, and look for a division or a log of 0{kept}"
+        cure = "try a smaller rate, as in --set rate=1e-4, or clip=1.0, and look for a division or a log of 0"
+        if spoilt:
+            cure = f"the rows of this step hold nan or inf in the column `{spoilt[0]}` of the data"
+        note = f"{cure}{kept}"
         return CheckFailed.at(step.settings.span, title, note=note)
 
     def _close_epoch(self) -> None:

@@ -71,7 +71,8 @@ def final_lines(summary: Mapping[str, Any], metrics: Mapping[str, float]) -> str
     if metrics:
         reached.append(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) + f" {where}")
     best = f" (epoch {summary['final']['epoch']} of {summary['epochs']})" if summary["rows"]["validation"] else ""
+    epochs = "1 epoch" if summary["epochs"] == 1 else f"{summary['epochs']} epochs"
     return (
-        f"{'; '.join(reached)}{best}\n{summary['epochs']} epochs in {summary['seconds']:.1f} seconds\n"
+        f"{'; '.join(reached)}{best}\n{epochs} in {summary['seconds']:.1f} seconds\n"
         f"parameters, metrics, curve and pictures are in {summary['folder']}"
     )

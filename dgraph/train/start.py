@@ -78,11 +78,11 @@ def train_program(
         run.save()
         summary, tested = _summary(run)
         save_summary(run.folder, summary)
-        if interrupted:
-            raise KeyboardInterrupt
         first = run.steps[0]
         trained = [formal.name for formal in first.params]
         draw_run(run.folder, program, first.settings.function, trained, run.standing.rows)
+        if interrupted:
+            raise KeyboardInterrupt
     values = {formal.name: build(formal.type, iter(run.standing.kept[formal.name])) for formal in run.formals}
     program.set_params(values)
     if not quiet:

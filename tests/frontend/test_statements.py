@@ -477,3 +477,20 @@ def test_draws_depend_on_the_key_only():
     np.testing.assert_array_equal(x, y)
     draws = run(text, "g", np.uint64(5), n=50)
     assert len(set(draws)) == 50 and draws.min() >= 0 and draws.max() < 1
+
+
+def test_branches_that_may_return_or_go_on_follow_one_another():
+    text = "def f(x: f64) -> f64:\n"
+    for at in range(6):
+        text += f"    if x > {at}:\n        if x > {at}.5:\n            return {at} + x\n        x += 0.7\n"
+    for x in (-1.0, 0.2, 0.4, 0.9, 1.4, 3.3):
+        expected = x
+        for at in range(6):
+            if expected > at:
+                if expected > at + 0.5:
+                    expected += at
+                    break
+                expected += 0.7
+        else:
+            expected = -expected
+        assert run(text + "    return -x\n", "f", x) == pytest.approx(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 import weakref
@@ -133,12 +134,17 @@ def test_doubles_are_passed_by_value(value: Any) -> None:
 
 
 @pytest.mark.usefixtures("both_ways")
-@pytest.mark.parametrize("value", [0.1, 1e39, 2, np.float32(0.1), np.array(0.1, np.float32)])
+@pytest.mark.parametrize("value", [0.1, 3.4028235e38, 2, math.inf, np.float32(0.1), np.array(0.1, np.float32)])
 def test_singles_are_rounded_and_passed_by_value(value: Any) -> None:
     status, _, workspace = filled([ArraySpec("f32", 0)], (value,))
     assert status == FITS
-    with np.errstate(over="ignore"):
-        assert workspace.single_floats[0] == np.float32(value)
+    assert workspace.single_floats[0] == np.float32(value)
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("value", [1e39, -1e300, 10**39, 2.0**128 - 2.0**103])
+def test_numbers_that_no_single_holds_are_not_made_infinite(value: float) -> None:
+    assert filled([ArraySpec("f32", 0)], (value,))[0] == 0
 
 
 @pytest.mark.usefixtures("both_ways")

@@ -43,11 +43,9 @@ def earned(case: Case) -> tuple[str, Frames]:
     """The message of a case, and the lines of the package that made what it says."""
     with tempfile.TemporaryDirectory() as folder, recorded() as found:
         said = case.message(copied(case, Path(folder)))
-    lines: Frames = set()
-    for diagnostic, frames in found.items():
-        if diagnostic.render() in said:
-            lines |= frames
-    return said, lines
+    # Who knows the place only later makes the diagnostic again, under the same title.
+    titles = {diagnostic.title for diagnostic in found if diagnostic.render() in said}
+    return said, Frames().union(*(frames for diagnostic, frames in found.items() if diagnostic.title in titles))
 
 
 @by_case
@@ -118,12 +116,18 @@ def test_the_corpus_has_no_stray_files() -> None:
 
 
 def page() -> str:
-    lines = [HEAD]
+    """The page. Characters that are not text are shown by their pictures, as NUL by `␀`."""
+    lines = [HEAD, *(f"- [{title}](#{anchor(title)})" for title in THEMES.values()), ""]
     for theme, group in itertools.groupby(ALL, lambda case: case.theme):
         lines += [f"## {THEMES[theme]}", ""]
         for case in group:
             lines += entry(case)
-    return "\n".join(lines)
+    return re.sub(r"[\x00-\x09\x0b-\x1f]", lambda found: chr(0x2400 + ord(found[0])), "\n".join(lines))
+
+
+def anchor(title: str) -> str:
+    """How a page refers to one of its titles."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def entry(case: Case) -> list[str]:
