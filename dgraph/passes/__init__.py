@@ -2,6 +2,7 @@
 
 from dgraph.passes import (
     batch_products,
+    checkpoint,
     common_subexpressions,
     dead_code,
     expand_arrays,
@@ -33,6 +34,7 @@ __all__ = [
     "PASSES",
     "Pass",
     "batch_products",
+    "checkpoint",
     "common_subexpressions",
     "dead_code",
     "expand_arrays",
@@ -70,6 +72,10 @@ OPTIMISE = [
     "hoist",
     "sink",
     "common_subexpressions",
+    "dead_code",
+    "checkpoint",
+    "common_subexpressions",
+    "hoist",
     "dead_code",
 ]
 """What runs after derivatives are expanded."""

@@ -1,0 +1,214 @@
+"""`@checkpoint(slots=c)`: a pair of loops with room for c states, on the binomial schedule of Griewank and Walther.
+
+Slots are a stack: rows of arrays, one per kept carry, and the order of the step whose state each row holds. Before a
+step is reversed the state in the top row is advanced until the step is reached, and on the way states are put on the
+stack where they save most. Of n steps with c slots so t(n, c) = r n - C(c + r, c + 1) are advanced, which is the least
+possible; r is the least number with C(c + r, c) >= n. One row more than c holds the state that is just being reversed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dgraph.ir.build import Builder
+from dgraph.ir.graph import Value
+from dgraph.ops.index import Undefined
+from dgraph.passes.rerun import Steps, Turn, number, put_rows, undefined
+from dgraph.sizes import Size, product, size
+from dgraph.types import I64, Array
+
+
+def split(g: Builder, left: Value, slots: Value) -> Value:
+    """How far to advance before a state is stored, if `left` >= 2 steps are to be reversed with so many slots, that of
+    the present state among them: the upper end of the optimal range."""
+    one = number(g, 1)
+    before = g.sub(left, one)
+
+    def grows(h: Builder, carried: list[Value]) -> Value:
+        return h.logical_and(h.less(carried[2], left), h.greater(slots, one))
+
+    def grow(h: Builder, carried: list[Value]) -> list[Value]:
+        turns, _, reach = carried
+        turns = h.add(turns, number(h, 1))
+        return [turns, reach, h.floor_divide(h.mul(reach, h.add(slots, turns)), turns)]
+
+    # reach = C(slots + turns, slots), and that of one turn less
+    turns, less, _, _ = g.while_([one, one, g.add(slots, one)], grows, grow)
+    fewer = g.floor_divide(g.mul(less, slots), g.sub(g.add(slots, turns), one))
+    far = g.minimum(g.minimum(less, g.sub(left, fewer)), before)
+    return g.select(g.equal(slots, one), before, far)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The slots: the order of the step in the top row, how many rows are in use, the orders and states in all rows."""
+
+    top: Value
+    depth: Value
+    orders: Value
+    rows: tuple[Value, ...]
+
+    @property
+    def values(self) -> list[Value]:
+        """As carries."""
+        return [self.top, self.depth, self.orders, *self.rows]
+
+    @staticmethod
+    def of(values: Sequence[Value]) -> Stack:
+        """From carries."""
+        return Stack(values[0], values[1], values[2], tuple(values[3:]))
+
+    def state(self, g: Builder) -> list[Value]:
+        """The state in the top row."""
+        at = g.sub(self.depth, number(g, 1))
+        return [g.index(row, at, policy="proven") for row in self.rows]
+
+    def pushed(self, g: Builder, order: Value, state: Sequence[Value]) -> Stack:
+        """With a state on top."""
+        orders, *rows = put_rows(g, [self.orders, *self.rows], self.depth, [order, *state])
+        return Stack(order, g.add(self.depth, number(g, 1)), orders, tuple(rows))
+
+    def popped(self, g: Builder) -> Stack:
+        """Without the top row. The order of the row below is not read when there is none."""
+        depth = g.sub(self.depth, number(g, 1))
+        below = g.maximum(g.sub(depth, number(g, 1)), number(g, 0))
+        return Stack(g.index(self.orders, below, policy="proven"), depth, self.orders, self.rows)
+
+
+class Slots:
+    """One pair; `g` builds the region in which the loops stand. There is room for `count` states."""
+
+    def __init__(self, g: Builder, steps: Steps, count: Value, rows: Size) -> None:
+        self.steps = steps
+        self.count = count
+        self.rows = rows
+        self.stack = self._open(g)
+        self.given: Sequence[Value] = ()
+
+    def _open(self, g: Builder) -> Stack:
+        zero = number(g, 0)
+        kept = [self.steps.start[at] for at in self.steps.kept]
+        rows = [g.emit(Undefined(_rows(self.rows, value)), name=value.name) for value in kept]
+        empty = Stack(zero, zero, g.emit(Undefined(_rows(self.rows, zero)), name="orders"), tuple(rows))
+        return empty.pushed(g, zero, kept)
+
+    def forward(self, g: Builder) -> list[Value]:
+        """The carries and stacks of the loop, which now fills slots on its way to the last step. The last step hands on
+        what the first step of the backward loop needs of it."""
+        steps = self.steps
+        carries, results = len(steps.carries), steps.node.results
+        stacks = [undefined(g, value) for value in results[carries : carries + len(steps.stacks)]]
+        last = g.sub(steps.count, number(g, 1))
+        self.stack, before = self._reach(g, self.stack, last, [*steps.start, *stacks])
+        handed = steps.tapes if self._hands_on else range(0)
+
+        def end(h: Builder) -> list[Value]:
+            index = steps.index(h, last)
+            part = steps.last if self._hands_on else steps.whole
+            found = steps.run(h, part, index, dict(enumerate(before[:carries])))
+            first = carries + len(steps.stacks)
+            return [*found[:carries], *put_rows(h, before[carries:], index, found[carries:first]), *found[first:]]
+
+        def nothing(h: Builder) -> list[Value]:
+            return [*before, *(undefined(h, steps.body.outputs[at]) for at in handed)]
+
+        found = g.if_(g.greater(steps.count, number(g, 0)), end, nothing)
+        self.given = found[len(before) :]
+        return list(found[: len(before)])
+
+    @property
+    def _hands_on(self) -> bool:
+        """Whether what the last step computed is reversed as it is: not if it holds tapes of its own, which would be
+        kept meanwhile."""
+        return all(isinstance(self.steps.body.outputs[at].type, Array) for at in self.steps.tapes)
+
+    def backward(self, g: Builder, turn: Turn) -> list[Value]:
+        """The carries, stacks and tapes of a loop that walked the tapes."""
+        steps, carries, stacked = self.steps, turn.op.carries, turn.op.stacks
+        stacks = [undefined(g, value) for value in turn.stacked]
+        others = turn.others
+
+        def back(h: Builder, index: Value, now: list[Value], walked: list[Value]) -> list[Value]:
+            order = steps.index(h, index)
+            with h.at(derived=steps.node.derived):
+                stack, _ = self._reach(h, Stack.of(now[carries + stacked :]), order)
+                entries = self._entries(h, order, index, stack)
+            found = turn.run(h, index, now[:carries], entries, walked)
+            rows = put_rows(h, now[carries : carries + stacked], index, found[carries : carries + stacked])
+            return [*found[:carries], *rows, *stack.popped(h).values, *found[carries + stacked :]]
+
+        start = [*turn.start, *stacks, *self.stack.values]
+        results = g.for_(steps.count, start, back, walks=others, tapes=turn.op.tapes, reverse=turn.op.reverse)
+        return [*results[: carries + stacked], *results[len(start) :]]
+
+    def _entries(self, h: Builder, order: Value, index: Value, stack: Stack) -> Sequence[Value]:
+        """The entries of the tapes at a step whose state is on top."""
+        steps = self.steps
+
+        def again(h: Builder) -> list[Value]:
+            return steps.run(h, steps.entries, index, dict(zip(steps.kept, stack.state(h), strict=True)))
+
+        if not self._hands_on:
+            return again(h)
+        is_last = h.equal(order, h.sub(steps.count, number(h, 1)))
+        return h.if_(is_last, lambda _: list(self.given), again)
+
+    def _reach(
+        self, g: Builder, stack: Stack, order: Value, whole: Sequence[Value] | None = None
+    ) -> tuple[Stack, list[Value]]:
+        """The stack with the state of a step on top. The forward loop gives the `whole` of its carries and stacks,
+        which then go along; otherwise each advance starts from the top row."""
+        steps, size = self.steps, len(stack.values)
+
+        def is_before(h: Builder, carried: list[Value]) -> Value:
+            return h.less(carried[0], order)
+
+        def advance(h: Builder, carried: list[Value]) -> list[Value]:
+            now, along = Stack.of(carried[:size]), carried[size:]
+            spare = h.add(h.sub(self.count, now.depth), number(h, 1))
+            far = split(h, h.add(h.sub(order, now.top), number(h, 1)), spare)
+
+            def step(k: Builder, within: Value, held: list[Value], _walked: list[Value]) -> list[Value]:
+                index = steps.index(k, k.add(now.top, within))
+                if whole is None:
+                    return steps.run(k, steps.advance, index, dict(zip(steps.kept, held, strict=True)))
+                return self._whole_step(k, index, held)
+
+            moved = h.for_(far, now.state(h) if whole is None else along, step)
+            state = moved if whole is None else [moved[at] for at in steps.kept]
+            pushed = now.pushed(h, h.add(now.top, far), state)
+            return [*pushed.values, *(moved if whole is not None else ())]
+
+        found = g.while_([*stack.values, *(whole or ())], is_before, advance)
+        return Stack.of(found[:size]), list(found[size:-1])
+
+    def _whole_step(self, h: Builder, index: Value, held: Sequence[Value]) -> list[Value]:
+        """The carries and stacks after a step of the forward loop."""
+        carries = len(self.steps.carries)
+        found = self.steps.run(h, self.steps.whole, index, dict(enumerate(held[:carries])))
+        return [*found[:carries], *put_rows(h, held[carries:], index, found[carries:])]
+
+
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def slots_in(g: Builder, steps: Steps, budget: str) -> tuple[Value, Size]:
+    """How many slots keep within a budget such as "200MB", at least one, and how many rows there have to be.
+
+    One more state is in memory, that which is just being reversed."""
+    digits = budget.rstrip("kKMGiB ")
+    total = int(float(digits) * UNITS[budget[len(digits) :].strip()])
+    state = size(I64.bytes)
+    for at in steps.kept:
+        type_ = steps.start[at].type
+        assert isinstance(type_, Array)
+        state = state + product(type_.shape) * type_.dtype.bytes
+    fitting = size(total) // state
+    return g.maximum(g.number(fitting - 1), number(g, 1)), fitting + 2
+
+
+def _rows(rows: Size, value: Value) -> Array:
+    """The type of so many arrays."""
+    assert isinstance(value.type, Array)
+    return Array(value.type.dtype, (rows, *value.type.shape))
