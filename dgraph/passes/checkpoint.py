@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
-from dgraph.ops.control import For, If
+from dgraph.ops.control import For, If, While
 from dgraph.passes.base import graph_pass, outputs_of, with_operands, with_regions
 from dgraph.passes.blocks import Blocks
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
@@ -117,16 +117,14 @@ class Block:
     def _join(self, node: Node, moved: Node, readers: Sequence[Node]) -> Sequence[Value] | None:
         """Rewrite the pairs that stand with one loop in the body of `node` and the other in that of its reader."""
         (reader, *more) = readers
-        if more or type(reader.op) is not type(node.op):
-            return None
         joined: JoinedLoop | JoinedChoice
-        if isinstance(node.op, For):
+        if isinstance(node.op, For | While) and isinstance(reader.op, For):
             joined = JoinedLoop(node, reader)
-        elif isinstance(node.op, If):
+        elif isinstance(node.op, If) and isinstance(reader.op, If):
             joined = JoinedChoice(node, reader)
         else:
             return None
-        if not joined.is_possible:
+        if more or not joined.is_possible:
             return None
         joined.rewrite(rewritten)
         self.later[reader] = lambda other: joined.second(self.g, other)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Node, Region, Value
+from dgraph.ops.control import For
 from dgraph.ops.index import Undefined
 from dgraph.passes.base import with_operands
 from dgraph.passes.rerun import loop_op
@@ -144,72 +146,79 @@ def _second_region(cut: Cut, inputs: Sequence[Value], given: Mapping[Value, Valu
 
 
 class JoinedLoop:
-    """A `for` and the `for` that walks its tapes."""
+    """A loop and the `for` that walks its tapes."""
 
     def __init__(self, node: Node, reader: Node) -> None:
-        self.node, self.reader = node, reader
-        self.op, self.back = loop_op(node), loop_op(reader)
-        (self.body,), (self.body_back,) = node.regions, reader.regions
+        op: Any = node.op
+        self.node, self.reader, self.back = node, reader, loop_op(reader)
+        self.body, (self.body_back,) = node.regions[-1], reader.regions
+        self.counted = isinstance(op, For)
+        self.stacks = op.stacks if isinstance(op, For) else 0
+        self.first_walk = int(self.counted) + op.carries
+        self.lead = op.leading_operands()
+        self.stays = op.carries + self.stacks
+        self.taped = range(self.stays, len(self.body.outputs))
 
     @property
     def is_possible(self) -> bool:
         """Whether the tapes are walked, and read in no other way."""
         walks = slice(1 + self.back.carries, self.back.leading_operands())
         others = {*self.reader.operands[: walks.start], *self.reader.operands[walks.stop :]}
-        return others.isdisjoint(self.node.results)
+        return others.isdisjoint(self.node.results[at] for at in self.taped)
 
     def rewrite(self, rewrite: Rewrite) -> None:
         """Rewrite the bodies as one block."""
-        op, back = self.op, self.back
-        first_walk, lead = 1 + op.carries, op.leading_operands()
-        taped = op.carries + op.stacks
-        same = dict(zip(self.node.results[taped:], self.body.outputs[taped:], strict=True))
-        same |= dict(zip(self.node.operands[first_walk:lead], self.body.inputs[first_walk:lead], strict=True))
-        captured = dict(zip(self.node.operands[lead:], self.body.inputs[lead:], strict=True))
-        links = {self.body_back.inputs[0]: self.body.inputs[0]}
+        node, body, back = self.node, self.body, self.back
+        same = {node.results[at]: body.outputs[at] for at in self.taped}
+        walked = slice(self.first_walk, self.lead)
+        same |= dict(zip(node.operands[walked], body.inputs[walked], strict=True))
+        captured = dict(zip(node.operands[self.lead :], body.inputs[self.lead :], strict=True))
+        links = dict(zip(self.body_back.inputs[: int(self.counted)], body.inputs, strict=False))
         for at in range(1 + back.carries, len(self.reader.operands)):
             value = (same if at < back.leading_operands() else captured).get(self.reader.operands[at])
             if value is not None:
                 links[self.body_back.inputs[at]] = value
-        free = {self.body.inputs[0], *self.body.inputs[first_walk:]}
-        stays = range(op.carries + op.stacks)
-        self.cut = cut_apart(self.body, stays, self.body_back, links, free, rewrite)
+        free = {*body.inputs[: int(self.counted)], *body.inputs[self.first_walk :]}
+        self.cut = cut_apart(body, range(self.stays), self.body_back, links, free, rewrite)
 
     def first(self, g: Builder, moved: Node) -> Sequence[Value]:
-        """Append the loop that comes first. Returns its results that stay."""
+        """Append the loop that comes first. Returns its results; those that were tapes are not read any more."""
         self.moved, cut = moved, self.cut
+        op: Any = moved.op
         region = Region(self.body.inputs, cut.first, (*cut.first_outputs, *cut.kept))
         results = g.apply(
-            replace(self.op, tapes=len(cut.kept)),
+            replace(op, tapes=len(cut.kept)),
             *moved.operands,
-            regions=[region],
-            names=[value.name for value in (*moved.results[: len(cut.first_outputs)], *cut.kept)],
+            regions=[*moved.regions[:-1], region],
+            names=[value.name for value in (*moved.results[: self.stays], *cut.kept)],
         )
-        self.tapes = results[len(cut.first_outputs) :]
-        return results[: len(cut.first_outputs)]
+        last = self.stays + len(cut.kept)
+        self.tapes = results[self.stays : last]
+        return [*results[: self.stays], *(moved.results[at] for at in self.taped), *results[last:]]
 
     def second(self, g: Builder, moved: Node) -> Sequence[Value]:
         """Append the loop that walks."""
         cut, back, inputs = self.cut, self.back, self.body.inputs
         first_walk, lead = 1 + back.carries, back.leading_operands()
-        index = Value(inputs[0].type, inputs[0].name)
-        given = {inputs[0]: index, **_fresh(value for value in (*cut.shared, *cut.kept) if value is not inputs[0])}
-        places = {value: at for at, value in enumerate(inputs)}
-        is_walked = range(1 + self.op.carries, self.op.leading_operands())
-        shared = [value for value in cut.shared if value is not inputs[0]]
-        pairs = list(zip(self.body_back.inputs, moved.operands, strict=True))
-        walked = [(cut.own[value], outer) for value, outer in pairs[first_walk:lead] if value in cut.own]
-        walked += [(given[value], self.moved.operands[places[value]]) for value in shared if places[value] in is_walked]
+        index = Value(self.body_back.inputs[0].type, self.body_back.inputs[0].name)
+        given = _fresh((*cut.shared, *cut.kept))
+        own = {**cut.own, self.body_back.inputs[0]: index}
+        if self.counted:
+            given[inputs[0]] = index
+        else:
+            given[cut.own[self.body_back.inputs[0]]] = index
+        shared = [at for at, value in enumerate(inputs) if value in cut.shared and at >= self.first_walk]
+        pairs = [(own.get(value), outer) for value, outer in zip(self.body_back.inputs, moved.operands, strict=True)]
+        walked = pairs[first_walk:lead]
+        walked += [(given[inputs[at]], self.moved.operands[at]) for at in shared if at < self.lead]
         walked += [(given[value], tape) for value, tape in zip(cut.kept, self.tapes, strict=True)]
-        captured = [(cut.own[value], outer) for value, outer in pairs[lead:] if value in cut.own]
-        captured += [
-            (given[value], self.moved.operands[places[value]]) for value in shared if places[value] not in is_walked
-        ]
-        carried = [(cut.own[value], outer) for value, outer in pairs[1:first_walk]]
-        rows = [*carried, *walked, *captured]
-        region = _second_region(cut, [index, *(inner for inner, _ in rows)], given)
-        op = replace(back, walks=len(walked))
-        return g.apply(op, moved.operands[0], *(outer for _, outer in rows), regions=[region])
+        captured = pairs[lead:]
+        captured += [(given[inputs[at]], self.moved.operands[at]) for at in shared if at >= self.lead]
+        rows = [[row for row in group if row[0] is not None] for group in (pairs[1:first_walk], walked, captured)]
+        operands = [outer for group in rows for _, outer in group]
+        region_inputs = [index, *(inner for group in rows for inner, _ in group if inner is not None)]
+        region = _second_region(cut, region_inputs, given)
+        return g.apply(replace(back, walks=len(rows[1])), moved.operands[0], *operands, regions=[region])
 
 
 class JoinedChoice:
