@@ -147,14 +147,15 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
     facts: dict[str, Any] = {}
     for annotation in annotations:
         held = found[annotation.name]
-        if annotation.name == "checkpoint" and what == "a `while` loop" and not _keeps_nothing(held):
+        if annotation.name == "checkpoint" and what == "a `while` loop" and not _keeps_all(held):
             raise NotSupported.at(annotation.span, "`@checkpoint` on `while` is not supported yet", note="leave it out")
         if annotation.name == "bound":
             if len(held.arguments) != 1 or not _is_count(held.arguments[0]):
                 raise TypeMismatch.at(annotation.span, "`@bound` takes one positive integer", note="`@bound(50)`")
             facts["bound"] = held.arguments[0]
             continue
-        facts.update(_checkpoint(annotation, held))
+        if what != "a `while` loop":
+            facts.update(_checkpoint(annotation, held))
     return facts
 
 
@@ -162,14 +163,14 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
-def _keeps_nothing(held: Annotated) -> bool:
+def _keeps_all(held: Annotated) -> bool:
     """`@checkpoint(none)`."""
     return held.arguments == (Annotated("none"),) and not held.keywords
 
 
 def _checkpoint(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
-    if _keeps_nothing(held):
-        return {}
+    if _keeps_all(held):
+        return {"every": 0}
     if held.arguments or len(held.keywords) != 1:
         note = '`@checkpoint(every=16)`, `@checkpoint(slots=8)`, `@checkpoint(budget="200MB")` or `@checkpoint(none)`'
         raise TypeMismatch.at(annotation.span, "`@checkpoint` takes one option", note=note)

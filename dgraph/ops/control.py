@@ -37,7 +37,7 @@ class For(RegionOp):
     Step k of `count` sees index k and slice k of every walk, and writes entry k of every stack and tape; with
     `reverse` the steps run from the last to the first. A negative count means no step. `stacks` needs a count that is
     a size: the leading extent of the stacked outputs is `length`. `slots`, `every` and `budget` are the user's
-    `@checkpoint` wishes: they change what is stored, never the meaning.
+    `@checkpoint` wishes, `every=0` that all is kept: they change what is stored, never the meaning.
     """
 
     name: ClassVar[str] = "for"
@@ -50,6 +50,11 @@ class For(RegionOp):
     slots: int | None = None
     every: int | None = None
     budget: str | None = None
+
+    @property
+    def has_wish(self) -> bool:
+        """Whether the program says what is to be kept of the steps."""
+        return any(wish is not None for wish in (self.slots, self.every, self.budget))
 
     def leading_operands(self) -> int:
         """The count, the carries and the walks."""

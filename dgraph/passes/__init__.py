@@ -74,9 +74,6 @@ OPTIMISE = [
     "common_subexpressions",
     "dead_code",
     "checkpoint",
-    "common_subexpressions",
-    "hoist",
-    "dead_code",
 ]
 """What runs after derivatives are expanded."""
 

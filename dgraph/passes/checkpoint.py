@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from dgraph.ir.build import Builder
-from dgraph.ir.dead_code import remove_dead_code
+from dgraph.ir.dead_code import remove_dead_code, without_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
 from dgraph.ops.control import For, If, While
 from dgraph.passes.base import graph_pass, outputs_of, with_operands, with_regions
@@ -28,7 +28,7 @@ from dgraph.types import Tape
 @graph_pass("loops keep what @checkpoint allows and run their steps again")
 def checkpoint(graph: Graph) -> Graph:
     """Obey `@checkpoint` in every region."""
-    return graph.with_region(_Run().region(graph.region))
+    return without_dead_code(graph.with_region(_Run().region(graph.region)))
 
 
 def is_wished(node: Node) -> bool:
@@ -102,7 +102,7 @@ class Block:
             return None
         steps = Steps(self.g, moved)
         plan: Blocks | Slots
-        if op.every is not None:
+        if op.every:
             plan = Blocks(self.g, steps, op.every)
         elif op.slots is not None:
             plan = Slots(self.g, steps, number(self.g, op.slots), size(op.slots + 1))

@@ -8,7 +8,8 @@ Three forms are found in counted loops whose number of steps is a size:
     captured matrix
     an accumulation of products x' y over the steps        is done after the loop, from x and y of all steps stacked
 
-A product of a walked array alone is the same sum as before; the others are rounded in another order.
+A product of a walked array alone is the same sum as before; the others are rounded in another order. A loop with
+`@checkpoint` is left as it is, so that it rounds alike whatever it keeps.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _moved(region: Region) -> Region:
     known: dict[Value, Value] = {}
     for node in region.nodes:
         node = with_operands(node, known)
-        if isinstance(node.op, For) and node.op.length is not None:
+        if isinstance(node.op, For) and node.op.length is not None and not node.op.has_wish:
             with g.at(node.span, node.scope, node.derived):
                 node = _products_before(g, node)
                 node = _products_after(g, node, known)

@@ -132,7 +132,7 @@ class Turn:
         if not isinstance(op, For) or op.reverse == first.reverse:
             return False
         others = (*self.start, *self.node.operands[op.leading_operands() :])
-        in_order = first.every is None or not (self.others or op.tapes)
+        in_order = not first.every or not (self.others or op.tapes)
         return in_order and not any(value in self.places for value in others)
 
     def run(

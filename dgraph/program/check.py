@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from dgraph.errors import ArgumentError, DgraphError, Diagnostic, Label, Span
-from dgraph.frontend import tree
 from dgraph.program.arguments import located
 from dgraph.program.check_kit import EQUATIONS, Kit, Unchecked, Wrong
 from dgraph.program.check_points import draw_point
@@ -29,8 +28,7 @@ POINTS = 2
 def check_program(
     program: Program, name: str | None, given: Mapping[str, Any], report: Report | None = None
 ) -> list[Diagnostic]:
-    """All faults of a program, or of one function of it, and warnings of what this version does not do.
-    `given` fixes arguments by name."""
+    """All faults of a program, or of one function of it. `given` fixes arguments by name."""
     from dgraph.frontend import check
 
     try:
@@ -53,16 +51,6 @@ def check_program(
         listed = ", ".join(sorted(declared)) or "none"
         title = f"no function that is checked has an argument `{unknown[0]}`"
         return [Diagnostic(title, (), f"their arguments are {listed}")]
-    found = [
-        Diagnostic(
-            "`@checkpoint` is read but not obeyed yet: every step of this loop is stored",
-            (Label(note.span),),
-            "results and derivatives are the same; only the memory is that of a plain loop",
-            severity="warning",
-        )
-        for note in tree.walk(module.tree)
-        if isinstance(note, tree.Annotation) and note.name == "checkpoint"
-    ]
     say = report or _say_nothing
     count = len(module.functions)
     say(f"types and sizes are right in {count} function{'' if count == 1 else 's'}")

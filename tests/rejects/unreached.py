@@ -23,7 +23,6 @@ UNREACHED: dict[str, str] = {
     "frontend/tracing.py: `{}` is neither a formal nor a param here": EARLIER,
     "frontend/transforms.py: a transform is applied to a function where it is written": EARLIER,
     "program/check.py: the derivatives of `{}` are wrong: {}": "a rule of dgraph itself would have to be wrong",
-    "program/check.py: `@checkpoint` is read but not obeyed yet: every step of this loop is stored": "it is a warning",
     "program/compiled.py: there is not enough memory for {}": "a kernel that asks for too much says so itself",
     "train/checkpoint.py: {} is not a checkpoint of a run": "a file that is damaged is told when it is read",
     "train/columns.py: cannot read {}": "needs a file without the right to read it, which an administrator has",

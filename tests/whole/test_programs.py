@@ -25,12 +25,6 @@ def test_check_passes(name: str):
     assert any("agree" in line for line in said)
 
 
-@pytest.mark.parametrize("name", ["rk4", "lstm"])
-def test_wishes_that_are_not_obeyed_yet_are_said(name: str):
-    (warning,) = check_program(load(name), None, {})
-    assert warning.severity == "warning" and "@checkpoint" in warning.title
-
-
 def test_newton_finds_roots_and_their_derivatives():
     program = load("newton")
     for a in (0.5, 8.0, 27.0):
