@@ -1,7 +1,7 @@
 """Loops that are less than they look: carries that no step changes, loops that make no step or one.
 
 A carry that every step hands on as it came is captured; the result is what went in. A loop whose count is known to be 0
-gives back its carries, one whose count is 1 is its body. Loops that write tapes stay, since others walk these.
+gives back its carries, one whose count is 1 is its body. Loops that write or walk tapes stay: they belong together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dgraph.ops.values import Constant
 from dgraph.passes.base import each_region, graph_pass
 from dgraph.passes.rewrite import Rewriter, rewrite
 from dgraph.sizes import size
-from dgraph.types import I64, Accumulator, Array
+from dgraph.types import I64, Accumulator, Array, Tape
 
 
 @graph_pass("carries that never change are captured, loops of no step or one are none")
@@ -32,7 +32,7 @@ def _simplified(g: Rewriter, node: Node) -> Sequence[Value] | None:
         steps = _steps(g, node)
         if steps is not None and steps <= 0:
             return _no_step(g, node)
-        if steps == 1:
+        if steps == 1 and not any(isinstance(value.type, Tape) for value in node.operands):
             return _one_step(g, node)
     return _without_idle_carries(g, node)
 
