@@ -8,6 +8,7 @@ from typing import Any
 
 from dgraph.ad.jvp import jvp
 from dgraph.ad.reversals import is_kept, tangents_as_nodes
+from dgraph.ad.sparse.compress import without_sparse
 from dgraph.ad.vjp import vjp
 from dgraph.ad.vmap import vmap
 from dgraph.ir.build import Builder
@@ -18,7 +19,7 @@ from dgraph.ir.op import Op
 
 def expand(graph: Graph) -> Graph:
     """The graph without transforms. It computes the same, and its derivatives are ordinary nodes."""
-    return graph.with_region(remove_dead_code(_Expansion().region(graph.region)))
+    return graph.with_region(remove_dead_code(_Expansion().region(without_sparse(graph.region))))
 
 
 class _Expansion:

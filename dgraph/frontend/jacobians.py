@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product as product_of
 
 from dgraph.errors import NotDifferentiable, Span
 from dgraph.frontend.batching import basis, map_region
@@ -27,7 +28,7 @@ from dgraph.frontend.values import (
 )
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
-from dgraph.ops.transform import Jvp, Vjp
+from dgraph.ops.transform import Jvp, SparseJacobian, Vjp
 from dgraph.sizes import Size, product, size
 from dgraph.types import Array
 
@@ -39,6 +40,7 @@ class Sides:
     traced: Traced
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    symmetric: bool = False
 
     def input_type(self, at: int) -> Array:
         """The type of an input of the region."""
@@ -67,11 +69,12 @@ def _jacobian(
     if is_gradient:
         require_scalar(function, traced.result, traced.outputs, span)
         outputs = (0,)
-    sides = Sides(traced, tuple(at for at, value in enumerate(inputs) if _is_float(value)), outputs)
+    positions = tuple(at for at, value in enumerate(inputs) if _is_float(value))
+    sides = Sides(traced, positions, outputs, _is_slope(function))
     if not sides.inputs or not outputs:
         title = f"{function.words} needs float arguments and a float result"
         raise NotDifferentiable.at(span, title, f"it gives {describe(traced.result)}")
-    make = _by_rows if _is_reverse(function.mode, sides) else _by_columns
+    make = _sparse if function.mode == "sparse" else _by_rows if _is_reverse(function.mode, sides) else _by_columns
     with ctx.g.at(span=span):
         blocks = make(ctx, sides, function_words(function))
     result = traced.result
@@ -81,6 +84,12 @@ def _jacobian(
         leaves = [replace(leaf, value=value) for leaf, value in zip(traced.outputs, primals, strict=True)]
         result = rebuild(result, iter(leaves))
     return result, _arranged(ctx, function, values, sides, result, blocks)
+
+
+def _is_slope(function: Transformed) -> bool:
+    """Whether this is the Jacobian of a gradient with respect to the same arguments: a symmetric one."""
+    inner = function.function
+    return isinstance(inner, Transformed) and inner.kind == "slope" and inner.wrt == function.wrt
 
 
 def _is_float(value: Value) -> bool:
@@ -158,6 +167,19 @@ def _by_rows(ctx: Context, sides: Sides, words: str) -> Blocks:
             is_shaped = len(outer.shape) < 2
             blocks[row, column] = cotangent if is_shaped else ctx.g.reshape(cotangent, shape=shape)
     return blocks
+
+
+def _sparse(ctx: Context, sides: Sides, words: str) -> Blocks:
+    """One node for all blocks: how many sweeps it takes is found when it runs."""
+    traced = sides.traced
+    op = SparseJacobian(
+        function=words,
+        wrt=tuple(at in sides.inputs for at in range(len(traced.operands))),
+        rows=tuple(at in sides.outputs for at in range(len(traced.outputs))),
+        symmetric=sides.symmetric,
+    )
+    found = ctx.g.apply(op, *traced.operands, regions=[traced.region])
+    return dict(zip(product_of(sides.outputs, sides.inputs), found, strict=True))
 
 
 def _arranged(

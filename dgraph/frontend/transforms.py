@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dgraph.errors import NotDifferentiable, NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.errors import NotDifferentiable, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.calls import (
     SYNTACTIC,
@@ -65,8 +65,6 @@ def make_transform(
     if mode not in MODES.get(kind, ("auto",)):
         known = ", ".join(f'"{known}"' for known in MODES.get(kind, ("auto",)))
         raise TypeMismatch.at(span, f'`{kind}` has no mode "{mode}"', note=f"its modes are {known}")
-    if mode == "sparse":
-        raise NotSupported.at(span, "sparse derivatives are not supported yet", note='use `mode="forward"`')
     formals = formals_of(function)
     if wrt is None:
         names: tuple[str, ...] = (_first_float(kind, function, formals, span),)

@@ -131,3 +131,37 @@ class Vmap(Transform):
             assert isinstance(value.type, Array)
             results.append(Array(value.type.dtype, (self.extent, *value.type.shape)))
         return tuple(results)
+
+
+@dataclass(frozen=True)
+class SparseJacobian(Transform):
+    """All partial derivatives of the outputs marked in `rows` with respect to the inputs marked in `wrt`, by as few
+    sweeps as the pattern of zeros allows where the host finds it, else by one sweep per entry of the inputs.
+
+    operands  inputs of the function
+    results   for each such output, for each such input: the axes of the output, then those of the input
+
+    `symmetric` says that outputs and inputs correspond and the whole is a Hessian.
+    """
+
+    name: ClassVar[str] = "sparse_jacobian"
+    wrt: tuple[bool, ...] = ()
+    rows: tuple[bool, ...] = ()
+    symmetric: bool = False
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """A block for each output and input."""
+        (body,) = regions
+        require(list(types) == [value.type for value in body.inputs], "sparse_jacobian: operands do not fit")
+        outer, inner = self.sides(body)
+        return tuple(Array(row.dtype, row.shape + column.shape) for row in outer for column in inner)
+
+    def sides(self, body: Region) -> tuple[list[Array], list[Array]]:
+        """The types of the outputs and of the inputs that have derivatives here."""
+        sides = []
+        for values, marks in ((body.outputs, self.rows), (body.inputs, self.wrt)):
+            types = [value.type for value in compress(values, marks)]
+            floats = [type_ for type_ in types if isinstance(type_, Array) and type_.dtype.is_float]
+            require(len(floats) == len(types), "sparse_jacobian: only floats have derivatives")
+            sides.append(floats)
+        return sides[0], sides[1]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dgraph.kernels.compile import CompiledGraph, compile_graph
 from dgraph.program.lower import lower
 from dgraph.program.pipeline import stage
 from dgraph.program.signature import Signature
+from dgraph.program.sparse import compressed
 
 if TYPE_CHECKING:
     from dgraph.ir.graph import Graph
@@ -22,6 +24,9 @@ def build_kernel(program: Program, recipe: Recipe, options: Options) -> tuple[Si
     """The signature and the compiled kernels of a function."""
     with _garbage_later():
         graph, signature = lower(program.module, recipe, options.precision)
+        sparse = compressed(graph, recipe)
+        if sparse is not None:
+            graph, signature = sparse.graph, replace(signature, is_sparse=True)
         return signature, compile_graph(stage(graph, "kernels"), checks=options.checks, parallel=options.parallel)
 
 

@@ -177,7 +177,12 @@ def compile_function(function: Function, options: Options) -> Compiled:
         head, code = found
         if isinstance(head, Open):
             return Generic(function, options, head)
-        return Compiled(function, options, head, CompiledGraph.from_bytes(code))
+        kernel = CompiledGraph.from_bytes(code)
+        if head.is_sparse:
+            from dgraph.program.sparse import SparseFunction
+
+            return SparseFunction(function, options, head, kernel)
+        return Compiled(function, options, head, kernel)
 
 
 def _made(function: Function, options: Options) -> tuple[Signature | Open, bytes]:

@@ -13,7 +13,8 @@ from dgraph.types import DTYPES, Array, Extent, Record, Tuple, Type
 @dataclass(frozen=True)
 class Signature:
     """What the host needs to know of a function: its formals in order (`params` of them are params and states that it
-    reads, given by name), default values that are plain numbers, size variables, and the tree of the result."""
+    reads, given by name), default values that are plain numbers, size variables, and the tree of the result.
+    `is_sparse` if a call adds to its arguments what it takes to compress Jacobians."""
 
     name: str
     sizes: tuple[str, ...]
@@ -21,6 +22,7 @@ class Signature:
     result: Type
     params: tuple[str, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict)
+    is_sparse: bool = False
 
     @classmethod
     def of(cls, graph: Graph, params: tuple[str, ...], defaults: dict[str, Any]) -> Signature:
@@ -36,6 +38,7 @@ class Signature:
             "result": _type_to_json(self.result),
             "params": list(self.params),
             "defaults": self.defaults,
+            "is_sparse": self.is_sparse,
         }
 
     @classmethod
@@ -43,7 +46,8 @@ class Signature:
         """The signature that `to_json` wrote."""
         formals = tuple(Formal(name, type_from_json(type_)) for name, type_ in data["formals"])
         result = type_from_json(data["result"])
-        return cls(data["name"], tuple(data["sizes"]), formals, result, tuple(data["params"]), data["defaults"])
+        facts = tuple(data["params"]), data["defaults"], data["is_sparse"]
+        return cls(data["name"], tuple(data["sizes"]), formals, result, *facts)
 
 
 def _type_to_json(type_: Type) -> Any:

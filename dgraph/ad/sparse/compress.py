@@ -1,0 +1,358 @@
+"""Jacobians by compressed sweeps, as ordinary nodes: one sweep for each colour instead of one for each entry.
+
+Which entry has which colour, and where each entry of the result is found among the products, are further inputs of the
+graph. They come from `seeds_of` at each call, since they depend on the sizes and the integers of its arguments. Where
+nobody gives them (`without_sparse`) the sweeps are those of the whole basis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress as selected
+from typing import Any
+
+import numpy as np
+
+from dgraph.ad.sparse.colouring import (
+    column_colouring,
+    column_places,
+    count,
+    entry_rows,
+    star_colouring,
+    star_places,
+)
+from dgraph.ir.build import Builder
+from dgraph.ir.graph import Formal, Graph, Node, Region, Value, walk
+from dgraph.ops.elementwise import array_type, entry
+from dgraph.ops.transform import Jvp, SparseJacobian, Vjp, Vmap
+from dgraph.sizes import Size, product, size, variable
+from dgraph.types import I64, Accumulator, Array, Tuple
+
+REVERSE = 2
+"""The time of a reverse sweep in forward sweeps."""
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """One compressed Jacobian of a graph: its node, and whether its blocks are given as their entries."""
+
+    node: Node
+    is_entries: bool
+
+    @property
+    def op(self) -> SparseJacobian:
+        """What is asked for."""
+        assert isinstance(self.node.op, SparseJacobian)
+        return self.node.op
+
+    @property
+    def blocks(self) -> list[tuple[Array, Array]]:
+        """Output and input of each block."""
+        outer, inner = self.op.sides(self.node.regions[0])
+        return [(row, column) for row in outer for column in inner]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A graph with further inputs for its Jacobians. `places` says which leaves of the result are the entries of a
+    block: the Jacobian and the block by number."""
+
+    graph: Graph
+    jacobians: tuple[Jacobian, ...]
+    places: dict[int, tuple[int, int]]
+
+
+def sparse_nodes(region: Region) -> list[Node]:
+    """The nodes of a region that ask for a sparse Jacobian; not those inside of other nodes."""
+    return [node for node in region.nodes if isinstance(node.op, SparseJacobian)]
+
+
+# ---- the graph ------------------------------------------------------------------------------------------------------
+
+
+def compress(graph: Graph, as_entries: bool) -> Compressed:
+    """The graph with the Jacobians of its own region by compressed sweeps. With `as_entries` a block that is a result
+    of the graph is the array of its entries, row by row, and the results are a flat tuple."""
+    g = Builder()
+    known = {value: g.input(value.type, value.name) for value in graph.region.inputs}
+    made = _Names(graph)
+    found: list[Jacobian] = []
+    blocks: dict[Value, tuple[int, int]] = {}
+    is_output = set(graph.region.outputs) - {operand for node in graph.region.nodes for operand in node.operands}
+    for node in graph.region.nodes:
+        operands = [known[operand] for operand in node.operands]
+        if not isinstance(node.op, SparseJacobian):
+            known.update(zip(node.results, g.copy(node, operands), strict=True))
+            continue
+        is_entries = as_entries and is_output.issuperset(node.results)
+        jacobian = Jacobian(node, is_entries)
+        with g.at(span=node.span, scope=node.scope, derived=node.derived):
+            results = _swept(g, jacobian, operands, made, len(found))
+        known.update(zip(node.results, results, strict=True))
+        if is_entries:
+            blocks.update({value: (len(found), at) for at, value in enumerate(node.results)})
+        found.append(jacobian)
+    outputs = graph.region.outputs
+    region = g.close([known[output] for output in outputs])
+    result = Tuple(tuple(array_type(value) for value in region.outputs)) if as_entries else graph.result
+    sizes = (*graph.sizes, *made.sizes)
+    formals = (*graph.formals, *made.formals)
+    full = replace(graph, sizes=sizes, formals=formals, result=result, region=region)
+    places = {at: blocks[value] for at, value in enumerate(outputs) if value in blocks}
+    return Compressed(full, tuple(found), places)
+
+
+class _Names:
+    """Further inputs and sizes, under names that the graph does not have."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.taken = {*graph.sizes, *graph.input_names}
+        self.sizes: list[str] = []
+        self.formals: list[Formal] = []
+
+    def fresh(self, name: str) -> str:
+        """A name like this one."""
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def size(self, name: str) -> Size:
+        """A further size."""
+        self.sizes.append(self.fresh(name))
+        return variable(self.sizes[-1])
+
+    def array(self, g: Builder, name: str, shape: Sequence[Size]) -> Value:
+        """A further input of integers."""
+        formal = Formal(self.fresh(name), Array(I64, tuple(shape)))
+        self.formals.append(formal)
+        return g.input(Array(I64, tuple(shape)), formal.name)
+
+
+def _swept(g: Builder, jacobian: Jacobian, operands: Sequence[Value], made: _Names, number: int) -> list[Value]:
+    """The blocks of a Jacobian from products with one vector for each colour. Its inputs are, in this order: for each
+    direction the numbers of the sweeps and the colour of each entry of each side; for each block where its entries
+    are found among the products of each direction and, for an array, where they stand."""
+    op, region = jacobian.op, jacobian.node.regions[0]
+    outer, inner = op.sides(region)
+    stem = f"sparse{number}"
+    products = []
+    for is_reverse, sides in ((False, inner), (True, outer))[: 1 if op.symmetric else 2]:
+        name = f"{stem}_{'reverse' if is_reverse else 'forward'}"
+        sweeps = made.array(g, f"{name}_sweeps", [made.size(f"{name}_count")])
+        colours = [made.array(g, f"{name}_colour{at}", side.shape) for at, side in enumerate(sides)]
+        others = outer if not is_reverse else inner
+        products.append(_products(g, jacobian, operands, sweeps, colours, others, is_reverse))
+    results = []
+    for at, (row, column) in enumerate(jacobian.blocks):
+        entries = made.size(f"{stem}_entries{at}")
+        sources = [made.array(g, f"{stem}_source{at}_{way}", [entries]) for way in range(len(products))]
+        pairs = list(zip(products, sources, strict=True))
+
+        def value(h: Builder, e: Value, pairs: Any = pairs, row: Array = row) -> Value:
+            terms = [h.index(table, entry(h, source, [e]), policy="drop") for table, source in pairs]
+            total = terms[0] if len(terms) == 1 else h.add(*terms)
+            return total if array_type(total).dtype == row.dtype else h.cast(total, dtype=row.dtype)
+
+        if jacobian.is_entries:
+            results.append(g.map([entries], value))
+            continue
+        places = made.array(g, f"{stem}_place{at}", [entries])
+        results.append(_array(g, entries, row, column, places, value))
+    return results
+
+
+def _array(
+    g: Builder, entries: Size, row: Array, column: Array, places: Value, value: Callable[[Builder, Value], Value]
+) -> Value:
+    """A block as an array that is zero where it has no entry."""
+    shape = row.shape + column.shape
+
+    def point(h: Builder, indices: list[Value], _accumulators: list[Value], own: list[Value]) -> list[Value]:
+        (e,) = indices
+        return [h.accumulate(own[0], entry(h, places, [e]), value(h, e), policy="proven")]
+
+    (flat,) = g.space([entries], point, buffers=[Accumulator(row.dtype, (product(shape),))])
+    return g.reshape(flat, shape=shape)
+
+
+def _products(
+    g: Builder,
+    jacobian: Jacobian,
+    operands: Sequence[Value],
+    sweeps: Value,
+    colours: Sequence[Value],
+    others: Sequence[Array],
+    is_reverse: bool,
+) -> Value:
+    """Products of the Jacobian with the sum of the unit vectors of each colour, one after the other, flat."""
+    op, region = jacobian.op, jacobian.node.regions[0]
+    child = g.child()
+    number = child.input(Array(I64), "sweep")
+    sides = op.sides(region)[0 if is_reverse else 1]
+    seeds = [_seed(child, number, colour, side) for colour, side in zip(colours, sides, strict=True)]
+    if is_reverse:
+        reverse = Vjp(function=op.function, wrt=op.wrt, seeded=op.rows)
+        found = list(child.apply(reverse, *operands, *seeds, regions=[region])[len(region.outputs) :])
+    else:
+        forward = Jvp(function=op.function, active=op.wrt)
+        results = child.apply(forward, *operands, *seeds, regions=[region])[len(region.outputs) :]
+        floats = [isinstance(value.type, Array) and value.type.dtype.is_float for value in region.outputs]
+        found = list(selected(results, selected(op.rows, floats)))
+    widest = max((side.dtype for side in others), key=lambda dtype: dtype.bytes)
+    flat = []
+    for value in found:
+        type_ = array_type(value)
+        value = value if type_.dtype == widest else child.cast(value, dtype=widest)
+        flat.append(value if type_.rank == 1 else child.reshape(value, shape=(product(type_.shape),)))
+    whole = flat[0] if len(flat) == 1 else child.concat(*flat, axis=0)
+    mapped = (True,) + (False,) * len(child.captures)
+    body = child.close([whole])
+    extent = array_type(sweeps).shape[0]
+    (products,) = g.apply(
+        Vmap(function=op.function, mapped=mapped, extent=extent), sweeps, *child.captures, regions=[body]
+    )
+    return g.reshape(products, shape=(product(array_type(products).shape),))
+
+
+def _seed(child: Builder, number: Value, colour: Value, side: Array) -> Value:
+    """1 where an entry has the colour of the sweep, else 0."""
+
+    def point(h: Builder, *at: Value) -> Value:
+        return h.cast(h.equal(entry(h, colour, at), number), dtype=side.dtype)
+
+    return child.map(side.shape, point) if side.shape else point(child)
+
+
+# ---- without colours ------------------------------------------------------------------------------------------------
+
+
+def without_sparse(region: Region) -> Region:
+    """The region with every sparse Jacobian, in nested regions too, by a sweep for each entry of the inputs."""
+    if not any(isinstance(node.op, SparseJacobian) for node in walk(region)):
+        return region
+    g = Builder()
+    known = {value: g.input(value.type, value.name) for value in region.inputs}
+    for node in region.nodes:
+        operands = [known[operand] for operand in node.operands]
+        inner = replace(node, regions=tuple(map(without_sparse, node.regions)))
+        with g.at(span=node.span, scope=node.scope, derived=node.derived):
+            if isinstance(node.op, SparseJacobian):
+                results: Sequence[Value] = list(_by_columns(g, inner, operands))
+            else:
+                results = g.copy(inner, operands)
+        known.update(zip(node.results, results, strict=True))
+    return g.close([known[output] for output in region.outputs])
+
+
+def _by_columns(g: Builder, node: Node, operands: Sequence[Value]) -> Iterator[Value]:
+    """The blocks from unit tangents, one input after the other."""
+    op, region = node.op, node.regions[0]
+    assert isinstance(op, SparseJacobian)
+    outer, inner = op.sides(region)
+    columns = []
+    for side, position in zip(inner, np.flatnonzero(op.wrt).tolist(), strict=True):
+        wrt = tuple(at == position for at in range(len(op.wrt)))
+        single = Jacobian(replace(node, op=replace(op, wrt=wrt)), False)
+        extent = product(side.shape)
+        numbers = g.iota(extent=extent)
+        colour = g.reshape(numbers, shape=side.shape)
+        flat = _products(g, single, operands, numbers, [colour], outer, False)
+        total = sum((product(row.shape) for row in outer), size(0))
+        columns.append(g.transpose(g.reshape(flat, shape=(extent, total))))
+    start = size(0)
+    for row in outer:
+        many = product(row.shape)
+        for side, table in zip(inner, columns, strict=True):
+            width = product(side.shape)
+            part = g.slice(table, starts=(start, size(0)), steps=(1, 1), shape=(many, width))
+            part = g.reshape(part, shape=row.shape + side.shape)
+            yield part if array_type(part).dtype == row.dtype else g.cast(part, dtype=row.dtype)
+        start = start + many
+
+
+# ---- the numbers ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What a call adds to its arguments for one Jacobian, and the pattern of each block in compressed rows."""
+
+    arrays: tuple[Any, ...]
+    patterns: tuple[Any, ...]
+    sweeps: int
+
+
+def seeds_of(jacobian: Jacobian, pattern: Any, rows: Sequence[Any], columns: Sequence[Any]) -> Seeds:
+    """The colours and places for a pattern of the whole Jacobian; `rows` and `columns` are the shapes of its outputs
+    and inputs."""
+    if jacobian.op.symmetric:
+        return _symmetric(jacobian, pattern, rows, columns)
+    forward = column_colouring(pattern)
+    least = int(np.bincount(pattern.indices, minlength=1).max(initial=0))
+    reverse = None
+    if count(forward) > REVERSE * least:
+        found = column_colouring(pattern.T.tocsr())
+        reverse = found if count(forward) > REVERSE * count(found) else None
+    if reverse is None:
+        places = [column_places(pattern, forward), None]
+        ways = [(forward, columns), (None, rows)]
+    else:
+        turned = entry_rows(pattern)
+        places = [None, reverse[turned] * pattern.shape[1] + pattern.indices]
+        ways = [(None, columns), (reverse, rows)]
+    return _seeds(jacobian, pattern, ways, places, rows, columns)
+
+
+def _symmetric(jacobian: Jacobian, pattern: Any, rows: Sequence[Any], columns: Sequence[Any]) -> Seeds:
+    from scipy import sparse
+
+    diagonal = sparse.eye_array(pattern.shape[0], dtype=bool, format="csr")
+    whole = (pattern + pattern.T + diagonal).tocsr()
+    whole.sort_indices()
+    colours = star_colouring(whole)
+    return _seeds(jacobian, whole, [(colours, columns)], [star_places(whole, colours)], rows, columns)
+
+
+def _seeds(
+    jacobian: Jacobian,
+    pattern: Any,
+    ways: Sequence[tuple[Any, Sequence[Any]]],
+    places: Sequence[Any],
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+) -> Seeds:
+    from scipy import sparse
+
+    arrays: list[Any] = []
+    for colours, shapes in ways:
+        arrays.append(np.arange(0 if colours is None else count(colours)))
+        start = 0
+        for shape in shapes:
+            many = int(np.prod(shape, dtype=np.int64))
+            held = np.zeros(many, np.int64) if colours is None else colours[start : start + many]
+            arrays.append(np.ascontiguousarray(held).reshape(shape))
+            start += many
+    at_row, at_column = entry_rows(pattern), pattern.indices
+    patterns = []
+    heights, widths = ([int(np.prod(shape, dtype=np.int64)) for shape in shapes] for shapes in (rows, columns))
+    above = 0
+    for height in heights:
+        left = 0
+        for width in widths:
+            here = (at_row >= above) & (at_row < above + height) & (at_column >= left) & (at_column < left + width)
+            which = np.flatnonzero(here)
+            for found in places:
+                arrays.append(
+                    np.full(len(which), -1) if found is None else np.ascontiguousarray(found[which], np.int64)
+                )
+            inner = at_row[which] - above, at_column[which].astype(np.int64) - left
+            if not jacobian.is_entries:
+                arrays.append(inner[0] * width + inner[1])
+            starts = np.concatenate([[0], np.cumsum(np.bincount(inner[0], minlength=height))])
+            patterns.append(sparse.csr_array((np.ones(len(which), bool), inner[1], starts), shape=(height, width)))
+            left += width
+        above += height
+    sweeps = sum(0 if colours is None else count(colours) for colours, _ in ways)
+    return Seeds(tuple(arrays), tuple(patterns), sweeps)

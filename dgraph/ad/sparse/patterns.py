@@ -1,0 +1,379 @@
+"""The pattern of a Jacobian by abstract interpretation: through index spaces, loops and branches (algorithms of
+Griewank and Walther 2008, chapter 7).
+
+A loop whose steps are known and few is followed step by step; any other until nothing is added. A branch is followed
+where its predicate is known, else both sides are. What is known are sizes and integers, never floats: a pattern
+holds for all floats, and is a superset of the places that are not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import compress
+from math import prod
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from dgraph.ad.sparse.held import (
+    Anything,
+    Held,
+    HeldTape,
+    chosen,
+    gather,
+    joined,
+    joined_all,
+    moved,
+    places_of,
+    repeated,
+    same,
+    spread,
+)
+from dgraph.ad.sparse.rules import Lanes, empty, read, results_of, shape_of
+from dgraph.ir.graph import Node, Region, Value, walk
+from dgraph.ops.control import Call, For, If, Space, While
+from dgraph.ops.index import Index
+from dgraph.sizes import Atom, Size
+from dgraph.types import Accumulator, Array, Tape
+
+WORK = 20_000
+"""Nodes that are interpreted for the steps of one loop before all further steps are taken together."""
+
+
+def pattern_of(
+    region: Region, wrt: Sequence[bool], rows: Sequence[bool], known: Sequence[Any], sizes: Mapping[Atom, int]
+) -> Any:
+    """The pattern of the outputs marked in `rows` with respect to the inputs marked in `wrt`, as a CSR array of bools
+    over all their entries. `known` has the integers of each input, or None; the region has no transforms."""
+    run = Interpretation(sizes)
+    shapes = [shape_of(value.type, run.size_of) for value in region.inputs]
+    columns = sum(prod(shape) for shape, mark in zip(shapes, wrt, strict=True) if mark)
+    inputs: list[Held] = []
+    start = 0
+    for shape, mark, numbers in zip(shapes, wrt, known, strict=True):
+        sets = None
+        if mark:
+            here = np.arange(prod(shape))
+            sets = sparse.csr_array((np.ones(len(here), bool), (here, start + here)), shape=(len(here), columns))
+            start += len(here)
+        inputs.append(Held(shape, None if numbers is None else np.asarray(numbers)[None], sets))
+    found = list(compress(run.region(region, inputs, Lanes()), rows))
+    parts = [
+        sparse.csr_array((held.entries, columns), dtype=bool) if held.sets is None else held.sets
+        for held in found
+        if isinstance(held, Held)
+    ]
+    pattern = sparse.csr_array(sparse.vstack(parts, format="csr"))
+    pattern.sum_duplicates()
+    return pattern
+
+
+def known_inputs(region: Region, values: Sequence[Value], known: Sequence[Any], sizes: Mapping[Atom, int]) -> list[Any]:
+    """The integers of some values of a region, or None of each that rests on floats; `known` has those of its
+    inputs."""
+    run = Interpretation(sizes)
+    needed = {value for value in values if isinstance(value.type, Array) and not value.type.dtype.is_float}
+    nodes = []
+    for node in reversed(region.nodes):
+        if needed.intersection(node.results):
+            needed.update(node.operands)
+            nodes.append(node)
+    inputs = [
+        Held(shape_of(value.type, run.size_of), None if numbers is None else np.asarray(numbers)[None])
+        for value, numbers in zip(region.inputs, known, strict=True)
+    ]
+    outputs = tuple(value for value in values if value in needed)
+    found = run.region(Region(region.inputs, tuple(reversed(nodes)), outputs), inputs, Lanes())
+    held = dict(zip(outputs, found, strict=True))
+    return [_number(held.get(value)) for value in values]
+
+
+def _number(held: Anything | None) -> Any:
+    return held.known[0] if isinstance(held, Held) and held.known is not None else None
+
+
+class Interpretation:
+    """One run with known sizes."""
+
+    def __init__(self, sizes: Mapping[Atom, int]) -> None:
+        self.sizes = dict(sizes)
+
+    def size_of(self, extent: Size) -> int:
+        """The number of a size."""
+        return extent.evaluate(self.sizes.__getitem__)
+
+    def region(self, region: Region, inputs: Sequence[Anything], lanes: Lanes) -> list[Anything]:
+        """What holds of the outputs of a region."""
+        held: dict[Value, Anything] = dict(zip(region.inputs, inputs, strict=True))
+        for node in region.nodes:
+            operands = [held[operand] for operand in node.operands]
+            rule = CONTROL.get(type(node.op))
+            if rule is not None:
+                results = rule(self, node, operands, lanes)
+            elif node.results:
+                results = results_of(node, operands, self.size_of, lanes)
+            else:
+                continue
+            held.update(zip(node.results, results, strict=True))
+        return [held[output] for output in region.outputs]
+
+    # ---- index spaces -----------------------------------------------------------------------------------------------
+
+    def space(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """All points of all lanes at once."""
+        op, (body,) = node.op, node.regions
+        assert isinstance(op, Space)
+        if lanes.own is not None and all(isinstance(value, Held) and value.copy is None for value in operands):
+            # Nothing differs from lane to lane.
+            return self.space(node, operands, Lanes())
+        extents = tuple(max(self.size_of(extent), 0) for extent in op.extents)
+        points = prod(extents)
+        if points * lanes.count == 0:
+            return [
+                *operands[: op.accumulators],
+                *(empty(value.type, self.size_of) for value in node.results[op.accumulators :]),
+            ]
+        outer = np.repeat(lanes.all, points)
+        own = np.arange(len(outer))
+        active = None if lanes.active is None else lanes.active[outer]
+        inside = Lanes(own, active)
+        ways: dict[int, Any] = {}
+        given = [moved(value, outer, ways) for value in operands]
+        grid = np.indices(extents).reshape(len(extents), points)
+        indices = [Held((), np.tile(row, lanes.count), None, own, len(own)) for row in grid]
+        buffers = [
+            Held(shape_of(buffer, self.size_of), None, None, outer if lanes.own is not None else None, lanes.count)
+            for buffer in op.buffers
+        ]
+        outputs = self.region(body, [*indices, *given[: op.accumulators], *buffers, *given[op.accumulators :]], inside)
+        found: list[Anything] = []
+        for at, output in enumerate(outputs):
+            assert isinstance(output, Held)
+            if at < op.accumulators:
+                found.append(replace(output, copy=operands[at].copy))
+            elif at < op.accumulators + len(op.buffers):
+                found.append(replace(output, copy=lanes.own))
+            else:
+                value = spread(output, own)
+                shape = (*extents, *value.shape)
+                known = None if value.known is None else value.known.reshape(lanes.count, *shape)
+                found.append(Held(shape, known, value.sets, lanes.own, lanes.count))
+        return found
+
+    # ---- branches ---------------------------------------------------------------------------------------------------
+
+    def branch(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """The side that is taken, lane by lane, where that is known; else both."""
+        predicate, *captured = operands
+        then, otherwise = node.regions
+        if predicate.known is None:
+            sides = [self.region(side, captured, lanes) for side in node.regions]
+            return [joined(one, other, lanes.own) for one, other in zip(*sides, strict=True)]
+        takes = self.per_lane(predicate, lanes)
+        here = takes if lanes.active is None else takes[lanes.active]
+        if here.all():
+            return self.region(then, captured, lanes)
+        if not here.any():
+            return self.region(otherwise, captured, lanes)
+        ones = self.region(then, captured, lanes.only(takes))
+        others = self.region(otherwise, captured, lanes.only(~takes))
+        return [
+            self.merged(value, *pair, takes, lanes) for value, *pair in zip(node.results, ones, others, strict=True)
+        ]
+
+    @staticmethod
+    def per_lane(held: Held, lanes: Lanes) -> Any:
+        """A known scalar for every lane."""
+        return held.known[held.copy] if held.copy is not None else np.broadcast_to(held.known, (lanes.count,))
+
+    @staticmethod
+    def merged(value: Value, one: Anything, other: Anything, takes_one: Any, lanes: Lanes) -> Anything:
+        """One outcome in some lanes, another in the rest. Accumulators have been written by their lanes only."""
+        if isinstance(value.type, Accumulator):
+            return joined(one, other, lanes.own)
+        return chosen(one, other, takes_one, lanes.own)
+
+    # ---- loops ------------------------------------------------------------------------------------------------------
+
+    def counted(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """Step by step, or all steps together."""
+        op, (body,) = node.op, node.regions
+        assert isinstance(op, For)
+        count, *rest = operands
+        carried, walked = rest[: op.carries], rest[op.carries : op.carries + op.walks]
+        captured = rest[op.carries + op.walks :]
+        counts = None if count.known is None else np.maximum(self.per_lane(count, lanes), 0)
+        steps = None if counts is None else int(counts.max(initial=0))
+        if steps is None or steps * _nodes(body) > WORK:
+            return self.blurred_for(node, operands, lanes, steps)
+        rows: list[list[Anything]] = [[] for _ in range(op.stacks + op.tapes)]
+        assert counts is not None
+        for step in reversed(range(steps)) if op.reverse else range(steps):
+            takes = step < counts
+            here = lanes if takes.all() else lanes.only(takes)
+            number = Held((), np.array([step]))
+            slices = [
+                self.slice_of(value, type_, number, lanes)
+                for value, type_ in zip(walked, body.inputs[1 + op.carries :], strict=False)
+            ]
+            outputs = self.region(body, [number, *carried, *slices, *captured], here)
+            new = outputs[: op.carries]
+            if not takes.all():
+                pairs = zip(body.outputs, new, carried, strict=False)
+                new = [self.merged(value, after, before, takes, lanes) for value, after, before in pairs]
+            carried = new
+            for row, output in zip(rows, outputs[op.carries :], strict=True):
+                row.append(output)
+        if op.reverse:
+            rows = [row[::-1] for row in rows]
+        stacked = [
+            self.stacked(row, value, lanes)
+            for row, value in zip(rows, node.results[op.carries :], strict=False)
+            if not isinstance(value.type, Tape)
+        ]
+        return [*carried, *stacked, *(HeldTape(tuple(row)) for row in rows[op.stacks :])]
+
+    def slice_of(self, value: Anything, entry: Value, step: Held, lanes: Lanes) -> Anything:
+        """A slice of an array or an entry of a tape at a step."""
+        if isinstance(value, Held):
+            (found,) = [read(Index("drop"), [value, step], self.size_of, lanes)]
+            return found
+        if value.is_uniform:
+            return value.entries[0]
+        at = int(step.known[0])
+        return value.entries[at] if at < len(value.entries) else empty(entry.type, self.size_of)
+
+    def stacked(self, row: Sequence[Anything], value: Value, lanes: Lanes) -> Held:
+        """Entries along a new leading axis."""
+        shape = shape_of(value.type, self.size_of)
+        if not row:
+            return Held(shape)
+        parts = [
+            spread(entry, lanes.own) if lanes.own is not None else entry for entry in row if isinstance(entry, Held)
+        ]
+        copies, entries = lanes.count, prod(shape[1:])
+        known = None
+        if all(part.known is not None for part in parts):
+            known = np.stack([part.known for part in parts], axis=1)
+        sets = None
+        if any(part.sets is not None for part in parts):
+            blank = sparse.csr_array((copies * entries, _columns(parts)), dtype=bool)
+            table = sparse.csr_array(
+                sparse.vstack([blank if part.sets is None else part.sets for part in parts], format="csr")
+            )
+            order = np.arange(len(parts) * copies * entries).reshape(len(parts), copies, entries).swapaxes(0, 1).ravel()
+            sets = table[order]
+        return Held(shape, known, sets, lanes.own, copies)
+
+    def blurred_for(self, node: Node, operands: Sequence[Any], lanes: Lanes, steps: int | None) -> Sequence[Anything]:
+        """All steps together: the carries are joined until nothing is added."""
+        op, (body,) = node.op, node.regions
+        assert isinstance(op, For)
+        count, *rest = operands
+        walked = [
+            self.any_slice(value, entry, lanes)
+            for value, entry in zip(
+                rest[op.carries : op.carries + op.walks], body.inputs[1 + op.carries :], strict=False
+            )
+        ]
+        captured = rest[op.carries + op.walks :]
+
+        def turn(carried: Sequence[Anything]) -> list[Anything]:
+            return self.region(body, [Held(()), *carried, *walked, *captured], lanes)
+
+        carried, outputs = self.settled(rest[: op.carries], turn, lanes, steps)
+        found = list(carried)
+        for at, output in enumerate(outputs[op.carries :]):
+            value = node.results[op.carries + at]
+            if isinstance(value.type, Tape):
+                found.append(HeldTape((output,), True))
+                continue
+            assert isinstance(output, Held)
+            shape = shape_of(value.type, self.size_of)
+            rows = places_of(np.arange(output.copies), output.entries, np.tile(np.arange(output.entries), shape[0]))
+            found.append(Held(shape, None, gather(output.sets, rows), output.copy, output.copies))
+        return found
+
+    def any_slice(self, value: Anything, entry: Value, lanes: Lanes) -> Anything:
+        """A slice or entry at a step that is not known."""
+        if isinstance(value, Held):
+            return read(Index("drop"), [value, Held(())], self.size_of, lanes)
+        if not value.entries:
+            return empty(entry.type, self.size_of)
+        return joined_all(value, lanes.own)
+
+    def settled(
+        self, carried: Sequence[Anything], turn: Any, lanes: Lanes, steps: int | None = None
+    ) -> tuple[Sequence[Anything], Sequence[Anything]]:
+        """The carries of any step of a loop, and what a step with these gives. After k turns they hold for k steps."""
+        turns = 0
+        while True:
+            outputs = turn(carried)
+            if steps is not None and turns >= steps:
+                return carried, outputs
+            grown = [joined(before, after, lanes.own) for before, after in zip(carried, outputs, strict=False)]
+            if all(same(before, after) for before, after in zip(carried, grown, strict=True)):
+                return grown, outputs
+            carried, turns = grown, turns + 1
+
+    def repeated(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """Step by step while the condition is known to hold, or all steps together."""
+        op, (condition, body) = node.op, node.regions
+        assert isinstance(op, While)
+        carried, captured = list(operands[: op.carries]), operands[op.carries :]
+        rows: list[list[Anything]] = [[] for _ in range(op.tapes)]
+        goes = np.ones(lanes.count, bool)
+        trips = np.zeros(lanes.count, np.int64)
+        for _ in range(WORK // (_nodes(body) + _nodes(condition) + 1) + 1):
+            (asked,) = self.region(condition, [*carried, *captured], lanes)
+            if not isinstance(asked, Held) or asked.known is None:
+                break
+            goes = goes & self.per_lane(asked, lanes)
+            here = goes if lanes.active is None else goes & lanes.active
+            if not here.any():
+                known = Held((), trips, None, lanes.own, lanes.count)
+                return [*carried, *(HeldTape(tuple(row)) for row in rows), known]
+            trips = trips + goes
+            outputs = self.region(body, [*carried, *captured], lanes if goes.all() else lanes.only(goes))
+            new = outputs[: op.carries]
+            if not goes.all():
+                pairs = zip(body.outputs, new, carried, strict=False)
+                new = [self.merged(value, after, before, goes, lanes) for value, after, before in pairs]
+            carried = new
+            for row, output in zip(rows, outputs[op.carries :], strict=True):
+                row.append(output)
+
+        def turn(values: Sequence[Anything]) -> list[Anything]:
+            return self.region(body, [*values, *captured], lanes)
+
+        carried, outputs = self.settled(carried, turn, lanes)
+        tapes = [
+            HeldTape((joined_all(HeldTape((*row, output)), lanes.own),), True)
+            for row, output in zip(rows, outputs[op.carries :], strict=True)
+        ]
+        return [*carried, *tapes, Held(())]
+
+    def called(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """The function's region."""
+        return self.region(node.regions[0], operands, lanes)
+
+
+def _nodes(region: Region) -> int:
+    """Nodes of a region and of those inside it."""
+    return sum(1 for _ in walk(region)) + 1
+
+
+def _columns(parts: Sequence[Held]) -> int:
+    return next(int(part.sets.shape[1]) for part in parts if part.sets is not None)
+
+
+CONTROL: dict[type, Any] = {
+    Space: Interpretation.space,
+    If: Interpretation.branch,
+    For: Interpretation.counted,
+    While: Interpretation.repeated,
+    Call: Interpretation.called,
+}
+"""How each region op is interpreted. What is left are transforms, which unite all that they read."""

@@ -1,0 +1,170 @@
+"""Functions with sparse derivatives: each call finds the pattern for its sizes and integers, and the sweeps for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgraph.errors import ArgumentError, Diagnostic
+from dgraph.ops.transform import SparseJacobian
+from dgraph.program.arguments import build
+from dgraph.program.compiled import Compiled
+from dgraph.types import Tuple
+
+if TYPE_CHECKING:
+    from dgraph.ad.sparse.compress import Compressed, Seeds
+    from dgraph.ir.graph import Graph, Region
+    from dgraph.kernels.compile import CompiledGraph
+    from dgraph.program.compiled import Options
+    from dgraph.program.functions import Function, Recipe
+    from dgraph.program.signature import Signature
+
+REMEMBERED = 8
+"""Patterns that a function keeps: those of its last calls."""
+
+
+def is_asked(recipe: Recipe) -> bool:
+    """Whether the host itself asks for a sparse matrix, so that the result is one."""
+    return recipe.name in ("jacobian", "hessian") and dict(recipe.options).get("mode") == "sparse"
+
+
+def compressed(graph: Graph, recipe: Recipe) -> Compressed | None:
+    """The graph of a function with compressed sweeps for the sparse Jacobians that stand in no loop, branch or other
+    derivative of it; None if there is none."""
+    from dgraph.ad.sparse.compress import compress, sparse_nodes
+    from dgraph.ir.graph import walk
+    from dgraph.program.pipeline import stage
+
+    if not any(isinstance(node.op, SparseJacobian) for node in walk(graph.region)):
+        return None
+    inlined = stage(graph, "inline")
+    return compress(inlined, is_asked(recipe)) if sparse_nodes(inlined.region) else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found for the sizes and integers of a call."""
+
+    arrays: tuple[Any, ...]
+    seeds: tuple[Seeds, ...]
+
+
+class SparseFunction(Compiled):
+    """A compiled function some of whose derivatives are sparse. Where the host asks for these themselves, the result
+    is a tree of `scipy.sparse.csr_array`, whose rows and columns are the entries of the output and of the argument in
+    row-major order."""
+
+    def __init__(self, function: Function, options: Options, signature: Signature, kernel: CompiledGraph) -> None:
+        super().__init__(function, options, signature, kernel)
+        self._remembered: dict[Any, Found] = {}
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Find the pattern, unless it is known from a call with the same sizes and integers; run; build the result."""
+        leaves, extents = self.leaves(arguments, named)
+        found = self.found(leaves, extents)
+        try:
+            outputs = self.kernel.call([*leaves, *found.arrays], extents)
+        except MemoryError as fault:
+            title = f"there is not enough memory for {self.signature.name}"
+            raise ArgumentError(Diagnostic(title, (), str(fault))) from None
+        return self._built(outputs, found)
+
+    def bind(self, *arguments: Any, **named: Any) -> Any:
+        """A call without checks on fixed arrays, for the pattern of the integers that they hold now."""
+        leaves, extents = self.leaves(arguments, named)
+        found = self.found(leaves, extents)
+        bound = self.kernel.bind([*leaves, *found.arrays], extents)
+        result = self._built(bound.outputs, found)
+
+        def run() -> Any:
+            bound()
+            return result
+
+        return run
+
+    def sweeps(self, *arguments: Any, **named: Any) -> tuple[int, ...]:
+        """How many sweeps each sparse derivative takes in a call with these arguments."""
+        return tuple(seeds.sweeps for seeds in self.found(*self.leaves(arguments, named)).seeds)
+
+    def _built(self, outputs: Sequence[Any], found: Found) -> Any:
+        return build(self.signature.result, self._matrices(outputs, found))
+
+    def _matrices(self, outputs: Sequence[Any], found: Found) -> Iterator[Any]:
+        from scipy.sparse import csr_array
+
+        for at, output in enumerate(outputs):
+            place = self.compressed.places.get(at)
+            if place is None:
+                yield output
+                continue
+            pattern = found.seeds[place[0]].patterns[place[1]]
+            yield csr_array((output, pattern.indices, pattern.indptr), shape=pattern.shape)
+
+    # ---- patterns ---------------------------------------------------------------------------------------------------
+
+    def found(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
+        """The pattern and what follows from it."""
+        key = (
+            tuple(extents.items()),
+            tuple((leaf.shape, leaf.tobytes() if leaf.dtype.kind in "iub" else b"") for leaf in leaves),
+        )
+        known = self._remembered.pop(key, None)
+        if known is None:
+            known = self._search(leaves, extents)
+            while len(self._remembered) >= REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        self._remembered[key] = known
+        return known
+
+    @cached_property
+    def _graph(self) -> Graph:
+        from dgraph.program.lower import lower
+        from dgraph.program.pipeline import stage
+
+        return stage(lower(self.program.module, self.function.recipe, self.options.precision)[0], "inline")
+
+    @cached_property
+    def compressed(self) -> Compressed:
+        """The graph that was compiled, with its Jacobians."""
+        found = compressed(self._graph, self.function.recipe)
+        assert found is not None
+        return found
+
+    @cached_property
+    def _regions(self) -> list[Region]:
+        """The functions of the Jacobians without transforms."""
+        from dgraph.ad import expand
+        from dgraph.ir.graph import Graph
+        from dgraph.ir.inline import inline_calls
+
+        regions = []
+        for jacobian in self.compressed.jacobians:
+            region = inline_calls(jacobian.node.regions[0])
+            graph = Graph(self.signature.name, self._graph.sizes, (), Tuple(()), region)
+            regions.append(expand(graph).region)
+        return regions
+
+    def _search(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
+        from dgraph.ad.sparse.compress import seeds_of
+        from dgraph.ad.sparse.patterns import known_inputs, pattern_of
+        from dgraph.ir.evaluate import bind_sizes
+
+        graph = self._graph
+        sizes = bind_sizes(graph, [leaf.shape for leaf in leaves], extents)
+        size_of: Callable[[Any], int] = sizes.__getitem__
+        integers = [leaf if leaf.dtype.kind in "ib" else None for leaf in leaves]
+        found = []
+        for jacobian, region in zip(self.compressed.jacobians, self._regions, strict=True):
+            known = known_inputs(graph.region, jacobian.node.operands, integers, sizes)
+            op = jacobian.op
+            pattern = pattern_of(region, op.wrt, op.rows, known, sizes)
+            shapes = [
+                [tuple(extent.evaluate(size_of) for extent in type_.shape) for type_ in side]
+                for side in op.sides(jacobian.node.regions[0])
+            ]
+            found.append(seeds_of(jacobian, pattern, *shapes))
+        return Found(tuple(array for seeds in found for array in seeds.arrays), tuple(found))
