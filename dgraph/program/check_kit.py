@@ -140,7 +140,7 @@ class Run:
 
     def call(self, point: Sequence[Leaf], extents: Extents) -> list[Leaf]:
         """The results by the kernels."""
-        return [np.asarray(leaf) for leaf in self.compiled.kernel.call(list(point), extents)]
+        return [np.asarray(leaf) for leaf in self.compiled.run(point, extents)]
 
     def near(self, point: Sequence[Leaf], extents: Extents) -> Callable[[Sequence[Leaf]], list[Leaf]]:
         """The function as difference quotients around a point should see it."""

@@ -87,12 +87,15 @@ class Compiled:
             if outputs is not None:
                 return outputs[0] if self._is_single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
+        return build(self.signature.result, iter(self.run(leaves, extents)))
+
+    def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
+        """The kernel on leaves that fit. Raises `ArgumentError` if there is not enough memory."""
         try:
-            outputs = self.kernel.call(leaves, extents)
+            return self.kernel.call(leaves, extents)
         except MemoryError as fault:
             title = f"there is not enough memory for {self.signature.name}"
             raise ArgumentError(Diagnostic(title, (), str(fault))) from None
-        return build(self.signature.result, iter(outputs))
 
     def _call_picked(self, arguments: Sequence[Any]) -> list[Any] | None:
         """The kernel on the leaves of the arguments as they are; None if they are not what it takes."""

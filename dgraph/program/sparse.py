@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.ops.transform import SparseJacobian
 from dgraph.program.arguments import build
 from dgraph.program.compiled import Compiled
@@ -33,8 +32,8 @@ def is_asked(recipe: Recipe) -> bool:
 
 
 def compressed(graph: Graph, recipe: Recipe) -> Compressed | None:
-    """The graph of a function with compressed sweeps for the sparse Jacobians that stand in no loop, branch or other
-    derivative of it; None if there is none."""
+    """The graph of a function with compressed sweeps for its sparse Jacobians; None if there are none. Those inside of
+    other derivatives and of `vmap` are left."""
     from dgraph.ad.sparse.compress import compress, sparse_nodes
     from dgraph.ir.graph import walk
     from dgraph.program.pipeline import stage
@@ -66,12 +65,11 @@ class SparseFunction(Compiled):
         """Find the pattern, unless it is known from a call with the same sizes and integers; run; build the result."""
         leaves, extents = self.leaves(arguments, named)
         found = self.found(leaves, extents)
-        try:
-            outputs = self.kernel.call([*leaves, *found.arrays], extents)
-        except MemoryError as fault:
-            title = f"there is not enough memory for {self.signature.name}"
-            raise ArgumentError(Diagnostic(title, (), str(fault))) from None
-        return self._built(outputs, found)
+        return self._built(super().run([*leaves, *found.arrays], extents), found)
+
+    def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
+        """The kernel on leaves that fit, with what the pattern adds to them."""
+        return super().run([*leaves, *self.found(leaves, extents).arrays], extents)
 
     def bind(self, *arguments: Any, **named: Any) -> Any:
         """A call without checks on fixed arrays, for the pattern of the integers that they hold now."""
@@ -108,9 +106,10 @@ class SparseFunction(Compiled):
 
     def found(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
         """The pattern and what follows from it."""
+        leaves = list(map(np.asarray, leaves))
         key = (
             tuple(extents.items()),
-            tuple((leaf.shape, leaf.tobytes() if leaf.dtype.kind in "iub" else b"") for leaf in leaves),
+            tuple((leaf.shape, leaf.tobytes() if _is_integer(leaf) else b"") for leaf in leaves),
         )
         known = self._remembered.pop(key, None)
         if known is None:
@@ -150,21 +149,27 @@ class SparseFunction(Compiled):
 
     def _search(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
         from dgraph.ad.sparse.compress import seeds_of
-        from dgraph.ad.sparse.patterns import known_inputs, pattern_of
+        from dgraph.ad.sparse.patterns import known_operands, pattern_of
         from dgraph.ir.evaluate import bind_sizes
 
         graph = self._graph
         sizes = bind_sizes(graph, [leaf.shape for leaf in leaves], extents)
         size_of: Callable[[Any], int] = sizes.__getitem__
-        integers = [leaf if leaf.dtype.kind in "ib" else None for leaf in leaves]
+        integers = [leaf if _is_integer(leaf) else None for leaf in leaves]
+        jacobians = self.compressed.jacobians
+        known = known_operands(graph.region, [jacobian.node for jacobian in jacobians], integers, sizes)
         found = []
-        for jacobian, region in zip(self.compressed.jacobians, self._regions, strict=True):
-            known = known_inputs(graph.region, jacobian.node.operands, integers, sizes)
+        for jacobian, region in zip(jacobians, self._regions, strict=True):
             op = jacobian.op
-            pattern = pattern_of(region, op.wrt, op.rows, known, sizes)
+            pattern = pattern_of(region, op.wrt, op.rows, known[jacobian.node], sizes)
             shapes = [
                 [tuple(extent.evaluate(size_of) for extent in type_.shape) for type_ in side]
                 for side in op.sides(jacobian.node.regions[0])
             ]
             found.append(seeds_of(jacobian, pattern, *shapes))
         return Found(tuple(array for seeds in found for array in seeds.arrays), tuple(found))
+
+
+def _is_integer(leaf: Any) -> bool:
+    """Whether the entries of an argument can be indices or decide a branch; those of a key cannot."""
+    return leaf.dtype.kind in "ib" or leaf.dtype == np.uint8

@@ -38,7 +38,7 @@ class Measure:
         inputs = []
         for formal in self.formals:
             inputs += self._leaves(formal, values, columns, number)
-        return float(self.compiled.kernel.call(inputs, {})[0])
+        return float(self.compiled.run(inputs, {})[0])
 
     def _leaves(self, formal: Formal, values: Values, columns: Columns, number: int) -> list[object]:
         if formal.name in values:

@@ -191,6 +191,7 @@ RULES: dict[str, Rule] = {
     "jvp": draw_transform,
     "vjp": draw_transform,
     "vjp_tangent": draw_transform,
+    "sparse_jacobian": draw_transform,
     "vmap": draw_transform,
 }
 """The rule of every region op; the others are drawn plainly."""

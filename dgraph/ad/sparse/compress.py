@@ -22,13 +22,16 @@ from dgraph.ad.sparse.colouring import (
     star_colouring,
     star_places,
 )
-from dgraph.ir.build import Builder
+from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value, walk
+from dgraph.ops.control import For, If, Space, While
 from dgraph.ops.elementwise import array_type, entry
 from dgraph.ops.transform import Jvp, SparseJacobian, Vjp, Vmap
 from dgraph.sizes import Size, product, size, variable
 from dgraph.types import I64, Accumulator, Array, Tuple
 
+NESTS = (For, While, If, Space)
+"""The ops into whose regions the further inputs of a graph are captured."""
 REVERSE = 2
 """The time of a reverse sweep in forward sweeps."""
 
@@ -64,49 +67,97 @@ class Compressed:
 
 
 def sparse_nodes(region: Region) -> list[Node]:
-    """The nodes of a region that ask for a sparse Jacobian; not those inside of other nodes."""
-    return [node for node in region.nodes if isinstance(node.op, SparseJacobian)]
+    """The nodes that ask for a sparse Jacobian in a region and in its loops, branches and index spaces; not those
+    inside of other derivatives. A node that stands in several places is one node."""
+    found: dict[Node, None] = {}
+    for node in region.nodes:
+        if isinstance(node.op, SparseJacobian):
+            found[node] = None
+        elif isinstance(node.op, NESTS):
+            found.update(dict.fromkeys(inner for part in node.regions for inner in sparse_nodes(part)))
+    return list(found)
 
 
 # ---- the graph ------------------------------------------------------------------------------------------------------
 
 
 def compress(graph: Graph, as_entries: bool) -> Compressed:
-    """The graph with the Jacobians of its own region by compressed sweeps. With `as_entries` a block that is a result
-    of the graph is the array of its entries, row by row, and the results are a flat tuple."""
+    """The graph with its Jacobians by compressed sweeps. With `as_entries` a block that is a result of the graph is
+    the array of its entries, row by row, and the results are a flat tuple."""
     g = Builder()
-    known = {value: g.input(value.type, value.name) for value in graph.region.inputs}
-    made = _Names(graph)
-    found: list[Jacobian] = []
-    blocks: dict[Value, tuple[int, int]] = {}
-    is_output = set(graph.region.outputs) - {operand for node in graph.region.nodes for operand in node.operands}
-    for node in graph.region.nodes:
-        operands = [known[operand] for operand in node.operands]
-        if not isinstance(node.op, SparseJacobian):
-            known.update(zip(node.results, g.copy(node, operands), strict=True))
-            continue
-        is_entries = as_entries and is_output.issuperset(node.results)
-        jacobian = Jacobian(node, is_entries)
-        with g.at(span=node.span, scope=node.scope, derived=node.derived):
-            results = _swept(g, jacobian, operands, made, len(found))
-        known.update(zip(node.results, results, strict=True))
-        if is_entries:
-            blocks.update({value: (len(found), at) for at, value in enumerate(node.results)})
-        found.append(jacobian)
-    outputs = graph.region.outputs
-    region = g.close([known[output] for output in outputs])
+    inputs = [g.input(value.type, value.name) for value in graph.region.inputs]
+    run = _Compression(graph, g, as_entries)
+    outputs = run.region(g, graph.region, inputs)
+    region = g.close(outputs)
+    made = run.made
     result = Tuple(tuple(array_type(value) for value in region.outputs)) if as_entries else graph.result
-    sizes = (*graph.sizes, *made.sizes)
-    formals = (*graph.formals, *made.formals)
-    full = replace(graph, sizes=sizes, formals=formals, result=result, region=region)
-    places = {at: blocks[value] for at, value in enumerate(outputs) if value in blocks}
-    return Compressed(full, tuple(found), places)
+    full = replace(
+        graph,
+        sizes=(*graph.sizes, *made.sizes),
+        formals=(*graph.formals, *made.formals),
+        result=result,
+        region=region,
+    )
+    places = {at: run.blocks[value] for at, value in enumerate(graph.region.outputs) if value in run.blocks}
+    return Compressed(full, tuple(run.jacobians.values()), places)
+
+
+class _Compression:
+    """One run: a node that stands in several places has the same further inputs in all of them."""
+
+    def __init__(self, graph: Graph, root: Builder, as_entries: bool) -> None:
+        self.made = _Names(graph, root)
+        read = {operand for node in graph.region.nodes for operand in node.operands}
+        self.results = set(graph.region.outputs) - read if as_entries else set()
+        self.jacobians: dict[Node, Jacobian] = {}
+        self.inputs: dict[Node, _Inputs] = {}
+        self.blocks: dict[Value, tuple[int, int]] = {}
+
+    def region(self, g: Builder, region: Region, inputs: Sequence[Value]) -> list[Value]:
+        """The nodes of a region appended to a builder; its outputs."""
+        known = dict(zip(region.inputs, inputs, strict=True))
+        for node in region.nodes:
+            operands = [known[operand] for operand in node.operands]
+            if isinstance(node.op, SparseJacobian):
+                with g.at(span=node.span, scope=node.scope, derived=node.derived):
+                    results: Sequence[Value] = self.jacobian(g, node, operands)
+            elif isinstance(node.op, NESTS) and sparse_nodes(Region((), (node,), ())):
+                results = self.nest(g, node, operands)
+            else:
+                results = g.copy(node, operands)
+            known.update(zip(node.results, results, strict=True))
+        return [known[output] for output in region.outputs]
+
+    def nest(self, g: Builder, node: Node, operands: Sequence[Value]) -> Sequence[Value]:
+        """A loop, branch or index space whose regions capture what they need."""
+        children = [g.child() for _ in node.regions]
+        outputs = [
+            self.region(child, part, [child.input(value.type, value.name) for value in part.inputs])
+            for child, part in zip(children, node.regions, strict=True)
+        ]
+        regions, captures = close_together(children, outputs)
+        names = [value.name for value in node.results]
+        with g.at(span=node.span, scope=node.scope, derived=node.derived):
+            return g.apply(node.op, *operands, *captures, regions=regions, names=names)
+
+    def jacobian(self, g: Builder, node: Node, operands: Sequence[Value]) -> list[Value]:
+        """The blocks of a Jacobian."""
+        jacobian = self.jacobians.get(node)
+        if jacobian is None:
+            jacobian = Jacobian(node, bool(self.results) and self.results.issuperset(node.results))
+            if jacobian.is_entries:
+                number = len(self.jacobians)
+                self.blocks.update({value: (number, at) for at, value in enumerate(node.results)})
+            self.inputs[node] = _inputs_of(jacobian, self.made, len(self.jacobians))
+            self.jacobians[node] = jacobian
+        return _swept(g, jacobian, operands, self.inputs[node])
 
 
 class _Names:
     """Further inputs and sizes, under names that the graph does not have."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, root: Builder) -> None:
+        self.root = root
         self.taken = {*graph.sizes, *graph.input_names}
         self.sizes: list[str] = []
         self.formals: list[Formal] = []
@@ -123,44 +174,70 @@ class _Names:
         self.sizes.append(self.fresh(name))
         return variable(self.sizes[-1])
 
-    def array(self, g: Builder, name: str, shape: Sequence[Size]) -> Value:
+    def array(self, name: str, shape: Sequence[Size]) -> Value:
         """A further input of integers."""
         formal = Formal(self.fresh(name), Array(I64, tuple(shape)))
         self.formals.append(formal)
-        return g.input(Array(I64, tuple(shape)), formal.name)
+        return self.root.input(Array(I64, tuple(shape)), formal.name)
 
 
-def _swept(g: Builder, jacobian: Jacobian, operands: Sequence[Value], made: _Names, number: int) -> list[Value]:
-    """The blocks of a Jacobian from products with one vector for each colour. Its inputs are, in this order: for each
-    direction the numbers of the sweeps and the colour of each entry of each side; for each block where its entries
-    are found among the products of each direction and, for an array, where they stand."""
-    op, region = jacobian.op, jacobian.node.regions[0]
-    outer, inner = op.sides(region)
-    stem = f"sparse{number}"
-    products = []
-    for is_reverse, sides in ((False, inner), (True, outer))[: 1 if op.symmetric else 2]:
-        name = f"{stem}_{'reverse' if is_reverse else 'forward'}"
-        sweeps = made.array(g, f"{name}_sweeps", [made.size(f"{name}_count")])
-        colours = [made.array(g, f"{name}_colour{at}", side.shape) for at, side in enumerate(sides)]
-        others = outer if not is_reverse else inner
-        products.append(_products(g, jacobian, operands, sweeps, colours, others, is_reverse))
+@dataclass(frozen=True)
+class _Inputs:
+    """The further inputs of one Jacobian: for each direction the numbers of the sweeps and the colour of each entry of
+    each side; for each block the number of its entries, where they are found among the products of each direction,
+    and, for an array, where they stand."""
+
+    directions: tuple[tuple[Value, tuple[Value, ...]], ...]
+    blocks: tuple[tuple[Size, tuple[Value, ...], Value | None], ...]
+
+
+def _inputs_of(jacobian: Jacobian, made: _Names, number: int) -> _Inputs:
+    """Further inputs in the order of `Seeds.arrays`. A Hessian is swept forward only: it is symmetric."""
+    op = jacobian.op
+    outer, inner = op.sides(jacobian.node.regions[0])
+    directions = []
+    for word, sides in (("forward", inner), ("reverse", outer))[: 1 if op.symmetric else 2]:
+        name = f"sparse{number}_{word}"
+        sweeps = made.array(f"{name}_sweeps", [made.size(f"{name}_count")])
+        colours = tuple(made.array(f"{name}_colour{at}", side.shape) for at, side in enumerate(sides))
+        directions.append((sweeps, colours))
+    blocks = []
+    for at in range(len(jacobian.blocks)):
+        name = f"sparse{number}_block{at}"
+        entries = made.size(f"{name}_entries")
+        sources = tuple(made.array(f"{name}_source{way}", [entries]) for way in range(len(directions)))
+        places = None if jacobian.is_entries else made.array(f"{name}_place", [entries])
+        blocks.append((entries, sources, places))
+    return _Inputs(tuple(directions), tuple(blocks))
+
+
+def _swept(g: Builder, jacobian: Jacobian, operands: Sequence[Value], given: _Inputs) -> list[Value]:
+    """The blocks of a Jacobian from products with one vector for each colour."""
+    outer, inner = jacobian.op.sides(jacobian.node.regions[0])
+    products = [
+        _products(g, jacobian, operands, sweeps, colours, others, is_reverse)
+        for (sweeps, colours), others, is_reverse in zip(given.directions, (outer, inner), (False, True), strict=False)
+    ]
     results = []
-    for at, (row, column) in enumerate(jacobian.blocks):
-        entries = made.size(f"{stem}_entries{at}")
-        sources = [made.array(g, f"{stem}_source{at}_{way}", [entries]) for way in range(len(products))]
-        pairs = list(zip(products, sources, strict=True))
-
-        def value(h: Builder, e: Value, pairs: Any = pairs, row: Array = row) -> Value:
-            terms = [h.index(table, entry(h, source, [e]), policy="drop") for table, source in pairs]
-            total = terms[0] if len(terms) == 1 else h.add(*terms)
-            return total if array_type(total).dtype == row.dtype else h.cast(total, dtype=row.dtype)
-
-        if jacobian.is_entries:
+    for (row, column), (entries, sources, places) in zip(jacobian.blocks, given.blocks, strict=True):
+        value = _entry_of(row, products, sources)
+        if places is None:
             results.append(g.map([entries], value))
-            continue
-        places = made.array(g, f"{stem}_place{at}", [entries])
-        results.append(_array(g, entries, row, column, places, value))
+        else:
+            results.append(_array(g, entries, row, column, places, value))
     return results
+
+
+def _entry_of(row: Array, products: Sequence[Value], sources: Sequence[Value]) -> Callable[[Builder, Value], Value]:
+    """An entry of a block by its number: it is found among the products of one direction, and reads 0 in the other."""
+
+    def value(h: Builder, e: Value) -> Value:
+        pairs = zip(products, sources, strict=True)
+        terms = [h.index(table, entry(h, source, [e]), policy="drop") for table, source in pairs]
+        total = terms[0] if len(terms) == 1 else h.add(*terms)
+        return total if array_type(total).dtype == row.dtype else h.cast(total, dtype=row.dtype)
+
+    return value
 
 
 def _array(
@@ -229,7 +306,8 @@ def _seed(child: Builder, number: Value, colour: Value, side: Array) -> Value:
 
 
 def without_sparse(region: Region) -> Region:
-    """The region with every sparse Jacobian, in nested regions too, by a sweep for each entry of the inputs."""
+    """The region with every sparse Jacobian, in nested regions too, by a sweep for each entry of the inputs, or of the
+    outputs where these are fewer."""
     if not any(isinstance(node.op, SparseJacobian) for node in walk(region)):
         return region
     g = Builder()
@@ -239,37 +317,44 @@ def without_sparse(region: Region) -> Region:
         inner = replace(node, regions=tuple(map(without_sparse, node.regions)))
         with g.at(span=node.span, scope=node.scope, derived=node.derived):
             if isinstance(node.op, SparseJacobian):
-                results: Sequence[Value] = list(_by_columns(g, inner, operands))
+                results: Sequence[Value] = list(_by_units(g, inner, operands))
             else:
                 results = g.copy(inner, operands)
         known.update(zip(node.results, results, strict=True))
     return g.close([known[output] for output in region.outputs])
 
 
-def _by_columns(g: Builder, node: Node, operands: Sequence[Value]) -> Iterator[Value]:
-    """The blocks from unit tangents, one input after the other."""
+def _by_units(g: Builder, node: Node, operands: Sequence[Value]) -> Iterator[Value]:
+    """The blocks from unit vectors, one input or output after the other."""
     op, region = node.op, node.regions[0]
     assert isinstance(op, SparseJacobian)
     outer, inner = op.sides(region)
-    columns = []
-    for side, position in zip(inner, np.flatnonzero(op.wrt).tolist(), strict=True):
-        wrt = tuple(at == position for at in range(len(op.wrt)))
-        single = Jacobian(replace(node, op=replace(op, wrt=wrt)), False)
+    rows, columns = (sum((product(side.shape) for side in sides), size(0)) for sides in (outer, inner))
+    is_reverse = rows != columns and (columns - rows).is_nonnegative()
+    marks, sides, others = (op.rows, outer, inner) if is_reverse else (op.wrt, inner, outer)
+    tables = []
+    for side, position in zip(sides, np.flatnonzero(marks).tolist(), strict=True):
+        single = tuple(at == position for at in range(len(marks)))
+        narrow = replace(op, rows=single) if is_reverse else replace(op, wrt=single)
         extent = product(side.shape)
         numbers = g.iota(extent=extent)
         colour = g.reshape(numbers, shape=side.shape)
-        flat = _products(g, single, operands, numbers, [colour], outer, False)
-        total = sum((product(row.shape) for row in outer), size(0))
-        columns.append(g.transpose(g.reshape(flat, shape=(extent, total))))
-    start = size(0)
-    for row in outer:
-        many = product(row.shape)
-        for side, table in zip(inner, columns, strict=True):
-            width = product(side.shape)
-            part = g.slice(table, starts=(start, size(0)), steps=(1, 1), shape=(many, width))
-            part = g.reshape(part, shape=row.shape + side.shape)
+        jacobian = Jacobian(replace(node, op=narrow), False)
+        flat = _products(g, jacobian, operands, numbers, [colour], others, is_reverse)
+        table = g.reshape(flat, shape=(extent, columns if is_reverse else rows))
+        tables.append(table if is_reverse else g.transpose(table))
+    starts = [[size(0)], [size(0)]]
+    for found, sides in zip(starts, (outer, inner), strict=True):
+        for side in sides:
+            found.append(found[-1] + product(side.shape))
+    for at, row in enumerate(outer):
+        for position, column in enumerate(inner):
+            table = tables[at if is_reverse else position]
+            corner = (size(0), starts[1][position]) if is_reverse else (starts[0][at], size(0))
+            shape = product(row.shape), product(column.shape)
+            part = g.slice(table, starts=corner, steps=(1, 1), shape=shape)
+            part = g.reshape(part, shape=row.shape + column.shape)
             yield part if array_type(part).dtype == row.dtype else g.cast(part, dtype=row.dtype)
-        start = start + many
 
 
 # ---- the numbers ----------------------------------------------------------------------------------------------------

@@ -90,7 +90,9 @@ def spread(held: Held, lanes: Any) -> Held:
         return held
     which = held.copy if held.copy is not None else np.zeros(len(lanes), np.int64)
     known = None if held.known is None else held.known[which]
-    sets = gather(held.sets, places_of(which, held.entries, np.arange(held.entries)))
+    sets = None
+    if held.sets is not None:
+        sets = gather(held.sets, places_of(which, held.entries, np.arange(held.entries)))
     return Held(held.shape, known, sets, lanes, len(lanes))
 
 
@@ -111,7 +113,7 @@ def repeated(value: Held, copy: Any, copies: int) -> Held:
     if value.copy is not None:
         return value
     known = None if value.known is None else np.broadcast_to(value.known, (copies, *value.shape))
-    sets = gather(value.sets, np.tile(np.arange(value.entries), copies))
+    sets = None if value.sets is None else gather(value.sets, np.tile(np.arange(value.entries), copies))
     return Held(value.shape, known, sets, copy, copies)
 
 

@@ -27,7 +27,6 @@ from dgraph.ad.sparse.held import (
     joined_all,
     moved,
     places_of,
-    repeated,
     same,
     spread,
 )
@@ -36,7 +35,7 @@ from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ops.control import Call, For, If, Space, While
 from dgraph.ops.index import Index
 from dgraph.sizes import Atom, Size
-from dgraph.types import Accumulator, Array, Tape
+from dgraph.types import Accumulator, Tape
 
 WORK = 20_000
 """Nodes that are interpreted for the steps of one loop before all further steps are taken together."""
@@ -70,35 +69,47 @@ def pattern_of(
     return pattern
 
 
-def known_inputs(region: Region, values: Sequence[Value], known: Sequence[Any], sizes: Mapping[Atom, int]) -> list[Any]:
-    """The integers of some values of a region, or None of each that rests on floats; `known` has those of its
-    inputs."""
-    run = Interpretation(sizes)
-    needed = {value for value in values if isinstance(value.type, Array) and not value.type.dtype.is_float}
-    nodes = []
+def known_operands(region: Region, nodes: Sequence[Node], known: Sequence[Any], sizes: Mapping[Atom, int]) -> Known:
+    """For some nodes of a region, in nested regions too, the integers of each operand that are the same whenever the
+    node runs, else None. `known` has the integers of the region's inputs."""
+    run = Interpretation(sizes, nodes)
+    needed: set[Value] = set()
+    kept = []
     for node in reversed(region.nodes):
-        if needed.intersection(node.results):
+        if needed.intersection(node.results) or any(inner in run.met for inner in walk(Region((), (node,), ()))):
             needed.update(node.operands)
-            nodes.append(node)
+            kept.append(node)
     inputs = [
         Held(shape_of(value.type, run.size_of), None if numbers is None else np.asarray(numbers)[None])
         for value, numbers in zip(region.inputs, known, strict=True)
     ]
-    outputs = tuple(value for value in values if value in needed)
-    found = run.region(Region(region.inputs, tuple(reversed(nodes)), outputs), inputs, Lanes())
-    held = dict(zip(outputs, found, strict=True))
-    return [_number(held.get(value)) for value in values]
+    run.region(Region(region.inputs, tuple(reversed(kept)), ()), inputs, Lanes())
+    return {node: _numbers(node, visits) for node, visits in run.met.items()}
 
 
-def _number(held: Anything | None) -> Any:
-    return held.known[0] if isinstance(held, Held) and held.known is not None else None
+Known = dict[Node, list[Any]]
+"""Integers of the operands of nodes."""
+
+
+def _numbers(node: Node, visits: Sequence[Sequence[Anything]]) -> list[Any]:
+    found: list[Any] = []
+    for at in range(len(node.operands)):
+        held = [visit[at] for visit in visits]
+        numbers = [
+            copy for value in held if isinstance(value, Held) and value.known is not None for copy in value.known
+        ]
+        is_known = held and all(isinstance(value, Held) and value.known is not None for value in held)
+        is_one = is_known and all(np.array_equal(numbers[0], other) for other in numbers[1:])
+        found.append(numbers[0] if is_one and numbers else None)
+    return found
 
 
 class Interpretation:
-    """One run with known sizes."""
+    """One run with known sizes. `met` has the operands of each watched node at each of its runs."""
 
-    def __init__(self, sizes: Mapping[Atom, int]) -> None:
+    def __init__(self, sizes: Mapping[Atom, int], watched: Sequence[Node] = ()) -> None:
         self.sizes = dict(sizes)
+        self.met: dict[Node, list[Sequence[Anything]]] = {node: [] for node in watched}
 
     def size_of(self, extent: Size) -> int:
         """The number of a size."""
@@ -109,6 +120,8 @@ class Interpretation:
         held: dict[Value, Anything] = dict(zip(region.inputs, inputs, strict=True))
         for node in region.nodes:
             operands = [held[operand] for operand in node.operands]
+            if node in self.met:
+                self.met[node].append(operands)
             rule = CONTROL.get(type(node.op))
             if rule is not None:
                 results = rule(self, node, operands, lanes)
@@ -179,9 +192,8 @@ class Interpretation:
             return self.region(otherwise, captured, lanes)
         ones = self.region(then, captured, lanes.only(takes))
         others = self.region(otherwise, captured, lanes.only(~takes))
-        return [
-            self.merged(value, *pair, takes, lanes) for value, *pair in zip(node.results, ones, others, strict=True)
-        ]
+        outcomes = zip(node.results, ones, others, strict=True)
+        return [self.merged(value, one, other, takes, lanes) for value, one, other in outcomes]
 
     @staticmethod
     def per_lane(held: Held, lanes: Lanes) -> Any:
@@ -238,12 +250,10 @@ class Interpretation:
     def slice_of(self, value: Anything, entry: Value, step: Held, lanes: Lanes) -> Anything:
         """A slice of an array or an entry of a tape at a step."""
         if isinstance(value, Held):
-            (found,) = [read(Index("drop"), [value, step], self.size_of, lanes)]
-            return found
-        if value.is_uniform:
-            return value.entries[0]
-        at = int(step.known[0])
-        return value.entries[at] if at < len(value.entries) else empty(entry.type, self.size_of)
+            return read(Index("drop"), [value, step], self.size_of, lanes)
+        at = 0 if value.is_uniform else int(step.known[0])
+        found: Anything = value.entries[at] if at < len(value.entries) else empty(entry.type, self.size_of)
+        return found
 
     def stacked(self, row: Sequence[Anything], value: Value, lanes: Lanes) -> Held:
         """Entries along a new leading axis."""
@@ -271,7 +281,7 @@ class Interpretation:
         """All steps together: the carries are joined until nothing is added."""
         op, (body,) = node.op, node.regions
         assert isinstance(op, For)
-        count, *rest = operands
+        rest = operands[1:]
         walked = [
             self.any_slice(value, entry, lanes)
             for value, entry in zip(
@@ -300,9 +310,8 @@ class Interpretation:
         """A slice or entry at a step that is not known."""
         if isinstance(value, Held):
             return read(Index("drop"), [value, Held(())], self.size_of, lanes)
-        if not value.entries:
-            return empty(entry.type, self.size_of)
-        return joined_all(value, lanes.own)
+        found: Anything = joined_all(value, lanes.own) if value.entries else empty(entry.type, self.size_of)
+        return found
 
     def settled(
         self, carried: Sequence[Anything], turn: Any, lanes: Lanes, steps: int | None = None
@@ -348,12 +357,12 @@ class Interpretation:
         def turn(values: Sequence[Anything]) -> list[Anything]:
             return self.region(body, [*values, *captured], lanes)
 
-        carried, outputs = self.settled(carried, turn, lanes)
+        final, last = self.settled(carried, turn, lanes)
         tapes = [
             HeldTape((joined_all(HeldTape((*row, output)), lanes.own),), True)
-            for row, output in zip(rows, outputs[op.carries :], strict=True)
+            for row, output in zip(rows, last[op.carries :], strict=True)
         ]
-        return [*carried, *tapes, Held(())]
+        return [*final, *tapes, Held(())]
 
     def called(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
         """The function's region."""

@@ -28,10 +28,9 @@ from dgraph.ad.sparse.held import (
 from dgraph.errors import DgraphError
 from dgraph.ir.graph import Node
 from dgraph.ir.op import Op, SizeOf
-from dgraph.ops.arithmetic import Steps
 from dgraph.ops.compare import Select
-from dgraph.ops.elementwise import Elementwise
-from dgraph.ops.index import Accumulate, Fresh, Freeze, Index, SetAt, Undefined, ZeroTape
+from dgraph.ops.elementwise import Elementwise, Steps
+from dgraph.ops.index import Accumulate, Freeze, Fresh, Index, SetAt, Undefined, ZeroTape
 from dgraph.ops.linalg import Dot
 from dgraph.ops.reduce import Reduction
 from dgraph.ops.scan import Running
@@ -106,7 +105,7 @@ def whole(node: Node, operands: Sequence[Any], size_of: SizeOf, lanes: Lanes) ->
             found.append(HeldTape())
             continue
         shape = shape_of(result.type, size_of)
-        sets = gather(total, np.repeat(np.arange(copies), prod(shape)))
+        sets = None if total is None else gather(total, np.repeat(np.arange(copies), prod(shape)))
         found.append(_sound(Held(shape, None, sets, copy, copies), result.type))
     return found
 
@@ -125,16 +124,16 @@ def evaluated(op: Op, size_of: SizeOf, values: Sequence[Any]) -> Any:
 # ---- values from nothing --------------------------------------------------------------------------------------------
 
 
-def _given(op: Any, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _given(op: Any, _operands: Sequence[Held], size_of: SizeOf, _lanes: Lanes) -> Held:
     known = np.asarray(op.evaluate(size_of))
     return Held(known.shape, known[None])
 
 
-def _fresh(op: Any, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _fresh(op: Any, _operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
     return Held(shape_of(op.type, size_of), None, None, lanes.own, lanes.count)
 
 
-def _undefined(op: Any, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Anything:
+def _undefined(op: Any, _operands: Sequence[Held], size_of: SizeOf, _lanes: Lanes) -> Anything:
     return empty(op.type, size_of)
 
 
@@ -188,7 +187,7 @@ def _moved(op: Op, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> H
     return Held(places.shape, known, sets, copy, copies)
 
 
-def _reduced(op: Any, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _reduced(op: Any, operands: Sequence[Held], size_of: SizeOf, _lanes: Lanes) -> Held:
     (value,) = operands
     shape = tuple(extent for axis, extent in enumerate(value.shape) if axis not in op.axes)
     shifted = replace(op, axes=(*(axis + 1 for axis in op.axes),))
@@ -204,7 +203,7 @@ def _without_axes(value: Held, axes: Sequence[int]) -> Sets | None:
     return grouped(value.sets, groups, value.copies * prod(kept))
 
 
-def _running(op: Any, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _running(op: Any, operands: Sequence[Held], _size_of: SizeOf, _lanes: Lanes) -> Held:
     """Entry k along the axis unites those up to k: twice as many with each step."""
     (value,) = operands
     extent = value.shape[op.axis]
@@ -221,7 +220,7 @@ def _running(op: Any, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -
     return Held(value.shape, None, sets, value.copy, value.copies)
 
 
-def _dot(op: Dot, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _dot(op: Dot, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) -> Held:
     """Entry (i, j) unites what row i of the one operand and column j of the other depend on."""
     (a, b), copy, copies = aligned(operands, lanes.own)
     contracted = (
@@ -245,7 +244,8 @@ def _dot(op: Dot, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> He
 # ---- places ---------------------------------------------------------------------------------------------------------
 
 
-def read(op: Index, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def read(op: Index, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) -> Held:
+    """What holds of an entry or sub-array at some indices; an index that is not known stands for all along its axis."""
     array, *indices = operands
     blurred = [axis for axis, index in enumerate(indices) if index.known is None]
     if blurred:
@@ -263,10 +263,8 @@ def read(op: Index, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> 
         copy, copies = lanes.own, lanes.count
         indices = [index if index.copy is None else spread(index, lanes.own) for index in indices]
     flat = _flat(op.policy, indices, array.shape, copies)
-    if array.copy is None:
-        bases = np.zeros(copies, np.int64)
-    else:
-        bases = np.arange(copies) if alike else array.copy
+    own = np.arange(copies) if alike else array.copy
+    bases = np.zeros(copies, np.int64) if array.copy is None else own
     rows = np.where(flat < 0, -1, bases * prod(array.shape[: len(indices)]) + flat)
     entries = prod(rest)
     at = np.where(rows[:, None] < 0, -1, rows[:, None] * entries + np.arange(entries)).ravel()
@@ -289,7 +287,7 @@ def _flat(policy: str, indices: Sequence[Held], shape: Sequence[int], copies: in
     return flat
 
 
-def _set(op: SetAt, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _set(op: SetAt, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) -> Held:
     values, copy, copies = aligned(operands, lanes.own)
     array, *indices, entry = values
     many, before = entry.entries, prod(array.shape[: len(indices)])
@@ -311,7 +309,7 @@ def _set(op: SetAt, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> 
     return Held(array.shape, known, united(gather(array.sets, kept), gather(entry.sets, source)), copy, copies)
 
 
-def _accumulate(op: Accumulate, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _accumulate(op: Accumulate, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) -> Held:
     into, *indices, entry = operands
     if entry.sets is None:
         return into
@@ -336,7 +334,7 @@ def _accumulate(op: Accumulate, operands: Sequence[Held], size_of: SizeOf, lanes
     return replace(into, sets=united(into.sets, added))
 
 
-def _frozen(op: Freeze, operands: Sequence[Held], size_of: SizeOf, lanes: Lanes) -> Held:
+def _frozen(_op: Freeze, operands: Sequence[Held], _size_of: SizeOf, _lanes: Lanes) -> Held:
     return operands[0]
 
 
