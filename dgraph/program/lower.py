@@ -98,5 +98,5 @@ def target_of(recipe: Recipe) -> Target:
     names = options.pop("over" if recipe.name == "vmap" else "wrt", None)
     mode = options.pop("mode", "auto")
     if mode not in ("auto", "forward", "reverse", "sparse"):
-        raise ScopeError(Diagnostic(f'mode="{mode}" is not one of "forward", "reverse", "auto"'))
+        raise ScopeError(Diagnostic(f'mode="{mode}" is not one of "forward", "reverse", "sparse", "auto"'))
     return Derived(recipe.name, target_of(recipe.of), names, mode)

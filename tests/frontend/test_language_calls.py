@@ -226,16 +226,6 @@ def f(x: f64) -> f64:
         1.0,
         says="`return` inside a loop is not supported yet",
     ),
-    Refused(
-        "sparse",
-        """
-def g[n](x: f64[n]) -> f64[n] = x * x
-def f[n](x: f64[n]) -> f64[n, n] = jacobian(g, mode="sparse")(x)
-""",
-        "f",
-        x,
-        says="sparse derivatives are not supported yet",
-    ),
 )
 def test_calls_refused(case: Refused):
     case.run()

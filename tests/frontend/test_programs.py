@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 from frontend_run import PROGRAMS, differences, program, run
 
-from dgraph.errors import NotSupported
 from dgraph.frontend import check, functions, lower_function, lower_initialiser
 from dgraph.ir.evaluate import evaluate
 from dgraph.ir.verify import verify
-
-REFUSED = {
-    "ba": ["sparse derivatives are not supported yet"],
-    "hessians": ["sparse derivatives are not supported yet"] * 2,
-}
 
 
 @pytest.fixture
@@ -23,17 +17,12 @@ def rng() -> np.random.Generator:
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in PROGRAMS.glob("*.dg")))
-def test_every_program_is_clean_or_refused_with_a_place(name):
+def test_every_program_is_clean(name):
     module = program(name)
-    found = check(module)
-    assert [fault.title for fault in found] == REFUSED.get(name, [])
-    assert all(fault.labels for fault in found)
+    assert check(module) == []
     for function, info in functions(module).items():
         if {"entry", "train", "metric"} & set(info.annotations):
-            try:
-                verify(lower_function(module, function))
-            except NotSupported:
-                assert name in REFUSED
+            verify(lower_function(module, function))
 
 
 def test_newton():

@@ -160,7 +160,6 @@ REJECTS = [
         "",
         "",
     ),
-    ('def f(x: f64) -> f64 = jacobian(g, mode="sparse")(x)\ndef g(x: f64) -> f64 = x', "sparse derivatives", "", ""),
     # annotations
     ("@foo\ndef f(x: f64) -> f64 = x", "there is no annotation `@foo`", "", ""),
     ("@bound(3)\ndef f(x: f64) -> f64 = x", "`@bound` does not belong on a function", "", ""),

@@ -105,13 +105,6 @@ def test_bundle_adjustment(rng):
         assert dense[:, column] == pytest.approx(slope, rel=1e-5, abs=1e-6)
 
 
-def test_sparse_jacobians_are_refused_by_name():
-    program = load("ba")
-    arguments = (np.zeros((1, 11)), np.zeros((1, 3)), np.zeros(1), np.zeros(1, np.int32), np.zeros(1, np.int32))
-    with pytest.raises(dg.DgraphError, match="sparse derivatives are not supported yet"):
-        program.automatic(*arguments, np.zeros((1, 2)))
-
-
 def turned(axis: int, a: float) -> np.ndarray:
     c, s = np.cos(a), np.sin(a)
     i, j = [(1, 2), (2, 0), (0, 1)][axis]
