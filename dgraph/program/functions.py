@@ -326,12 +326,13 @@ def vjp(function: Function, wrt: Names = None) -> Function:
 
 
 def jacobian(function: Function, wrt: Names = None, *, mode: str | None = None) -> Function:
-    """All partial derivatives: the axes of the output, then those of the input."""
+    """All partial derivatives: the axes of the output, then those of the input; with `mode="sparse"` a
+    `scipy.sparse.csr_array` with a row for each entry of the output and a column for each of the input."""
     return _transformed("jacobian", function, wrt=wrt, mode=mode)
 
 
 def hessian(function: Function, wrt: Names = None, *, mode: str | None = None) -> Function:
-    """All second partial derivatives of a scalar function."""
+    """All second partial derivatives of a scalar function; `mode="sparse"` as for `jacobian`."""
     return _transformed("hessian", function, wrt=wrt, mode=mode)
 
 
