@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from dgraph.ops.transform import SparseJacobian
 from dgraph.program.arguments import build
 from dgraph.program.compiled import Compiled
+from dgraph.program.functions import COMPILING
 from dgraph.types import Tuple
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class SparseFunction(Compiled):
     def __init__(self, function: Function, options: Options, signature: Signature, kernel: CompiledGraph) -> None:
         super().__init__(function, options, signature, kernel)
         self._remembered: dict[Any, Found] = {}
+        self._lock = Lock()
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Find the pattern, unless it is known from a call with the same sizes and integers; run; build the result."""
@@ -111,13 +114,15 @@ class SparseFunction(Compiled):
             tuple(extents.items()),
             tuple((leaf.shape, leaf.tobytes() if _is_integer(leaf) else b"") for leaf in leaves),
         )
-        known = self._remembered.pop(key, None)
-        if known is None:
-            known = self._search(leaves, extents)
-            while len(self._remembered) >= REMEMBERED:
-                del self._remembered[next(iter(self._remembered))]
-        self._remembered[key] = known
-        return known
+        with self._lock:
+            known = self._remembered.pop(key, None)
+            if known is None:
+                with COMPILING:
+                    known = self._search(leaves, extents)
+                while len(self._remembered) >= REMEMBERED:
+                    del self._remembered[next(iter(self._remembered))]
+            self._remembered[key] = known
+            return known
 
     @cached_property
     def _graph(self) -> Graph:

@@ -84,12 +84,12 @@ def results_of(node: Node, operands: Sequence[Any], size_of: SizeOf, lanes: Lane
 
 
 def _sound(found: Anything, type_: ValueType) -> Anything:
-    """Only floats depend on anything; floats are never known, so that a pattern holds for all of them."""
+    """Only floats depend on anything; floats and keys are never known, so that a pattern holds for all of them."""
     if isinstance(found, HeldTape) or not isinstance(type_, Array | Accumulator):
         return found
     if type_.dtype.is_float:
         return found if found.known is None else replace(found, known=None)
-    return found if found.sets is None else replace(found, sets=None)
+    return replace(found, sets=None, known=None if type_.dtype.kind == "key" else found.known)
 
 
 def whole(node: Node, operands: Sequence[Any], size_of: SizeOf, lanes: Lanes) -> Sequence[Anything]:
@@ -275,6 +275,11 @@ def read(op: Index, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) ->
     return Held(rest, known, gather(array.sets, at), copy, copies)
 
 
+def _of_write(policy: str) -> str:
+    """A write that leaves its array is a fault of the run, or dropped where checks are off."""
+    return "clip" if policy == "clip" else "drop"
+
+
 def _flat(policy: str, indices: Sequence[Held], shape: Sequence[int], copies: int) -> Any:
     """The row-major position of an index tuple in each copy; -1 where nothing is read or written."""
     flat = np.zeros(copies, np.int64)
@@ -294,7 +299,7 @@ def _set(op: SetAt, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) ->
     if any(index.known is None for index in indices):
         everywhere = places_of(np.arange(copies), many, np.tile(np.arange(many), before))
         return Held(array.shape, None, united(array.sets, gather(entry.sets, everywhere)), copy, copies)
-    flat = _flat(op.policy, indices, array.shape, copies)
+    flat = _flat(_of_write(op.policy), indices, array.shape, copies)
     written = np.flatnonzero(flat >= 0)
     rows = (written * before + flat[written])[:, None] * many + np.arange(many)
     new = written[:, None] * many + np.arange(many)
@@ -326,7 +331,7 @@ def _accumulate(op: Accumulate, operands: Sequence[Held], _size_of: SizeOf, lane
         everywhere = places_of(np.arange(into.copies), many, np.tile(np.arange(many), before))
         return replace(into, sets=united(into.sets, gather(total, everywhere)))
     indices = [index if index.copy is None else spread(index, own) for index in indices]
-    flat = _flat(op.policy, indices, into.shape, len(own))
+    flat = _flat(_of_write(op.policy), indices, into.shape, len(own))
     written = np.flatnonzero((flat >= 0) & here)
     rows = ((owner[written] * before + flat[written])[:, None] * many + np.arange(many)).ravel()
     new = (written[:, None] * many + np.arange(many)).ravel()
