@@ -74,6 +74,24 @@ def either[n](x: f64[n], c: f64) -> f64[n]:
         y = flip(x) ** 2
     return y
 
+def by_place[n](x: f64[n]) -> f64[n]:
+    y[i] = part(x, i64(i)) for i in range(n)
+    return y
+
+def part[n](x: f64[n], i: i64) -> f64:
+    total = 0.0
+    seen: f64[n] = zeros()
+    if i < 3:
+        for k in range(i):
+            total += sin(x[k])
+    else:
+        seen[i] = x[i - 1] ** 2
+        total = seen[i] + seen[0]
+    while i > 4:
+        total *= x[i]
+        i -= 1
+    return total
+
 def summed[n](x: f64[n]) -> f64[n] = cumsum(x ** 2)
 
 def product[n, m](a: f64[n, m], x: f64[m]) -> f64[n] = a @ sin(x)
@@ -159,6 +177,15 @@ def inner_band(n: int, width: int) -> np.ndarray:
     return found
 
 
+def by_place() -> np.ndarray:
+    """Entries differ in what they choose, in how often they repeat it, and in where they write."""
+    rows = [[], [0], [0, 1], [2], [3], [4, 5], [5, 6]]
+    found = np.zeros((7, 7), bool)
+    for row, columns in enumerate(rows):
+        found[row, columns] = True
+    return found
+
+
 def every_second(n: int) -> np.ndarray:
     i, j = np.indices((n, n))
     return (j <= i) & ((i - j) % 2 == 0)
@@ -176,6 +203,7 @@ CASES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], np.ndarray, int]] =
     "unknown trips": ("halved", (V7,), {}, np.eye(7, dtype=bool), 1),
     "loop in space": ("roots", (np.abs(V7) + 1,), {}, np.eye(7, dtype=bool), 1),
     "either side": ("either", (V7, 1.0), {"wrt": "x"}, np.eye(7, dtype=bool) | np.eye(7, dtype=bool)[::-1], 2),
+    "lane by lane": ("by_place", (V7,), {}, by_place(), 2),
     "running sum": ("summed", (V7,), {}, np.tri(7, dtype=bool), 7),
     "product": ("product", (RNG.normal(size=(2, 7)), V7), {"wrt": "a"}, np.kron(np.eye(2), np.ones(7)) > 0, 1),
     "rows": ("totals", (RNG.normal(size=(6, 4)),), {}, np.kron(np.eye(6), np.ones(4)) > 0, 1),
