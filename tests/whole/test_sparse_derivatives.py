@@ -92,6 +92,10 @@ def part[n](x: f64[n], i: i64) -> f64:
         i -= 1
     return total
 
+def guarded[n](x: f64[n]) -> f64[n]:
+    y[i] = sum(x[j] ** 2 for j in range(n) if j <= i) for i in range(n)
+    return y
+
 def summed[n](x: f64[n]) -> f64[n] = cumsum(x ** 2)
 
 def product[n, m](a: f64[n, m], x: f64[m]) -> f64[n] = a @ sin(x)
@@ -204,6 +208,7 @@ CASES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], np.ndarray, int]] =
     "loop in space": ("roots", (np.abs(V7) + 1,), {}, np.eye(7, dtype=bool), 1),
     "either side": ("either", (V7, 1.0), {"wrt": "x"}, np.eye(7, dtype=bool) | np.eye(7, dtype=bool)[::-1], 2),
     "lane by lane": ("by_place", (V7,), {}, by_place(), 2),
+    "guarded sum": ("guarded", (V7,), {}, np.tri(7, dtype=bool), 7),
     "running sum": ("summed", (V7,), {}, np.tri(7, dtype=bool), 7),
     "product": ("product", (RNG.normal(size=(2, 7)), V7), {"wrt": "a"}, np.kron(np.eye(2), np.ones(7)) > 0, 1),
     "rows": ("totals", (RNG.normal(size=(6, 4)),), {}, np.kron(np.eye(6), np.ones(4)) > 0, 1),
