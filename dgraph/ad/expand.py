@@ -1,4 +1,5 @@
-"""Expansion: every `jvp`, `vjp` and `vmap` node is replaced by ordinary nodes, innermost first."""
+"""Expansion: every `jvp`, `vjp` and `vmap` node is replaced by ordinary nodes, innermost first; then functions with
+rules of their own are plain functions."""
 
 from __future__ import annotations
 
@@ -13,13 +14,37 @@ from dgraph.ad.vjp import vjp
 from dgraph.ad.vmap import vmap
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code
-from dgraph.ir.graph import Graph, Region
+from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.ir.inline import inline_calls
 from dgraph.ir.op import Op
 
 
 def expand(graph: Graph) -> Graph:
     """The graph without transforms. It computes the same, and its derivatives are ordinary nodes."""
-    return graph.with_region(remove_dead_code(_Expansion().region(without_sparse(graph.region))))
+    return graph.with_region(remove_dead_code(inline_calls(_settled(without_transforms(without_sparse(graph.region))), "custom")))
+
+
+def without_transforms(region: Region) -> Region:
+    """The region with ordinary nodes for its transforms; only `custom` nodes stay."""
+    return _Expansion().region(region)
+
+
+def _settled(region: Region, in_custom: bool = False) -> Region:
+    """The region without what tells `custom` nodes how their functions were to be differentiated without their rules:
+    a stopped gradient inside is the value itself."""
+    nodes: list[Node] = []
+    known: dict[Value, Value] = {}
+    for node in region.nodes:
+        operands = tuple(known.get(operand, operand) for operand in node.operands)
+        if in_custom and node.op.name == "stop_gradient":
+            known[node.result] = operands[0]
+            continue
+        regions = tuple(_settled(inner, in_custom or node.op.name == "custom") for inner in node.regions)
+        same = (operands, regions) == (node.operands, node.regions)
+        nodes.append(node if same else replace(node, operands=operands, regions=regions))
+    outputs = tuple(known.get(output, output) for output in region.outputs)
+    same = (tuple(nodes), outputs) == (region.nodes, region.outputs)
+    return region if same else Region(region.inputs, tuple(nodes), outputs)
 
 
 class _Expansion:

@@ -32,8 +32,12 @@ Given = Sequence[Value | None]
 
 
 def is_kept(node: Node) -> bool:
-    """Whether a `vjp` inside of what is reversed waits: that of a function without loops has no tape to save."""
-    return node.op.name == "vjp" and any(inner.op.name in LOOPS for inner in walk(node.regions[0]))
+    """Whether a `vjp` inside of what is reversed waits: that of a function without loops has no tape to save, and what
+    a rule of the program says need not be symmetric."""
+    if node.op.name != "vjp":
+        return False
+    inside = {inner.op.name for inner in walk(node.regions[0])}
+    return "custom" not in inside and not inside.isdisjoint(LOOPS)
 
 
 def second(

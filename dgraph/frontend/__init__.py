@@ -7,7 +7,17 @@ graph = lower_function(module, "loss")         # or lower_function(module, Deriv
 start = lower_initialiser(module, "model")     # from a key to the initial value of a param
 """
 
-from dgraph.frontend import assertions, atoms, batching, jacobians, linear_algebra, loops, rearrange, shapes
+from dgraph.frontend import (
+    assertions,
+    atoms,
+    batching,
+    derivative_rules,
+    jacobians,
+    linear_algebra,
+    loops,
+    rearrange,
+    shapes,
+)
 from dgraph.frontend.checks import check
 from dgraph.frontend.entry import Derived, Target, lower_function, target_name
 from dgraph.frontend.initialisers import lower_initialiser
@@ -37,5 +47,5 @@ __all__ = [
     "target_name",
 ]
 
-RULES = (assertions, atoms, batching, jacobians, linear_algebra, loops, rearrange, shapes)
+RULES = (assertions, atoms, batching, derivative_rules, jacobians, linear_algebra, loops, rearrange, shapes)
 """The files whose rules are entered in the tables by importing them."""

@@ -13,11 +13,10 @@ from dgraph.frontend.modules import unknown
 from dgraph.frontend.values import Annotated
 
 KNOWN = ("entry", "metric", "train", "checkpoint", "bound", "implicit", "unroll", "derivative")
-LATER = ("implicit", "unroll", "derivative")
+LATER = ("implicit", "unroll")
 INSTEAD = {
     "implicit": "leave it out: the steps are differentiated, with the same result where they converge",
     "unroll": "leave it out: the loop means the same without it",
-    "derivative": "leave it out: the function is differentiated by itself; stop a part of it with `stop_gradient`",
 }
 BEFORE = {
     "entry": "a `def` at the top of the file",
@@ -25,6 +24,7 @@ BEFORE = {
     "train": "a `def` at the top of the file",
     "checkpoint": "a loop",
     "bound": "a `while`",
+    "derivative": "a `def` at the top of the file",
 }
 
 
@@ -115,6 +115,9 @@ def check_annotations(
         if name == "train" and (fault := train_fault(annotation)) is not None:
             place, title, said, note = fault
             raise TypeMismatch.at(place, title, said, note=note)
+        if name == "derivative" and (annotation.arguments or not isinstance(found[name].keywords.get("of"), Annotated)):
+            title, note = "`@derivative` takes the name of a function", "`@derivative(of=f)`"
+            raise TypeMismatch.at(annotation.span, title, "not given here", note=note)
         places[name] = annotation.span
     return found
 

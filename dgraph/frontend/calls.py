@@ -12,7 +12,7 @@ from dgraph.frontend.annotated_types import Solver, resolve
 from dgraph.frontend.coercion import coerce, value_of_type
 from dgraph.frontend.context import Arguments, Context, Frame, evaluates, frame_loop, invokes
 from dgraph.frontend.equalities import as_declared
-from dgraph.frontend.memo import Instance, Key, captured_values, key_of, stored_leaves
+from dgraph.frontend.memo import Instance, Key, captured_values, identity_of, key_of, stored_leaves
 from dgraph.frontend.modules import require_distinct, unknown
 from dgraph.frontend.numbers import counted
 from dgraph.frontend.stored import root, stored_by_name, stored_of, times_mapped
@@ -356,11 +356,14 @@ def _apply_solved(
         assert probe is not None
         return value_of_type(ctx, wanted, lambda name, type_: Leaf(probe.input(type_, name)))
     ctx.g.span = span
+    if closure.module.rule_of(function) is not None:
+        made = APPLIED["custom"](ctx, closure, given, solver.names)
+        if made is not None:
+            return solver.loosened(made, function.result)
     known = _again(ctx, closure, given, solver.names)
     if known is not None:
         return solver.loosened(known, function.result)
-    identity = (function, *(part for formal in function.formals for part in identities(given[formal.name].value)))
-    frame = Frame(closure.words, identity)
+    frame = Frame(closure.words, identity_of(function, given))
     is_inline = function.result is not None and _returns_function(function.result)
 
     def lower() -> Bound:
@@ -371,21 +374,12 @@ def _apply_solved(
     return solver.loosened(frame_loop(ctx, frame, lower), function.result)
 
 
+APPLIED: dict[str, Callable[[Context, Closure, Mapping[str, Binding], Mapping[str, Binding]], Bound | None]] = {}
+"""How a function becomes another node than a `call`, filled by the file that holds it; None if it need not."""
+
+
 def _returns_function(written: t.TypeExpression) -> bool:
     return any(isinstance(node, t.TypeFunction) for node in t.walk(written))
-
-
-def identities(value: Bound) -> Iterator[object]:
-    """What tells function arguments apart: their syntax, and that of the functions they capture."""
-    if isinstance(value, Transformed):
-        yield value.kind
-        yield from identities(value.function)
-    elif isinstance(value, Closure):
-        yield value.function
-        if value.names:
-            used = {node.name for node in t.walk(value.function) if isinstance(node, t.Name)}
-            for name in sorted(used & set(value.names)):
-                yield from identities(value.names[name].value)
 
 
 def _call_node(

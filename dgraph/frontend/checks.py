@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from dgraph.errors import DgraphError, Diagnostic, ScopeError
+from dgraph.errors import DgraphError, Diagnostic, NotDifferentiable, ScopeError
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import GENERIC_KINDS, generic_names, resolve
 from dgraph.frontend.annotations import check_annotations, fact
 from dgraph.frontend.calls import is_size
 from dgraph.frontend.context import Context, framed
-from dgraph.frontend.entry import deep, lower_function
+from dgraph.frontend.derivative_rules import check_rule
+from dgraph.frontend.entry import Derived, Target, deep, lower_function
 from dgraph.frontend.initialisers import lower_initialiser
 from dgraph.frontend.listing import ON_FUNCTIONS
 from dgraph.frontend.modules import Module, require_distinct, unknown
-from dgraph.frontend.values import Annotated, Binding, Extent
+from dgraph.frontend.stored import stored_of
+from dgraph.frontend.values import Annotated, Binding, Closure, Extent
 from dgraph.sizes import variable
-from dgraph.types import F64, I32, Function, Type
+from dgraph.types import F64, I32, Function, Type, leaves
 
 MOST = 10
 
@@ -60,6 +62,7 @@ def _tasks(module: Module) -> Iterator[Callable[[], object]]:
         elif isinstance(item, t.Function):
             yield partial(check_annotations, item.annotations, "a function", ON_FUNCTIONS)
             yield partial(_trained, module, item)
+            yield partial(check_rule, module, item)
             yield partial(_function, module, item)
 
 
@@ -130,7 +133,8 @@ def _constant(module: Module, item: t.Constant) -> None:
 
 
 def _function(module: Module, function: t.Function) -> None:
-    """Lower a function on its own, with stand-ins for generics in dtypes and shapes."""
+    """Lower a function on its own, with stand-ins for generics in dtypes and shapes; one with a rule as `jvp` sees
+    it."""
     arguments = [assumed(generic) for generic in function.generics]
     if any(argument is None for argument in arguments):
         return
@@ -146,4 +150,13 @@ def _function(module: Module, function: t.Function) -> None:
     if any(isinstance(found, Function) for found in types.values()):
         return
     is_generic = any(generic.kind != "size" for generic in function.generics)
-    lower_function(module, function.name, types=types if is_generic else None)
+    target: Target = function.name
+    rule = module.rule_of(function)
+    if rule is not None:
+        holds_floats = any(array.dtype.is_float for type_ in types.values() for _, array in leaves(type_))
+        if not holds_floats and not stored_of(Closure(function, module)):
+            also = [(function.name_span, "the function")]
+            title = f"`{function.name}` takes no floats, so it has no derivative"
+            raise NotDifferentiable.at(rule.name_span, title, "its rule", also=also, note="leave the rule out")
+        target = Derived("jvp", target)
+    lower_function(module, target, types=types if is_generic else None)

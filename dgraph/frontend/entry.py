@@ -160,12 +160,15 @@ class _Entry:
         return graph[0]
 
     def body(self, values: Mapping[str, Binding], span: Span) -> Bound:
-        """The function applied: a plain function's body stands in the graph itself, not in a `call`."""
+        """The function applied: a plain function's body stands in the graph itself, not in a `call`; that of one with a
+        rule, together with it, in a `custom` node."""
         function = self.function
         if isinstance(function, Transformed):
             return run(self.ctx, function, values, span)
         held = function.function
         assert isinstance(held, t.Function)
+        if function.module.rule_of(held) is not None:
+            return apply_function(self.ctx, function, values, span)
         return body_value(self.ctx, function, held, {**self.generics(function), **values})
 
     # ---- arguments ----------------------------------------------------------------------------------------------

@@ -36,7 +36,12 @@ from dgraph.types import Array, DType, Function, Record, Tuple, Type
 from dgraph.types import Extent as ExtentType
 from dgraph.types import leaves as leaves_of_type
 
-ON_FUNCTIONS: Mapping[str, tuple[str, ...] | None] = {"entry": (), "metric": (), "train": tuple(TRAIN)}
+ON_FUNCTIONS: Mapping[str, tuple[str, ...] | None] = {
+    "entry": (),
+    "metric": (),
+    "train": tuple(TRAIN),
+    "derivative": ("of",),
+}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ in several nodes. Without this, a program whose functions each call the previous
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dgraph.frontend import tree as t
@@ -35,6 +35,24 @@ class Instance:
     region: Region
     result: Bound
     captures: tuple[tuple[t.Stored, int], ...]
+
+
+def identity_of(function: t.Function, given: Mapping[str, Binding]) -> tuple[object, ...]:
+    """What tells a function that is being lowered from others: itself and the functions that it is given."""
+    return (function, *(part for formal in function.formals for part in _identities(given[formal.name].value)))
+
+
+def _identities(value: Bound) -> Iterator[object]:
+    """What tells function arguments apart: their syntax, and that of the functions they capture."""
+    if isinstance(value, Transformed):
+        yield value.kind
+        yield from _identities(value.function)
+    elif isinstance(value, Closure):
+        yield value.function
+        if value.names:
+            used = {node.name for node in t.walk(value.function) if isinstance(node, t.Name)}
+            for name in sorted(used & set(value.names)):
+                yield from _identities(value.names[name].value)
 
 
 def key_of(ctx: Context, closure: Closure, given: Mapping[str, Binding], names: Mapping[str, Binding]) -> Key | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
@@ -58,6 +58,23 @@ class Module:
     def functions(self) -> dict[str, t.Function]:
         """The functions of this file by name, in order."""
         return {item.name: item for item in self.declared() if isinstance(item, t.Function)}
+
+    @cached_property
+    def rules(self) -> dict[str, t.Function]:
+        """The rules of this file, `@derivative(of=f)`, by the names of their functions; of several, the first."""
+        found: dict[str, t.Function] = {}
+        for item in self.functions.values():
+            for annotation in item.annotations:
+                for option in annotation.keywords if annotation.name == "derivative" else ():
+                    if option.name == "of" and isinstance(option.value, t.Name):
+                        found.setdefault(option.value.name, item)
+        return found
+
+    def rule_of(self, function: t.Node) -> t.Function | None:
+        """The rule of a function of this file, if it has one."""
+        if not isinstance(function, t.Function) or self.functions.get(function.name) is not function:
+            return None
+        return self.rules.get(function.name)
 
     @property
     def stored(self) -> dict[str, t.Stored]:

@@ -23,8 +23,8 @@ def stored_by_name(module: Module, name: str) -> t.Stored | None:
 
 
 def stored_of(function: FunctionValue) -> dict[t.Stored, Module]:
-    """The params and states that a function reads, and those that its transforms name, in the order of their
-    declarations."""
+    """The params and states that a function and its rule read, and those that its transforms name, in the order of
+    their declarations."""
     found: dict[t.Stored, Module] = {}
     seen: set[t.Node] = set()
     waiting: list[Closure] = [root(function)]
@@ -34,6 +34,9 @@ def stored_of(function: FunctionValue) -> dict[t.Stored, Module]:
             continue
         seen.add(closure.function)
         waiting.extend(_captured(closure))
+        rule = closure.module.rule_of(closure.function)
+        if rule is not None:
+            waiting.append(Closure(rule, closure.module))
         for entry in _named(closure.function, closure.module, seen):
             if isinstance(entry.item, t.Stored):
                 found.setdefault(entry.item, entry.module)

@@ -8,9 +8,10 @@ from typing import Any
 from dgraph.ir.graph import Graph, Node, Region, Value
 
 
-def inline_calls(region: Region) -> Region:
-    """The region without `call` nodes. Nodes of a function get its name in front of their scope."""
-    return _Inliner().region(region)
+def inline_calls(region: Region, name: str = "call") -> Region:
+    """The region without `call` nodes, or without those of another op that applies its region as a call does. Nodes of
+    a function get its name in front of their scope."""
+    return _Inliner(name).region(region)
 
 
 def without_calls(graph: Graph) -> Graph:
@@ -21,7 +22,8 @@ def without_calls(graph: Graph) -> Graph:
 class _Inliner:
     """One run: shared regions are visited once and stay shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.done: dict[Region, Region] = {}
 
     def region(self, region: Region) -> Region:
@@ -37,7 +39,7 @@ class _Inliner:
         for node in region.nodes:
             operands = tuple(known.get(operand, operand) for operand in node.operands)
             regions = tuple(map(self.region, node.regions))
-            if node.op.name == "call":
+            if node.op.name == self.name:
                 outputs = self._paste(nodes, regions[0], operands, node)
                 known.update(zip(node.results, outputs, strict=True))
             elif (operands, regions) == (node.operands, node.regions):

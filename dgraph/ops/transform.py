@@ -1,7 +1,8 @@
 """Derivatives and batching as nodes: `jvp`, `vjp`, `vmap` of a region. `dgraph.ad` expands them.
 
 Everything else a user can ask for (grad, value_and_grad, jacobian, hessian, hvp) is written with these three.
-The region takes all operands of the function; whatever it captured is among them.
+The region takes all operands of the function; whatever it captured is among them. A function whose author wrote its
+derivative is a `custom` node until no transform is left that could ask for it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from dgraph.errors import NOWHERE, Span
 from dgraph.ir.graph import Region
 from dgraph.ir.op import RegionOp, require
 from dgraph.sizes import Size
 from dgraph.types import Array, ValueType, tangent_type
+
+if TYPE_CHECKING:
+    from dgraph.ir.evaluate import Interpreter
+    from dgraph.ir.graph import Node
 
 
 @dataclass(frozen=True)
@@ -165,3 +171,53 @@ class SparseJacobian(Transform):
             require(len(floats) == len(types), "sparse_jacobian: only floats have derivatives")
             sides.append(floats)
         return sides[0], sides[1]
+
+
+@dataclass(eq=False)
+class Rule:
+    """The derivative of a function as its author wrote it.
+
+    region  inputs of the function, then a tangent for each float input  ->  a tangent for each float output
+
+    The region is filled in after the rule stands in nodes: it may apply the function itself.
+    """
+
+    name: str
+    span: Span = NOWHERE
+    region: Region | None = None
+
+
+@dataclass(frozen=True)
+class Custom(Transform):
+    """A function with a derivative of its own; as a value, the function. In a text only the name of the rule stands.
+
+    operands  inputs of the function
+    results   outputs of the function
+    """
+
+    name: ClassVar[str] = "custom"
+    rule: Rule | str = ""
+
+    def leading_operands(self) -> int:
+        """None: all are captures, as those of a call."""
+        return 0
+
+    def leading_inputs(self, region: int) -> int:
+        """None."""
+        return 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The names of the function and of its rule."""
+        return {"function": self.function, "rule": self.rule.name if isinstance(self.rule, Rule) else self.rule}
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The outputs of the function."""
+        (body,) = regions
+        inputs = [value.type for value in body.inputs]
+        require(list(types) == inputs, f"custom: operands {list(map(str, types))} for {list(map(str, inputs))}")
+        return tuple(value.type for value in body.outputs)
+
+    def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """The function."""
+        return interpreter.run(node.regions[0], operands)

@@ -1,4 +1,4 @@
-"""`dgraph check`: types and sizes of everything, then the derivatives of each `@entry`.
+"""`dgraph check`: types and sizes of everything, then the rules of the program and the derivatives of each `@entry`.
 
 The check works in f64 at random points of small sizes; `check_kit` says what it compares there. What cannot be checked
 is said, and fails.
@@ -6,7 +6,7 @@ is said, and fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,25 +54,39 @@ def check_program(
     say = report or _say_nothing
     count = len(module.functions)
     say(f"types and sizes are right in {count} function{'' if count == 1 else 's'}")
-    if not entries:
+    ruled = {known: rule for known, rule in module.rules.items() if name in (None, known, rule.name)}
+    wrong: list[Diagnostic] = []
+    for known, rule in ruled.items():
+        words = f"the rule `{rule.name}` of `{known}`"
+        wrong += _compared(program.function(known), given, say, words, _place(rule.span))
+    if wrong:
+        return found + wrong
+    entries = {known: item for known, item in entries.items() if known not in ruled}
+    if not entries and not ruled:
         say(f"no function is marked @entry, so no derivatives were compared; {program.path}:NAME compares those of one")
     for known, item in entries.items():
-        try:
-            for line in check_derivatives(program.function(known), given, program.seed):
-                say(line)
-        except ArgumentError as fault:
-            found.extend(located(fault, program.function(known)).diagnostics)
-        except DgraphError as fault:
-            found.extend(fault.diagnostics)
-        except Unchecked as reason:
-            title = f"the derivatives of `{known}` could not be checked: {reason}"
-            note = "give a point where the function is smooth with --arg name=value"
-            found.append(Diagnostic(title, (Label(_place(item.span), ""),), note))
-        except Wrong as reason:
-            found.append(
-                Diagnostic(f"the derivatives of `{known}` are wrong: {reason}", (Label(_place(item.span), ""),))
-            )
+        words = f"the derivatives of `{known}`"
+        found += _compared(program.function(known), given, say, words, _place(item.span))
     return found
+
+
+def _compared(
+    function: Function, given: Mapping[str, Any], say: Report, words: str, place: Span
+) -> Iterator[Diagnostic]:
+    """The faults of a function's derivatives; `words` are what is to blame."""
+    is_one = words.startswith("the rule")
+    try:
+        for line in check_derivatives(function, given, function.program.seed):
+            say(line)
+    except ArgumentError as fault:
+        yield from located(fault, function).diagnostics
+    except DgraphError as fault:
+        yield from fault.diagnostics
+    except Unchecked as reason:
+        note = "give a point where the function is smooth with --arg name=value"
+        yield Diagnostic(f"{words} could not be checked: {reason}", (Label(place, ""),), note)
+    except Wrong as reason:
+        yield Diagnostic(f"{words} {'is' if is_one else 'are'} wrong: {reason}", (Label(place, ""),))
 
 
 def _say_nothing(line: str) -> None:

@@ -187,6 +187,7 @@ RULES: dict[str, Rule] = {
     "while": draw_while,
     "if": draw_if,
     "call": draw_call,
+    "custom": draw_call,
     "space": draw_space,
     "jvp": draw_transform,
     "vjp": draw_transform,
