@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from dgraph.ad.implicit import solutions
 from dgraph.ad.jvp import jvp
 from dgraph.ad.reversals import is_kept, tangents_as_nodes
 from dgraph.ad.sparse.compress import without_sparse
@@ -21,7 +22,8 @@ from dgraph.ir.op import Op
 
 def expand(graph: Graph) -> Graph:
     """The graph without transforms. It computes the same, and its derivatives are ordinary nodes."""
-    return graph.with_region(remove_dead_code(inline_calls(_settled(without_transforms(without_sparse(graph.region))), "custom")))
+    region = inline_calls(_settled(without_transforms(without_sparse(graph.region))), "custom")
+    return graph.with_region(remove_dead_code(solutions(region)))
 
 
 def without_transforms(region: Region) -> Region:

@@ -13,9 +13,8 @@ from dgraph.frontend.modules import unknown
 from dgraph.frontend.values import Annotated
 
 KNOWN = ("entry", "metric", "train", "checkpoint", "bound", "implicit", "unroll", "derivative")
-LATER = ("implicit", "unroll")
+LATER = ("unroll",)
 INSTEAD = {
-    "implicit": "leave it out: the steps are differentiated, with the same result where they converge",
     "unroll": "leave it out: the loop means the same without it",
 }
 BEFORE = {
@@ -24,6 +23,7 @@ BEFORE = {
     "train": "a `def` at the top of the file",
     "checkpoint": "a loop",
     "bound": "a `while`",
+    "implicit": "a `while`",
     "derivative": "a `def` at the top of the file",
 }
 
@@ -142,10 +142,10 @@ def fact(node: t.Expression) -> Any:
 
 
 def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]:
-    """The wishes of `@checkpoint` and `@bound` as facts of a loop."""
+    """The wishes of `@checkpoint`, `@bound` and `@implicit` as facts of a loop."""
     allowed: dict[str, tuple[str, ...] | None] = {"checkpoint": ("every", "slots", "budget")}
     if what == "a `while` loop":
-        allowed["bound"] = ()
+        allowed |= {"bound": (), "implicit": ("tolerance",)}
     found = check_annotations(annotations, what, allowed)
     facts: dict[str, Any] = {}
     for annotation in annotations:
@@ -157,9 +157,20 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
                 raise TypeMismatch.at(annotation.span, "`@bound` takes one positive integer", note="`@bound(50)`")
             facts["bound"] = held.arguments[0]
             continue
+        if annotation.name == "implicit":
+            facts |= _implicit(annotation, held)
+            continue
         if what != "a `while` loop":
             facts.update(_checkpoint(annotation, held))
     return facts
+
+
+def _implicit(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
+    tolerance = held.keywords.get("tolerance")
+    if held.arguments or not (tolerance is None or (_is_number(tolerance) and tolerance > 0)):
+        note = "`@implicit` or `@implicit(tolerance=1e-6)`"
+        raise TypeMismatch.at(annotation.span, "the tolerance of `@implicit` is a positive number", note=note)
+    return {"implicit": True, "tolerance": None if tolerance is None else float(tolerance)}
 
 
 def _is_count(value: object) -> bool:

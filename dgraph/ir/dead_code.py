@@ -160,11 +160,27 @@ def _prune_branches(run: _DeadCode, node: Node, live: Set[Value]) -> Node:
     return _narrowed(node, node.op, operands, results, [(region, captures) for region in regions])
 
 
+def _prune_unknowns(run: _DeadCode, node: Node, live: Set[Value]) -> Node:
+    op: Any = node.op
+    (body,) = node.regions
+    alive = {at for at, value in enumerate(node.results) if value in live}
+    while True:
+        inner = run.pruned(body, tuple(sorted(alive)))
+        grown = alive | {at for at in range(op.unknowns) if inner.inputs[at] in inner.used}
+        if grown == alive:
+            break
+        alive = grown
+    captures = [at for at in range(op.unknowns, len(inner.inputs)) if inner.inputs[at] in inner.used]
+    kept = [*sorted(alive), *captures]
+    return _narrowed(node, replace(op, unknowns=len(alive)), kept, sorted(alive), [(inner, kept)])
+
+
 PRUNE: dict[str, Callable[[_DeadCode, Node, Set[Value]], Node]] = {
     "for": _prune_loop,
     "while": _prune_loop,
     "if": _prune_branches,
     "call": _prune_branches,
     "space": _prune_space,
+    "fixed_point": _prune_unknowns,
 }
-"""How each region op is cut down. A transform is kept whole: its operands are those of the function."""
+"""How each region op is cut down. Other transforms are kept whole: their operands are those of the function."""

@@ -116,13 +116,17 @@ class While(RegionOp):
     regions   condition: carries, captures -> bool;  body: carries, captures -> carries, tapes
     results   final carries, tapes, trips: i64
 
-    `bound` is the user's hint that sizes a tape; it changes nothing else.
+    `bound` is the user's hint that sizes a tape; it changes nothing else. With `implicit` the loop is differentiated as
+    the fixed point of its body, not step by step; `tolerance` is the relative change in one more step up to which it
+    counts as one.
     """
 
     name: ClassVar[str] = "while"
     carries: int = 0
     tapes: int = 0
     bound: int | None = None
+    implicit: bool = False
+    tolerance: float | None = None
 
     def leading_operands(self) -> int:
         """The carries."""

@@ -2,7 +2,8 @@
 
 Everything else a user can ask for (grad, value_and_grad, jacobian, hessian, hvp) is written with these three.
 The region takes all operands of the function; whatever it captured is among them. A function whose author wrote its
-derivative is a `custom` node until no transform is left that could ask for it.
+derivative is a `custom` node until no transform is left that could ask for it; the linear system of an implicit derivative is a
+`fixed_point` until then.
 """
 
 from __future__ import annotations
@@ -221,3 +222,36 @@ class Custom(Transform):
     def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
         """The function."""
         return interpreter.run(node.regions[0], operands)
+
+
+@dataclass(frozen=True)
+class FixedPoint(Transform):
+    """The v with v = b + A v, where the region computes A v.
+
+    operands  b, captures
+    region    v, captures  ->  A v, linear in v
+    results   v
+
+    `tolerance` is that of the loop whose derivative this is.
+    """
+
+    name: ClassVar[str] = "fixed_point"
+    unknowns: int = 0
+    tolerance: float | None = None
+
+    def leading_operands(self) -> int:
+        """The right side."""
+        return self.unknowns
+
+    def leading_inputs(self, region: int) -> int:
+        """The unknowns."""
+        return self.unknowns
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The types of the right side."""
+        (body,) = regions
+        inputs = [value.type for value in body.inputs]
+        require(list(types) == inputs, f"fixed_point: operands {list(map(str, types))} for {list(map(str, inputs))}")
+        outputs = [value.type for value in body.outputs]
+        require(outputs == inputs[: self.unknowns], "fixed_point: the region does not map unknowns to their types")
+        return tuple(outputs)

@@ -75,7 +75,7 @@ def _gathered(g: Builder, space: Node, dot: Node, rows: Value, matrix: Value, tr
     assert isinstance(op, Space)
     cone = _needed(body, [rows], ())
     later = _needed(body, body.outputs, (rows, dot.result))
-    crossing = [rows, *(value for value in _crossing(body, cone, later) if value is not rows)]
+    crossing = _whole(body, [rows, *(value for value in _crossing(body, cone, later) if value is not rows)])
     first = _first_part(space, cone, crossing)
     g.append(first)
     whole = rows_times(g, first.results[0], matrix, transposed)
@@ -111,6 +111,16 @@ def _crossing(body: Region, cone: list[Node], later: list[Node]) -> list[Value]:
     # What only cheap shared nodes read is computed with them again, so a dear node that they read crosses itself.
     users |= {operand for node in shared if node not in dear for operand in node.operands}
     return [result for node in dear for result in node.results if result in users]
+
+
+def _whole(body: Region, crossing: list[Value]) -> list[Value]:
+    """Some values with the other results that anything reads of the nodes that make them: a node with a result that
+    crosses is not in the last part."""
+    found = dict.fromkeys(crossing)
+    for node in body.nodes:
+        if any(result in found for result in node.results):
+            found.update((result, None) for result in node.results if result in body.used)
+    return list(found)
 
 
 def _first_part(space: Node, cone: list[Node], yielded: list[Value]) -> Node:

@@ -194,5 +194,6 @@ RULES: dict[str, Rule] = {
     "vjp_tangent": draw_transform,
     "sparse_jacobian": draw_transform,
     "vmap": draw_transform,
+    "fixed_point": draw_transform,
 }
 """The rule of every region op; the others are drawn plainly."""
