@@ -5,9 +5,9 @@ of one step at x, solved for what the step hands to itself:
 
     dx = g_p dp + g_x dx
 
-a `fixed_point` node, linear in g_p dp. Its tangents are a system with the same g_x, its transpose one with the transpose
-of g_x, so that all modes and orders follow. What the loop starts from has no influence. The nodes become ordinary ones
-by `solutions`, when no transform is left.
+a `fixed_point` node, linear in g_p dp. Its tangents are a system with the same g_x, its transpose one with the
+transpose of g_x, so that all modes and orders follow. What the loop starts from has no influence. The nodes become
+ordinary ones by `solutions`, when no transform is left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dgraph.ops.check import Check
 from dgraph.ops.elementwise import array_type, summed
 from dgraph.ops.transform import FixedPoint
 from dgraph.sizes import product, size
-from dgraph.types import I64
+from dgraph.types import I64, Array
 
 Given = Sequence[Value | None]
 _steps = JVP["while"]
@@ -150,14 +150,20 @@ def _magnitude(g: Builder, value: Value) -> Value:
 
 
 def _change(g: Builder, before: Value, after: Value) -> Value:
-    """How far two arrays are apart, relative to the larger of 1 and what they hold."""
+    """How far two arrays are apart, relative to 1 plus the largest entry."""
     one = g.constant(1.0, array_type(before).dtype)
     return g.div(_magnitude(g, g.sub(after, before)), g.add(one, _magnitude(g, after)))
 
 
 def _limit(tolerance: float | None, value: Value) -> float:
     """Up to which relative change a value counts as settled: by default half of its digits."""
-    return float(np.sqrt(np.finfo(array_type(value).dtype.numpy).eps)) if tolerance is None else tolerance
+    return math.sqrt(_precision(array_type(value))) if tolerance is None else tolerance
+
+
+def _precision(type_: Array) -> float:
+    """The distance from 1 to the next number."""
+    dtype: Any = type_.dtype.numpy
+    return float(np.finfo(dtype).eps)
 
 
 def _require_settled(g: Builder, tolerance: float | None, value: Value, after: Value) -> None:
@@ -218,9 +224,7 @@ def _solved(g: Builder, node: Node, operands: Sequence[Value], region: Region) -
     return _iterated(g, op.tolerance, right, captures, region)
 
 
-def _factored(
-    g: Builder, right: Sequence[Value], captures: Sequence[Value], region: Region, count: int
-) -> list[Value]:
+def _factored(g: Builder, right: Sequence[Value], captures: Sequence[Value], region: Region, count: int) -> list[Value]:
     """The system solved by its matrix, made column by column."""
     dtype = array_type(right[0]).dtype
     if count == 1:
@@ -268,7 +272,7 @@ def _iterated(
     dtype = array_type(right[0]).dtype
     count = len(right)
     start = [*right, g.constant(math.inf, dtype), g.constant(0, I64), g.constant(0, I64)]
-    least = g.constant(4 * float(np.finfo(dtype.numpy).eps), dtype)
+    least = g.constant(4 * _precision(array_type(right[0])), dtype)
 
     def goes_on(h: Builder, carried: list[Value]) -> Value:
         best, stale, steps = carried[count:]

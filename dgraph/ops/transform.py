@@ -2,8 +2,8 @@
 
 Everything else a user can ask for (grad, value_and_grad, jacobian, hessian, hvp) is written with these three.
 The region takes all operands of the function; whatever it captured is among them. A function whose author wrote its
-derivative is a `custom` node until no transform is left that could ask for it; the linear system of an implicit derivative is a
-`fixed_point` until then.
+derivative is a `custom` node until no transform is left that could ask for it; the linear system of an implicit
+derivative is a `fixed_point` until then.
 """
 
 from __future__ import annotations

@@ -57,24 +57,22 @@ def check_program(
     ruled = {known: rule for known, rule in module.rules.items() if name in (None, known, rule.name)}
     wrong: list[Diagnostic] = []
     for known, rule in ruled.items():
-        words = f"the rule `{rule.name}` of `{known}`"
-        wrong += _compared(program.function(known), given, say, words, _place(rule.span))
+        wrong += _compared(program.function(known), given, say, _place(rule.span), rule.name)
     if wrong:
         return found + wrong
     entries = {known: item for known, item in entries.items() if known not in ruled}
     if not entries and not ruled:
         say(f"no function is marked @entry, so no derivatives were compared; {program.path}:NAME compares those of one")
     for known, item in entries.items():
-        words = f"the derivatives of `{known}`"
-        found += _compared(program.function(known), given, say, words, _place(item.span))
+        found += _compared(program.function(known), given, say, _place(item.span))
     return found
 
 
 def _compared(
-    function: Function, given: Mapping[str, Any], say: Report, words: str, place: Span
+    function: Function, given: Mapping[str, Any], say: Report, place: Span, rule: str = ""
 ) -> Iterator[Diagnostic]:
-    """The faults of a function's derivatives; `words` are what is to blame."""
-    is_one = words.startswith("the rule")
+    """The faults of a function's derivatives, or of its rule."""
+    name = function.recipe.name
     try:
         for line in check_derivatives(function, given, function.program.seed):
             say(line)
@@ -83,10 +81,15 @@ def _compared(
     except DgraphError as fault:
         yield from fault.diagnostics
     except Unchecked as reason:
-        note = "give a point where the function is smooth with --arg name=value"
-        yield Diagnostic(f"{words} could not be checked: {reason}", (Label(place, ""),), note)
+        title = f"the derivatives of `{name}` could not be checked: {reason}"
+        yield Diagnostic(title, (Label(place, ""),), "give a point where the function is smooth with --arg name=value")
     except Wrong as reason:
-        yield Diagnostic(f"{words} {'is' if is_one else 'are'} wrong: {reason}", (Label(place, ""),))
+        if rule:
+            title = f"the rule `{rule}` is not the derivative of `{name}`: {reason}"
+            note = "mend it, or leave it out: then the function is differentiated by itself"
+            yield Diagnostic(title, (Label(place, ""),), note)
+        else:
+            yield Diagnostic(f"the derivatives of `{name}` are wrong: {reason}", (Label(place, ""),))
 
 
 def _say_nothing(line: str) -> None:

@@ -1,4 +1,4 @@
-"""`@implicit`: the derivative of where a loop settles, against closed forms and against the derivative of many steps."""
+"""`@implicit`: the derivative of where a loop settles, against closed forms and the derivative of many steps."""
 
 from collections.abc import Callable
 from typing import Any

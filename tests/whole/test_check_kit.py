@@ -135,6 +135,38 @@ def test_every_equation_can_fail(
     assert "the derivatives of `wave` are wrong" in faults[0]
 
 
+RULED = """
+def f[n](x: f64[n], k: i32) -> f64 = stop_gradient(sum(sin(k * x[i]) for i))
+
+@derivative(of=f)
+def rule[n](x: f64[n], k: i32, dx: f64[n]) -> f64 = sum({slope} * dx[i] for i)
+
+def g(x: f64) -> f64 = f([x, 2 * x], 3) * x
+"""
+
+
+def test_a_right_rule_is_checked_though_nothing_is_an_entry():
+    said, faults = checked(RULED.format(slope="k * cos(k * x[i])"))
+    assert faults == []
+    assert said[1] == "f: derivatives in x agree at 2 random points (n = 2; n = 3)"
+    assert not any("@entry" in line for line in said)
+
+
+@pytest.mark.parametrize("slope", ["1.001 * k * cos(k * x[i])", "cos(k * x[i])", "k * cos(k * x[0])"])
+@pytest.mark.parametrize("entry", ["", "@entry\n"])
+def test_a_wrong_rule_fails_and_is_to_blame(slope: str, entry: str):
+    text = RULED.format(slope=slope).replace("def g", f"{entry}def g")
+    _, faults = checked(text)
+    assert len(faults) == 1 and faults[0].startswith("the rule `rule` is not the derivative of `f`: forward mode and")
+
+
+def test_a_rule_is_checked_with_its_function_or_by_its_own_name():
+    program = dg.parse(RULED.format(slope="cos(k * x[i])"))
+    assert [len(check_program(program, name, {})) for name in ("f", "rule", "g")] == [1, 1, 1]
+    fault = check_program(program, "g", {})[0]
+    assert fault.title.startswith("the derivatives of `g` are wrong")
+
+
 def test_points_with_a_kink_are_left_for_others():
     said, faults = checked("@entry\ndef f(x: f64) -> f64 = relu(x) * x + abs(x) ** 3\n")
     assert faults == [] and "agree at 2 random points" in said[1]
