@@ -45,7 +45,9 @@ def check_program(
     }
     if name is not None and not entries:
         program.function(name)
-    declared = {formal.name for item in entries.values() for formal in item.formals}
+    ruled = {known: rule for known, rule in module.rules.items() if name in (None, known, rule.name)}
+    checked = [*entries.values(), *(module.functions[known] for known in ruled)]
+    declared = {formal.name for item in checked for formal in item.formals}
     unknown = [known for known in given if known not in declared | set(module.stored)]
     if unknown:
         listed = ", ".join(sorted(declared)) or "none"
@@ -54,7 +56,6 @@ def check_program(
     say = report or _say_nothing
     count = len(module.functions)
     say(f"types and sizes are right in {count} function{'' if count == 1 else 's'}")
-    ruled = {known: rule for known, rule in module.rules.items() if name in (None, known, rule.name)}
     wrong: list[Diagnostic] = []
     for known, rule in ruled.items():
         wrong += _compared(program.function(known), given, say, _place(rule.span), rule.name)
