@@ -103,7 +103,8 @@ class Polygamma(Unary):
         wide = np.asarray(x, np.float64)
         below = wide < 0
         found = special.polygamma(self.order, np.where(below, 1 - wide, wide))
-        cotangent = 1 / np.tan(np.pi * (wide - np.rint(wide)))
+        with np.errstate(divide="ignore"):
+            cotangent = 1 / np.tan(np.pi * (wide - np.rint(wide)))
         first, *others = _reflection(self.order)
         far = np.full_like(wide, first)
         for coefficient in others:
