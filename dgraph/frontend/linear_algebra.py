@@ -277,24 +277,30 @@ def cholesky(ctx: Context, arguments: Arguments) -> Bound:
 def qr(ctx: Context, arguments: Arguments) -> Bound:
     """`q, r = qr(a)`: orthonormal columns and an upper triangle, whose diagonal is not negative, with `q @ r = a`, for
     at least as many rows as columns."""
-    given = take(arguments, "qr", ["a"], 1)["a"]
-    a = _matrix(ctx, "qr", given)
-    _require_tall(ctx, "qr", a, given.span)
-    return TupleValue(tuple(Leaf(value, a.weak) for value in ctx.g.apply(OPS["qr"](), a.value)))
+    return _factorisation(ctx, "qr", _tall(ctx, "qr", arguments))
 
 
 @builtin("eigh")
 def eigh(ctx: Context, arguments: Arguments) -> Bound:
     """`w, v = eigh(a)`: the eigenvalues of `(a + a.T) / 2` in ascending order, and the eigenvectors as columns."""
-    a = _square(ctx, "eigh", take(arguments, "eigh", ["a"], 1)["a"])
-    return TupleValue(tuple(Leaf(value, a.weak) for value in ctx.g.apply(OPS["eigh"](), a.value)))
+    return _factorisation(ctx, "eigh", _square(ctx, "eigh", take(arguments, "eigh", ["a"], 1)["a"]))
 
 
 @builtin("svd")
 def svd(ctx: Context, arguments: Arguments) -> Bound:
     """`u, s, vt = svd(a)`: `u @ diag(s) @ vt = a` with orthonormal columns of u and rows of vt, and s descending, for
     at least as many rows as columns."""
-    given = take(arguments, "svd", ["a"], 1)["a"]
-    a = _matrix(ctx, "svd", given)
-    _require_tall(ctx, "svd", a, given.span)
-    return TupleValue(tuple(Leaf(value, a.weak) for value in ctx.g.apply(OPS["svd"](), a.value)))
+    return _factorisation(ctx, "svd", _tall(ctx, "svd", arguments))
+
+
+def _tall(ctx: Context, word: str, arguments: Arguments) -> Leaf:
+    """The only argument: a matrix with at least as many rows as columns."""
+    given = take(arguments, word, ["a"], 1)["a"]
+    a = _matrix(ctx, word, given)
+    _require_tall(ctx, word, a, given.span)
+    return a
+
+
+def _factorisation(ctx: Context, word: str, a: Leaf) -> TupleValue:
+    """The factors that the op of that name gives, as a tuple."""
+    return TupleValue(tuple(Leaf(value, a.weak) for value in ctx.g.apply(OPS[word](), a.value)))

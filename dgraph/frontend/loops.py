@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotations import loop_facts
 from dgraph.frontend.context import Context, Loop, executes
@@ -24,7 +24,7 @@ from dgraph.frontend.formulas import (
 )
 from dgraph.frontend.joins import carry_end, carry_start
 from dgraph.frontend.numbers import affine_of, index_leaf, truth
-from dgraph.frontend.statements import assign_to, require_single, returns_in
+from dgraph.frontend.statements import assign_to, require_single
 from dgraph.frontend.values import (
     Binding,
     Bound,
@@ -121,10 +121,6 @@ def carried_names(ctx: Context, body: t.Suite) -> Carried:
 def run_body(ctx: Context, body: t.Suite) -> None:
     """The statements of a loop's body."""
     for statement in body.statements:
-        found = next(returns_in(statement), None)
-        if found is not None:
-            note = "carry the result in a name and return it after the loop"
-            raise NotSupported.at(found.span, "`return` inside a loop is not supported yet", note=note)
         ctx.execute(statement)
 
 

@@ -144,8 +144,6 @@ def arange(ctx: Context, arguments: Arguments) -> Bound:
     stop."""
     names = ["start", "stop", "step"] if len(arguments.positional) > 1 else ["stop", "start", "step"]
     found = take(arguments, "arange", names, 1)
-    if "stop" not in found:
-        raise TypeMismatch.at(arguments.span, "`arange` needs an argument `stop`", note="`arange(start, stop)`")
     start, stop, step = (
         _whole(found[name]) if name in found else size(default)
         for name, default in (("start", 0), ("stop", 0), ("step", 1))

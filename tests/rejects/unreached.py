@@ -13,8 +13,6 @@ UNREACHED: dict[str, str] = {
     "frontend/initialisers.py: there is no key here": EARLIER,
     "frontend/initialisers.py: there is no param or state `{}`": HOST,
     "frontend/listing.py: the record `{}` is generic in `{}`, so its type cannot be told from a value": HOST,
-    "frontend/loops.py: `return` inside a loop is not supported yet": EARLIER,
-    "frontend/makers.py: `arange` needs an argument `stop`": EARLIER,
     "frontend/numbers.py: {} is wanted here": EARLIER,
     "frontend/ranges.py: this read cannot be proven to stay inside": EARLIER,
     "frontend/read.py: more than {} branches": "the reader counts every `elif` as one level of nesting",
