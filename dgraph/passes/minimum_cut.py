@@ -1,9 +1,10 @@
 """Which values are kept and which are computed again: a minimum cut with a price on every value.
 
-A value costs its bytes times the price of a byte if it is kept, and its seconds if it is computed again, once for all
-that read it; computing it again needs its operands, each of which is kept or computed again in its turn. Every value is
-an edge from where it is needed to where it is had, and what can be computed again hangs on the source by an edge of
-finite capacity, so a cut between the source and what is wanted is a choice, and its capacity the price of the choice.
+A value costs its bytes times the price of a byte, and the seconds of storing and loading it, if it is kept, and its
+seconds if it is computed again, once for all that read it; computing it again needs its operands, each of which is kept
+or computed again in its turn. Every value is an edge from where it is needed to where it is had, and what can be
+computed again hangs on the source by an edge of finite capacity, so a cut between the source and what is wanted is a
+choice, and its capacity the price of the choice.
 
 Capacities are exact whole numbers, and of several cuts of one capacity the one that computes least again is taken, so a
 problem has one answer. The flow is found here, by Dinic's algorithm, because loading a library that finds it takes
@@ -13,10 +14,10 @@ longer than all cuts of a program.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import lcm
+from math import inf, lcm
 
 from dgraph.errors import InvalidGraph
 
@@ -26,18 +27,20 @@ class Item:
     """A value that may be kept or computed again. `operands` are the places of what it is computed from, all before it.
 
     `bytes` is None for what cannot be kept, and 0 for what is at hand anyway; `seconds` is None for what cannot be
-    computed again.
+    computed again. `moving` are the seconds that it takes to store and load what is kept.
     """
 
     bytes: int | None
     seconds: float | None
     operands: tuple[int, ...] = ()
     is_wanted: bool = False
+    moving: float = 0.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The places of the items that are kept and of those that are computed again, with the sums of both."""
+    """The places of the items that are kept and of those that are computed again, the bytes of the former, and the
+    seconds of both."""
 
     kept: tuple[int, ...]
     again: tuple[int, ...]
@@ -57,8 +60,14 @@ class NoChoice(InvalidGraph):
 
 
 def cheapest(items: Sequence[Item], price: float) -> Choice:
-    """The choice of the least price, where a byte costs so many seconds. Raises `NoChoice` if there is none."""
-    return _Cuts(items).choice(Fraction(price), Fraction(1))
+    """The choice of the least price, where a byte costs so many seconds. Raises `NoChoice` if there is none.
+
+    At a price of 0 that is the fastest one; at an infinite price the one of fewest bytes.
+    """
+    cuts = _Cuts(items)
+    if price == inf:
+        return cuts.choice(Fraction(1), cuts.tiny_second)
+    return cuts.choice(Fraction(price), Fraction(1))
 
 
 def trade(items: Sequence[Item], most: int = 40) -> list[Choice]:
@@ -93,9 +102,10 @@ class _Cuts:
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
         self.seconds = [None if item.seconds is None else Fraction(item.seconds) for item in items]
+        self.moving = [Fraction(item.moving) for item in items]
         self._refuse_what_cannot_be()
         bytes_ = sum(item.bytes or 0 for item in items)
-        seconds = [second for second in self.seconds if second]
+        seconds = [second for second in (*self.seconds, *self.moving) if second]
         self.tiny_price = _step(seconds) / (1 + bytes_)
         """A price so small that bytes only decide between choices of equal seconds."""
         self.tiny_second = Fraction(1) / (1 + sum(seconds))
@@ -118,11 +128,18 @@ class _Cuts:
 
     def sums(self, choice: Choice) -> tuple[int, Fraction]:
         """Bytes and seconds of a choice, exactly."""
-        return choice.bytes, sum((self.seconds[at] or Fraction(0) for at in choice.again), Fraction(0))
+        return choice.bytes, self._total(choice.kept, choice.again)
+
+    def _total(self, kept: Iterable[int], again: Iterable[int]) -> Fraction:
+        found = (*(self.moving[at] for at in kept), *(self.seconds[at] or Fraction(0) for at in again))
+        return sum(found, Fraction(0))
 
     def choice(self, price: Fraction, second: Fraction) -> Choice:
         """The cheapest choice where a byte costs `price` and a second `second`."""
-        keep = [None if item.bytes is None else item.bytes * price for item in self.items]
+        keep = [
+            None if item.bytes is None else item.bytes * price + moving * second
+            for item, moving in zip(self.items, self.moving, strict=True)
+        ]
         again = [None if seconds is None else seconds * second for seconds in self.seconds]
         finite = [cost for cost in (*keep, *again) if cost is not None]
         scale = lcm(*(cost.denominator for cost in finite))
@@ -141,8 +158,7 @@ class _Cuts:
         places = range(len(self.items))
         kept = tuple(at for at in places if not late[2 * at] and late[2 * at + 1])
         rest = tuple(at for at in places if late[2 * at])
-        total = sum((self.seconds[at] or Fraction(0) for at in rest), Fraction(0))
-        return Choice(kept, rest, sum(self.items[at].bytes or 0 for at in kept), float(total))
+        return Choice(kept, rest, sum(self.items[at].bytes or 0 for at in kept), float(self._total(kept, rest)))
 
 
 def _step(numbers: Sequence[Fraction]) -> Fraction:

@@ -1,5 +1,6 @@
 """Keep or compute again, against all choices there are."""
 
+import math
 import random
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def drawn(seed: int, has_compute: bool) -> list[Item]:
         seconds = None if not operands or draw.random() < 0.15 else draw.choice([1, 2, 3, 0.1, 0.3, 50])
         if seconds is not None and not has_compute:
             seconds = 0
-        items.append(Item(bytes_, seconds, operands, draw.random() < 0.4))
+        moving = draw.choice([0, 0.2, 1.5]) if has_compute and bytes_ else 0
+        items.append(Item(bytes_, seconds, operands, draw.random() < 0.4, moving))
     return items
 
 
@@ -37,6 +39,7 @@ def all_choices(items: list[Item]) -> list[tuple[int, Fraction]]:
             item = items[at]
             if flags[at] and item.bytes is not None:
                 bytes_ += item.bytes
+                seconds += Fraction(item.moving)
             elif not flags[at] and item.seconds is not None:
                 seconds += Fraction(item.seconds)
                 needed.update(item.operands)
@@ -57,7 +60,7 @@ def sums(items: list[Item], choice: Choice) -> tuple[int, Fraction]:
                 needed.update(items[at].operands)
     assert {*choice.kept, *choice.again} <= needed
     bytes_ = [items[at].bytes for at in choice.kept]
-    seconds = [items[at].seconds for at in choice.again]
+    seconds = [*(items[at].seconds for at in choice.again), *(items[at].moving for at in choice.kept)]
     assert None not in bytes_
     assert None not in seconds
     assert choice.bytes == sum(bytes_)
@@ -81,6 +84,7 @@ def test_no_choice_is_cheaper(has_compute: bool):
                 choice = cheapest(items, price)
                 assert cost(sums(items, choice), price) == min(cost(one, price) for one in expected), seed
                 assert cheapest(items, price) == choice
+                assert sums(items, cheapest(items, math.inf)) == min(expected)
             else:
                 impossible += 1
                 with pytest.raises(NoChoice):
