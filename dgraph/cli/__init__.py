@@ -17,7 +17,7 @@ from dgraph import __version__
 from dgraph.errors import DgraphError
 
 SHOW_STAGES = ("tree", "graph", "optimised", "grad", "loops", "numba", "llvm", "cuda", "ptx")
-DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels")
+DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels", "schedule")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -223,11 +223,11 @@ class Function:
     def __reduce__(self) -> tuple[type[Function], tuple[Program, Recipe]]:
         return Function, (self.program, self.recipe)
 
-    def draw(self, path: str | Path, stage: str = "source") -> None:
-        """Write a picture of a stage of the graph: `.svg .png .pdf .dot`."""
+    def draw(self, path: str | Path, /, stage: str = "source", **arguments: Any) -> None:
+        """Write a picture of a stage of the graph, `.svg .png .pdf .dot`; with arguments, the values of a run on it."""
         from dgraph.program.pictures import draw_function
 
-        draw_function(self, path, stage)
+        draw_function(self, path, stage, arguments or None)
 
     def _repr_svg_(self) -> str:
         from dgraph.program.pictures import svg_of

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dgraph.program.functions import Function
 
 Values = dict[Value, Any]
-DRAWN = ("source", "optimised", "forward", "reverse", "kernels")
+DRAWN = ("source", "optimised", "forward", "reverse", "kernels", "schedule")
 
 
 def draw_function(
@@ -37,8 +37,13 @@ def draw_function(
     """Write a picture of a stage.
 
     source, optimised, kernels: the graph of the function there; forward: the source graph; reverse: the graph that
-    computes value and derivatives, or, with `arguments`, the forward graph with every value and every adjoint on it.
+    computes value and derivatives, or, with `arguments`, the forward graph with every value and every adjoint on it;
+    schedule: in which order the gradient, with `arguments`, runs the steps of loops, and what it keeps meanwhile.
     """
+    if stage == "schedule":
+        from dgraph.program.schedules import draw_schedule
+
+        return draw_schedule(function, path, arguments or {})
     draw(scene_of_function(function, stage, arguments, wrt), Path(path))
 
 
