@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dgraph.errors import InvalidGraph
-from dgraph.sizes import Size
-from dgraph.types import Array, ValueType
+from dgraph.sizes import Size, product
+from dgraph.types import Array, Tape, ValueType
 
 if TYPE_CHECKING:
     from dgraph.ir.build import Builder
@@ -109,17 +109,26 @@ class Op:
         raise NotImplementedError(f"{self.name} has no index-space form")
 
     def cost(self, types: Sequence[ValueType]) -> Cost:
-        """Work of one execution: by default one operation per entry of the largest operand."""
-        from dgraph.sizes import product, size
-
-        shapes = [product(type_.shape) for type_ in types if isinstance(type_, Array)]
-        largest = max(shapes, key=lambda entries: len(entries.terms), default=size(1))
-        return Cost(largest, largest * 8)
+        """Work of one execution: by default one operation per entry of the operand with the most axes, and each operand
+        and result moved once. That of a region op is the work of its regions, so often as they run."""
+        shapes = [type_.shape for type_ in types if isinstance(type_, Array)]
+        entries = product(max(shapes, key=len)) if shapes else Size(())
+        moved = Size(())
+        for type_ in (*types, *self.infer(types, ())):
+            moved = moved + bytes_of(type_)
+        return Cost(entries, moved)
 
     @property
     def facts(self) -> dict[str, Any]:
         """The static facts that differ from their defaults, by name, in order."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def bytes_of(type_: ValueType) -> Size:
+    """The bytes of a value; those of one entry of a tape, whose length only the run decides."""
+    while isinstance(type_, Tape):
+        type_ = type_.entry
+    return product(type_.shape) * type_.dtype.bytes
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,10 @@ class RegionOp(Op):
     `leading_operands` counts the operands before the captures; `leading_inputs` the inputs of region k before them.
     Its rules for derivatives, passes, kernels and pictures are tables in those packages, total over the region ops.
     """
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """Nothing beyond the work of its regions."""
+        return Cost(Size(()), Size(()))
 
     def leading_operands(self) -> int:
         """Number of operands that are not captures."""

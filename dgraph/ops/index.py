@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dgraph.ir.graph import Region
-from dgraph.ir.op import Op, SizeOf, require
+from dgraph.ir.op import Cost, Op, SizeOf, require
+from dgraph.sizes import Size, product
 from dgraph.types import I64, Accumulator, Array, Tape, ValueType
 
 if TYPE_CHECKING:
@@ -58,8 +59,21 @@ def resolve_index(policy: str, indices: Sequence[Any], shape: Sequence[int]) -> 
     raise IndexError(f"index {tuple(numbers)} is out of range for the shape {tuple(shape[: len(numbers)])}")
 
 
+class Placed(Op):
+    """An op that touches one entry or sub-array of its first operand."""
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """The entry is read and written once, whatever lies beside it."""
+        array, *others = types
+        assert isinstance(array, Array | Accumulator)
+        indices = sum(type_ == _NUMBER for type_ in others)
+        entry = array.shape[min(indices, array.rank) :]
+        combined = product(entry) if isinstance(array, Accumulator) else Size(())
+        return Cost(combined, product(entry) * (2 * array.dtype.bytes))
+
+
 @dataclass(frozen=True)
-class Index(Op):
+class Index(Placed):
     """An entry of an array, or a sub-array if there are fewer indices than axes."""
 
     name: ClassVar[str] = "index"
@@ -87,7 +101,7 @@ class Index(Op):
 
 
 @dataclass(frozen=True)
-class SetAt(Op):
+class SetAt(Placed):
     """An array with one entry or sub-array replaced: `set_at(array, indices..., entry)`. Linear in both together."""
 
     name: ClassVar[str] = "set_at"
@@ -175,7 +189,7 @@ class Freeze(Op):
 
 
 @dataclass(frozen=True)
-class Accumulate(Op):
+class Accumulate(Placed):
     """`accumulate(accumulator, indices..., entry)`: combine an entry or sub-array into the place. With kind add,
     linear in the accumulator and the entry together."""
 
@@ -246,6 +260,10 @@ class Undefined(Op):
 
     name: ClassVar[str] = "undefined"
     type: ValueType
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """Nothing is computed and nothing filled."""
+        return Cost(Size(()), Size(()))
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """The type asked for."""

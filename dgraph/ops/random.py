@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from dgraph.ir.graph import Region
-from dgraph.ir.op import Op, SizeOf, require
+from dgraph.ir.op import Cost, Op, SizeOf, bytes_of, require
 from dgraph.ops.elementwise import Elementwise, array_type, arrays, entry
 from dgraph.ops.shape import ravel
-from dgraph.sizes import Size, size
+from dgraph.sizes import Size, product, size
 from dgraph.types import BOOL, F32, F64, I64, KEY, Array, DType, Shape, ValueType
 
 if TYPE_CHECKING:
@@ -135,6 +135,11 @@ class _Filled(_Draw):
     """An array of draws, one per row-major position. The first operand is the key."""
 
     shape: Shape
+    weight: ClassVar[int] = 70
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """So many operations per draw; the draws are written once."""
+        return Cost(product(self.shape) * self.weight, bytes_of(self.infer(types, ())[0]))
 
     def draw(self, h: Builder, key: Value, position: Value, others: Sequence[Value]) -> Value:
         """The draw at a position, written with scalar ops."""
@@ -199,6 +204,7 @@ class Normal(_Filled):
 
     name = "normal"
     arity = 1
+    weight = 155
     shape: Shape = ()
     dtype: DType = F64
 

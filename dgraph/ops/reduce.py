@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dgraph.ir.graph import Region
-from dgraph.ir.op import Op, SizeOf, require
+from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.ops.elementwise import BOOLS, FLOATS, NUMBERS, array_type, arrays, entry, like
 from dgraph.ops.index import neutral
 from dgraph.ops.shape import ravel, unravel
@@ -309,6 +309,11 @@ class LogSumExp(Reduction):
     name = "logsumexp"
     kinds = FLOATS
     axes: tuple[int, ...] = ()
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """A comparison, an exponential and two sums per entry."""
+        (given,) = arrays(self, types, 1)
+        return Cost(product(given.shape) * 13, super().cost(types).bytes)
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """With the largest entry taken out, unless it is infinite."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dgraph.ir.graph import Region
-from dgraph.ir.op import Cost, Op, SizeOf, require
+from dgraph.ir.op import Cost, Op, SizeOf, bytes_of, require
 from dgraph.ops.elementwise import array_type, arrays, entry
 from dgraph.sizes import Size, product, size
 from dgraph.types import Array, Shape, ValueType
@@ -326,6 +326,10 @@ class Concat(Op):
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """NumPy's concatenate."""
         return np.concatenate(operands, self.axis)
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """Every entry is read once and written once."""
+        return Cost(size(0), bytes_of(self.infer(types, ())[0]) * 2)
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """The tangents one after another; a missing one is 0."""
