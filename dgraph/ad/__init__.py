@@ -1,6 +1,6 @@
 """Derivatives and batching, graph to graph: jvp, unzip, transpose, vmap."""
 
-from dgraph.ad import custom
+from dgraph.ad import custom, implicit
 from dgraph.ad.expand import expand
 from dgraph.ad.jvp import jvp
 from dgraph.ad.vjp import linearize, vjp
@@ -8,5 +8,5 @@ from dgraph.ad.vmap import vmap
 
 __all__ = ["expand", "jvp", "linearize", "vjp", "vmap"]
 
-RULES = (custom,)
+RULES = (custom, implicit)
 """The files whose rules are entered in the tables by importing them."""

@@ -124,7 +124,7 @@ class Reach:
         """For each operand, whether it is linear and reached from the results marked in `live`."""
         rule = {"for": self.loop, "space": self.space, "if": self.choice}.get(node.op.name)
         if rule is None:
-            if node.regions and node.op.name not in ("vjp_tangent", "fixed_point"):
+            if node.regions and node.op.name not in ("vjp_tangent", "fixed_point", "linear_solve"):
                 raise InvalidGraph(f"{node!r} in a linear region")
             return linear
         flags = rule(node, linear, live)

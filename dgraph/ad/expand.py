@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dgraph.ad.implicit import solutions
 from dgraph.ad.jvp import jvp
 from dgraph.ad.reversals import is_kept, tangents_as_nodes
+from dgraph.ad.solutions import solutions
 from dgraph.ad.sparse.compress import without_sparse
 from dgraph.ad.vjp import vjp
 from dgraph.ad.vmap import vmap

@@ -17,6 +17,7 @@ from dgraph.frontend import (
     loops,
     rearrange,
     shapes,
+    solutions,
 )
 from dgraph.frontend.checks import check
 from dgraph.frontend.entry import Derived, Target, lower_function, target_name
@@ -47,5 +48,5 @@ __all__ = [
     "target_name",
 ]
 
-RULES = (assertions, atoms, batching, derivative_rules, jacobians, linear_algebra, loops, rearrange, shapes)
+RULES = (assertions, atoms, batching, derivative_rules, jacobians, linear_algebra, loops, rearrange, shapes, solutions)
 """The files whose rules are entered in the tables by importing them."""

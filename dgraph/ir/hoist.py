@@ -26,7 +26,7 @@ def can_fault(node: Node) -> bool:
     changed when it moves (`speculated`); in the regions of a node that moves, reads at the node's own indices count as
     safe, and others as not.
     """
-    if node.op.effect != "pure" or node.op.name in ("while", "fixed_point"):
+    if node.op.effect != "pure" or node.op.name in ("while", "fixed_point", "linear_solve"):
         return True
     adds_whole = node.op.name == "accumulate" and len(node.operands) == 2
     if getattr(node.op, "policy", "") in ("error", "clip") and not adds_whole:

@@ -2,8 +2,9 @@
 
 Everything else a user can ask for (grad, value_and_grad, jacobian, hessian, hvp) is written with these three.
 The region takes all operands of the function; whatever it captured is among them. A function whose author wrote its
-derivative is a `custom` node until no transform is left that could ask for it; the linear system of an implicit
-derivative is a `fixed_point` until then.
+derivative is a `custom` node until no transform is left that could ask for it; a solution whose
+author wrote its equation is an `implicit` node, and the linear system of an implicit derivative a `fixed_point` or a
+`linear_solve`, until then.
 """
 
 from __future__ import annotations
@@ -251,7 +252,37 @@ class FixedPoint(Transform):
         """The types of the right side."""
         (body,) = regions
         inputs = [value.type for value in body.inputs]
-        require(list(types) == inputs, f"fixed_point: operands {list(map(str, types))} for {list(map(str, inputs))}")
+        require(list(types) == inputs, f"{self.name}: operands {list(map(str, types))} for {list(map(str, inputs))}")
         outputs = [value.type for value in body.outputs]
-        require(outputs == inputs[: self.unknowns], "fixed_point: the region does not map unknowns to their types")
+        require(outputs == inputs[: self.unknowns], f"{self.name}: the region does not map unknowns to their types")
         return tuple(outputs)
+
+
+@dataclass(frozen=True)
+class LinearSolve(FixedPoint):
+    """The v with A v = b, where the region computes A v.
+
+    operands  b, captures
+    region    v, captures  ->  A v, linear in v
+    results   v
+    """
+
+    name: ClassVar[str] = "linear_solve"
+
+
+@dataclass(frozen=True)
+class Implicit(FixedPoint):
+    """The x with f(x) = 0 that was found in whatever way; as a value, x itself.
+
+    operands  x, captures
+    region    x, captures  ->  f(x)
+    results   x
+
+    `tolerance` says how far one step of Newton's method may move a solution.
+    """
+
+    name: ClassVar[str] = "implicit"
+
+    def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """What was found."""
+        return operands[: self.unknowns]

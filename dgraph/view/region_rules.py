@@ -195,5 +195,7 @@ RULES: dict[str, Rule] = {
     "sparse_jacobian": draw_transform,
     "vmap": draw_transform,
     "fixed_point": draw_transform,
+    "linear_solve": draw_transform,
+    "implicit": draw_transform,
 }
 """The rule of every region op; the others are drawn plainly."""

@@ -27,7 +27,7 @@ SHAPE = """
 REDUCERS = """
     sum prod mean max min logsumexp any all argmax argmin softmax log_softmax cross_entropy norm dot var std
 """
-DERIVATIVES = "grad value_and_grad jvp vjp jacobian hessian hvp stop_gradient vmap"
+DERIVATIVES = "grad value_and_grad jvp vjp jacobian hessian hvp stop_gradient implicit vmap"
 GROUPS = {
     title: names.split()
     for title, names in {
@@ -66,6 +66,7 @@ SAMPLES = {
     "ones": "ones(n)",
     "eye": "eye(n)",
     "stop_gradient": "stop_gradient(x)",
+    "implicit": "implicit(lambda z: z - y, x)",
     "normal": "normal(k, n)",
     "uniform": "uniform(k, n)",
     "bernoulli": "bernoulli(k, 0.5, n)",

@@ -1,10 +1,12 @@
 """What every random program must satisfy, whatever it computes."""
 
+import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from program_text import DIFFERENTIATED
+from program_text import DIFFERENTIATED, LINE
 
 import dgraph as dg
 from dgraph.ir.evaluate import evaluate
@@ -33,6 +35,7 @@ def arguments(random: np.random.Generator, sizes: dict[str, int]) -> Values:
         "d": draw(n),
         "k": random.integers(0, 2, n),
         "steps": sizes["steps"],
+        "r": random.integers(2**60, dtype=np.uint64),
         "p": {"a": draw(), "b": draw(3), "k": np.int32(1)},
     }
 
@@ -100,9 +103,9 @@ def product(one: Any, other: Any) -> float:
 class Interpreted:
     """A function run by the interpreter, from the graph whose transforms are expanded."""
 
-    def __init__(self, function: dg.Function) -> None:
+    def __init__(self, function: dg.Function, at: str = "expand") -> None:
         source, self.signature = lower(function.program.module, function.recipe)
-        self.graph = stage(source, "expand")
+        self.graph = stage(source, at)
 
     def __call__(self, **values: Any) -> Any:
         extents = {formal.name: values[formal.name] for formal in self.graph.formals if is_extent(formal)}
@@ -194,9 +197,43 @@ class Agreement:
             self.same("reverse over forward", other, tangent)
             self.against_differences("jvp of grad", lambda **v: gradient(**v)[0], point, by, tangent)
 
+    def third_order(self) -> None:
+        """Along a line: all eight ways to the third derivative, and differences of the second."""
+        line = dg.parse(self.text + LINE).line
+        point = self.points()[0]
+        by = direction(self.random, point)
+        given = point | {f"d{name}": by[name] for name in ("s", "x", "y", "w")} | {"z": 0.0}
+        second = None
+        found = []
+        for modes in itertools.product(("forward", "reverse"), repeat=3):
+            function = line
+            for mode in modes:
+                second, function = function, dg.grad(function, mode=mode)
+            found += self.runs(function, [given], f"third: {modes}")
+            self.same(f"third: {modes}, {('reverse',) * 3}", found[0], found[-1])
+        once = Interpreted(second)
+        self.against_differences("third", lambda **v: once(**v), given, {"z": 1.0}, found[0])
+
+    def checkpointed(self) -> None:
+        """What the loops keep is not seen in the bits, at first and second order."""
+        if "@checkpoint" not in self.text:
+            return
+        point = self.points()[0]
+        along = direction(self.random, point)
+        kept = dg.parse(re.sub(r"@checkpoint\(.*\)", "@checkpoint(none)", self.text)).main
+        found = []
+        for main in (self.main, kept):
+            grad = dg.grad(main, DIFFERENTIATED)
+            (over,) = with_tangents([point], [along])
+            found.append([floats(Interpreted(grad, "optimised")(**point))])
+            found[-1].append(floats(Interpreted(dg.jvp(grad, DIFFERENTIATED), "optimised")(**over)))
+        for one, other in zip(*found, strict=True):
+            for a, b in zip(one, other, strict=True):
+                assert a.tobytes() == b.tobytes(), f"checkpoints: {a} {b}\n{self.text}"
+
     def batched(self) -> None:
         """`vmap` of the function and of its gradient against a loop of calls."""
-        over = (*DIFFERENTIATED, "d", "k")
+        over = (*DIFFERENTIATED, "d", "k", "r")
         for words, function in (("vmap", self.main), ("vmap of grad", dg.grad(self.main, DIFFERENTIATED))):
             points = [arguments(self.random, FIRST) for _ in range(3)]
             batch = {name: stacked([point[name] for point in points]) for name in over} | {"steps": FIRST["steps"]}

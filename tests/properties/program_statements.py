@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from program_loops import LOOPS
 from program_text import STATEMENTS, Scope, Writer
 
 __all__ = ["Writer"]
@@ -57,6 +58,7 @@ def _count(to: Writer, scope: Scope, depth: int) -> Scope:
     to.write(f"{a}, {b} = {to.scalar(scope, 1)}, 0.2")
     scope = scope.with_scalar(a).with_scalar(b)
     size = to.pick(["n", "m", "steps"])
+    to.wish()
     to.write(f"for {t} in range({size}):")
     with to.block():
         to.body(scope.with_index(t, size), [a, b], depth)
@@ -79,6 +81,7 @@ def _update(to: Writer, scope: Scope, _: int) -> Scope:
     elif kind == 1:
         to.write(f"{v}[1:] = 0.5 * {v}[:-1] + {to.scalar(scope, 1)}")
     else:
+        to.wish()
         to.write(f"for {t} in {to.pick(['range(n)', 'range(n - 1, -1, -1)'])}:")
         with to.block():
             place = to.pick([t, f"k[{t}]", f"({t} + 1) % n"])
@@ -94,6 +97,8 @@ def _walk(to: Writer, scope: Scope, depth: int) -> Scope:
     to.write(f"{a} = {to.scalar(scope, 1)}")
     scope = scope.with_scalar(a)
     kind = to.draw(3)
+    if kind < 2:
+        to.wish()
     if kind == 0:
         to.write(f"for {t}, {r} in enumerate({to.matrix(scope, 1)}):")
         inner = scope.with_index(t, "n").with_array(r, ("m",))
@@ -162,5 +167,6 @@ STATEMENTS.extend(
         _while,
         _nested,
         _record,
+        *LOOPS,
     ]
 )

@@ -27,10 +27,17 @@ def twice(f: fn(f64) -> f64, z: f64) -> f64 = f(0.5 * f(z))
 def total[P: record](u: P, v: P) -> f64 = dot(u, v) / (1 + dot(v, v))
 
 '''
-FORMALS = "s: f64, x: f64[n], y: f64[m], w: f64[n, m], q: Pair[n], d: f64[n], k: i64[n], steps: size"
+FORMALS = "s: f64, x: f64[n], y: f64[m], w: f64[n, m], q: Pair[n], d: f64[n], k: i64[n], steps: size, r: key"
+LINE = f"""
+def line[n, m](z: f64, {FORMALS}, ds: f64, dx: f64[n], dy: f64[m], dw: f64[n, m]) -> f64:
+    value, array, count = main(s + z * ds, x + z * dx, y + z * dy, w + z * dw, q, d, k, steps, r)
+    return value + 0.3 * sum(array)
+"""
+"""`main` along a line."""
 DIFFERENTIATED = ("s", "x", "y", "w", "q", "p")
 STATEMENTS: list[Callable[["Writer", "Scope", int], "Scope"]] = []
 """What a statement can be; filled by `program_statements`."""
+WISHES = ("every=1", "every=2", "every=5", "slots=1", "slots=2", "slots=9", 'budget="64B"', "none")
 Draw = Callable[[int], int]
 """A whole number from 0 up to, not including, the argument."""
 
@@ -44,6 +51,8 @@ class Scope:
     records: tuple[str, ...]
     functions: tuple[str, ...]
     indices: tuple[tuple[str, str], ...] = ()
+    counts: tuple[str, ...] = ()
+    """Integers from 0 to 2 that the run decides."""
     can_assign: tuple[str, ...] = ()
 
     def over(self, size: str) -> list[str]:
@@ -52,6 +61,9 @@ class Scope:
 
     def with_index(self, name: str, size: str) -> "Scope":
         return replace(self, indices=(*self.indices, (name, size)))
+
+    def with_count(self, name: str) -> "Scope":
+        return replace(self, counts=(*self.counts, name))
 
     def with_scalar(self, name: str) -> "Scope":
         return replace(self, scalars=(*(known for known in self.scalars if known != name), name))
@@ -113,6 +125,11 @@ class Writer:
     def number(self) -> str:
         return self.pick(["0.5", "0.3", "1.2", "-0.7", "2.0", "-1.0"])
 
+    def wish(self) -> None:
+        """Some loops say which of their states are kept."""
+        if self.draw(3) == 0:
+            self.write(f"@checkpoint({self.pick(WISHES)})")
+
     # ---- expressions --------------------------------------------------------------------------------------------
 
     def scalar(self, scope: Scope, depth: int) -> str:
@@ -124,7 +141,7 @@ class Writer:
         return made if made is not None else self.leaf(scope)
 
     def leaf(self, scope: Scope) -> str:
-        kind = self.draw(8)
+        kind = self.draw(9)
         if kind == 0:
             return self.number()
         if kind == 1:
@@ -132,7 +149,9 @@ class Writer:
             return self.pick([f"{record}.a", f"{record}.b[{self.index(scope, 'n')}]", "p.a", "p.b[1]"])
         if kind == 2 and scope.indices:
             return f"0.1 * {self.pick([name for name, _ in scope.indices])}"
-        if kind < 6:
+        if kind == 3 and scope.counts:
+            return f"0.2 * {self.pick(scope.counts)}"
+        if kind < 7:
             shapes = [shape for shape in scope.arrays if scope.arrays[shape]]
             shape = shapes[self.draw(len(shapes))]
             indices = ", ".join(self.index(scope, size) for size in shape)
@@ -145,7 +164,7 @@ class Writer:
         if known and self.draw(5):
             name = self.pick(known)
             return self.pick([name, name, f"{size} - 1 - {name}", f"({name} + 1) % {size}", f"{name} // 2"])
-        options = ["0", "1", "-1"]
+        options = ["0", "1", "-1", *(f"{name} % 2" for name in scope.counts[-2:])]
         if scope.over("n"):
             options.append(f"k[{self.pick(scope.over('n'))}]")
         return self.pick(options)
@@ -156,6 +175,7 @@ class Writer:
             options += [f"{name} % 2 == 0", f"0 < {name} and {name} < {size} - 1", f"not {name} == 0"]
             if size == "n":
                 options += [f"d[{name}] > 0.1", f"x[{name}] > 0.2", f"k[{name}] == 0 or {name} == 1"]
+        options += [f"{name} < 2" for name in scope.counts]
         return self.pick(options)
 
     def vector(self, scope: Scope, size: str, depth: int) -> str:

@@ -1,4 +1,5 @@
-"""Random programs in the language: interpreted, compiled, differentiated forward, in reverse and twice, and batched."""
+"""Random programs in the language: interpreted, compiled, differentiated forward, in reverse, twice and three times,
+batched, and with loops that keep less."""
 
 import random
 
@@ -33,6 +34,15 @@ def check(text: str, compiles: bool) -> None:
     agreement.batched()
 
 
+def check_all(text: str) -> None:
+    agreement = Agreement(text, 0, compiles=False)
+    agreement.first_order()
+    agreement.second_order()
+    agreement.third_order()
+    agreement.checkpointed()
+    agreement.batched()
+
+
 @settings(COMMON, max_examples=20, derandomize=True)
 @given(programs(budget=15, statements=1))
 def test_short_programs(text: str):
@@ -45,10 +55,9 @@ def test_compiled_programs(text: str):
     check(text, compiles=True)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_longer_programs(seed: int):
-    draw = random.Random(seed).randrange
-    check(Writer(draw, budget=40).program(4), compiles=False)
+    check_all(Writer(random.Random(seed).randrange, budget=40).program(4))
 
 
 def test_a_product_on_one_side_of_an_elementwise_choice():
@@ -65,6 +74,12 @@ def test_a_product_on_one_side_of_an_elementwise_choice():
 @given(programs(budget=40, statements=3))
 def test_many_programs(text: str):
     check(text, compiles=False)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(1000, 1500))
+def test_many_long_programs(seed: int):
+    check_all(Writer(random.Random(seed).randrange, budget=70).program(6))
 
 
 @pytest.mark.nightly

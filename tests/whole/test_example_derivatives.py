@@ -32,6 +32,27 @@ def test_newtons_method_with_and_without_its_steps() -> None:
     assert dg.grad(program.cube_root_by_steps)(5.0) == pytest.approx(5 ** (-2 / 3) / 3, rel=1e-10)
 
 
+def test_a_bisection_and_a_fit() -> None:
+    program = dg.load(EXAMPLES / "implicit.dg")
+    volume, radius = 1.1, 0.8
+    h = program.tank_level(volume, radius)
+    assert np.pi * h**2 * (3 * radius - h) / 3 == pytest.approx(volume, rel=1e-13)
+    area = np.pi * h * (2 * radius - h)
+    slopes = dg.grad(program.tank_level, wrt=("volume", "radius"))(volume, radius)
+    assert slopes == pytest.approx((1 / area, -np.pi * h**2 / area), rel=1e-12)
+    random = np.random.default_rng(1)
+    x, y, far, seen = (random.normal(size=shape) for shape in ((9, 3), 9, (5, 3), 5))
+
+    def error(weight: float) -> np.ndarray:
+        return far @ np.linalg.solve(x.T @ x + weight * np.eye(3), x.T @ y) - seen
+
+    matrix = x.T @ x + 0.7 * np.eye(3)
+    moved = -np.linalg.solve(matrix, np.linalg.solve(matrix, x.T @ y))
+    wanted = np.mean(2 * error(0.7) * (far @ moved))
+    assert program.held_out(x, y, far, seen, 0.7) == pytest.approx(np.mean(error(0.7) ** 2), rel=1e-10)
+    assert dg.grad(program.held_out, wrt="weight")(x, y, far, seen, 0.7) == pytest.approx(wanted, rel=1e-9)
+
+
 def test_keplers_equation_and_the_layer() -> None:
     program = dg.load(EXAMPLES / "implicit.dg")
     m, e = 1.0, 0.6
