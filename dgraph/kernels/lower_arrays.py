@@ -252,6 +252,7 @@ RULES = {
     "constant": _constant,
     "size": _size,
     "stop_gradient": _same,
+    "after": _same,
     "broadcast": _broadcast,
     "reshape": _reshape,
     "transpose": _transpose,

@@ -1,4 +1,5 @@
-"""Values from nothing or from their type: constants, sizes, counting, change of dtype, the end of differentiation."""
+"""Values from nothing or from their type: constants, sizes, counting, change of dtype, the end of differentiation, and
+order without dependence."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgraph.ir.graph import Region
-from dgraph.ir.op import Op, SizeOf, require
+from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.ops.elementwise import ANYTHING, Elementwise, array_type, arrays
-from dgraph.sizes import Size
+from dgraph.sizes import Size, size
 from dgraph.types import F64, I64, Array, DType, ValueType
 
 if TYPE_CHECKING:
@@ -154,3 +155,33 @@ class StopGradient(Elementwise):
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """A structural zero."""
         return (None,)
+
+
+@dataclass(frozen=True)
+class After(Op):
+    """`after(x, y)`: x itself, not to be had before y. Linear in x. Only passes make it: what is computed of it is not
+    shared with what was computed of x, nor computed sooner than y."""
+
+    name = "after"
+    arity = 2
+    linear_in = (0,)
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The type of x."""
+        return (arrays(self, types, 2)[0],)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """The first operand."""
+        return operands[0]
+
+    def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
+        """The cotangent, for x."""
+        return (cotangent, None)
+
+    def expand(self, g: Builder, operands: Sequence[Value]) -> Sequence[Value]:
+        """Itself."""
+        return g.apply(self, *operands)
+
+    def cost(self, types: Sequence[ValueType]) -> Cost:
+        """Nothing."""
+        return Cost(size(0), size(0))

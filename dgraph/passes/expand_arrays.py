@@ -14,6 +14,7 @@ from dgraph.ir.op import Op
 from dgraph.ops.index import Accumulate
 from dgraph.ops.linalg import Dot
 from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
+from dgraph.ops.values import After
 from dgraph.passes.base import graph_pass, with_regions
 from dgraph.passes.rewrite import Rewriter, rewrite
 from dgraph.sizes import product
@@ -73,7 +74,7 @@ def accumulated_entries(g: Builder, node: Node) -> Sequence[Value]:
 
 def is_expanded(node: Node) -> bool:
     """Whether a node is an array op that becomes an index space."""
-    if type(node.op).expand is Op.expand or isinstance(node.op, VIEWS) or node.op.effect != "pure":
+    if type(node.op).expand is Op.expand or isinstance(node.op, (*VIEWS, After)) or node.op.effect != "pure":
         return False
     if isinstance(node.op, Dot):
         return is_tiny(node)

@@ -287,6 +287,9 @@ def _cases() -> list[Case]:
         found += _floats(OPS["unslice"](**facts, shape=tuple(map(size, given))), taken)
     found.append(Case(OPS["unslice"](starts=(one,), steps=(1,), shape=(n + 2,)), (array(I32, n),)))
 
+    found += _floats(OPS["after"](), (n, m), (n,))
+    found += _floats(OPS["after"](), (), ())
+
     found += _floats(OPS["concat"](axis=0), (n,))
     found += _floats(OPS["concat"](axis=0), (n,), (m,), (2,))
     found += _floats(OPS["concat"](axis=1), (n, m), (n, k), (n, 1))
