@@ -14,6 +14,7 @@ from dgraph.passes import (
     narrow_products,
     producers,
     products,
+    read_early,
     select_choices,
     simplify,
     simplify_loops,
@@ -47,6 +48,7 @@ __all__ = [
     "narrow_products",
     "producers",
     "products",
+    "read_early",
     "run_passes",
     "select_choices",
     "simplify",
@@ -103,5 +105,6 @@ FUSE = [
     "simplify",
     "common_subexpressions",
     "dead_code",
+    "read_early",
 ]
 """What makes loop nests of arrays."""
