@@ -142,7 +142,7 @@ def flat(answer: Any) -> list[np.ndarray]:
         return [answer.detach().numpy()]
     if hasattr(answer, "__array__") or isinstance(answer, float):
         return [np.asarray(answer, np.float64)]
-    return [leaf for part in vars(answer).values() for leaf in flat(part)]
+    return [leaf for name in dir(answer) if not name.startswith("_") for leaf in flat(getattr(answer, name))]
 
 
 def contenders(name: str, data: dict[str, Any], small: dict[str, Any]) -> dict[str, Peer]:
@@ -270,8 +270,8 @@ def under_budget(case: Case, data: dict[str, Any], seconds: dict[str, float]) ->
     predicted = seconds[f"{plain}/gradient"] + again / data["steps"] * seconds[f"{plain}/primal"]
     ratio = seconds[f"{lean}/gradient"] / predicted
     return [
-        f"{slots:,} slots run {again:,} steps forwards: predicted {predicted * 1e3:.4g} ms from the plain gradient and the",
-        f"primal, measured {ratio:.2f} of that.",
+        f"{slots:,} slots run {again:,} steps forwards. From the plain gradient and the primal this should take",
+        f"{predicted * 1e3:.4g} ms; measured is {ratio:.2f} of that.",
         "",
     ]
 
@@ -284,8 +284,8 @@ def main(arguments: list[str]) -> None:
         return
     names = [name for name in arguments if name in CASES]
     lines = [
-        "Written by `python benchmarks/control_flow.py`. `peak` is what one gradient adds to the resident set, measured in",
-        "a process of its own. A gradient is always a value and its derivatives.",
+        "Written by `python benchmarks/control_flow.py`. A gradient is a value and its derivatives; `peak` is what one",
+        "adds to the resident set, measured in a process of its own.",
         "",
         f"{date.today().isoformat()}; {machine()};",
         f"dgraph {dg.__version__}, {versions('numpy', 'llvmlite', 'jax', 'equinox', 'torch')}",

@@ -97,7 +97,7 @@ def jax_loops(step: Any, close: Any, arguments: tuple[Any, ...], steps: int, slo
     """`close(run, ...)` is a scalar of a loop; by `fori_loop` and scan, checkpointed scan and Equinox."""
     import jax
 
-    block = int(math.isqrt(steps))
+    block = math.isqrt(steps)
     made = []
     for name, primal, gradient in (
         ("JAX fori / grad of scan", counted, scanned),
@@ -187,9 +187,7 @@ def _jax_roots(data: dict[str, Any]) -> list[Peer]:
             condition, step = (lambda s: jnp.abs(s[1]) > 1e-10), (lambda s: newton(a, s))
             return while_loop(condition, step, (1.0, 1.0), max_steps=64, kind="checkpointed")[0]
 
-        found.append(
-            jitted("Equinox checkpointed while", None, jax.value_and_grad(summed(checkpointed)), data["a"])
-        )
+        found.append(jitted("Equinox checkpointed while", None, jax.value_and_grad(summed(checkpointed)), data["a"]))
     return found
 
 
@@ -488,7 +486,7 @@ def _c_lstm(call: Any, data: dict[str, Any]) -> tuple[Any, Any]:
     )
 
 
-def _c_sines(call: Any, data: dict[str, Any]) -> tuple[Any, Any]:
+def _c_sines(call: Any, _data: dict[str, Any]) -> tuple[Any, Any]:
     def gradient() -> Any:
         value, slopes = call("sines_gradient", "y", "c", "steps", out=((2,),))
         return [value, *slopes]
@@ -506,7 +504,7 @@ def _c_heat(call: Any, data: dict[str, Any]) -> tuple[Any, Any]:
 
 
 C: dict[str, Callable[[Any, dict[str, Any]], tuple[Any, Any]]] = {
-    "lorenz": lambda call, data: (
+    "lorenz": lambda call, _data: (
         lambda: call("lorenz", "y", "p", "h", "steps"),
         lambda: call("lorenz_gradient", "y", "p", "h", "steps", out=((3,), (3,))),
     ),

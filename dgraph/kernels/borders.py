@@ -6,7 +6,7 @@ always the same, so the inner part runs without asking, and the processor's vect
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dgraph.kernels.nest_parts import expressions_of, parts, read_first, walk
@@ -76,7 +76,8 @@ class _Borders:
 
     def cut(self) -> Block:
         """The loops in place of the one."""
-        loop, found = self.loop, []
+        loop = self.loop
+        found: list[Statement] = []
         first, limit = Local("first", "i64"), Local("limit", "i64")
         if self.before:
             head = _fresh(loop)
@@ -85,7 +86,7 @@ class _Borders:
         if self.after:
             low = first if self.before else loop.start
             found.append(Let(limit, Apply("maximum", "i64", (minus(loop.stop, number(self.after)), low))))
-        middle = _fresh(replace(loop, body=_decided(loop.body, self.inside)))
+        middle = _fresh(replace(loop, body=decided(loop.body, lambda _: self.inside)))
         inner = replace(middle, start=first if self.before else loop.start, stop=limit if self.after else loop.stop)
         found.append(inner)
         if self.after:
@@ -133,23 +134,24 @@ def _steps(expression: Expression, loop: Loop) -> int | None:
 
 # ---- deciding --------------------------------------------------------------------------------------------------------
 
+Claims = Callable[[Expression], Mapping[Expression, bool]]
+"""What is known about the comparisons in an expression."""
 
-def _decided(block: Block, known: Mapping[Expression, bool]) -> Block:
+
+def decided(block: Block, claims: Claims) -> Block:
     """A block in which some comparisons have a known truth."""
-    return tuple(_statements(block, known, {}))
+    return tuple(_statements(block, claims, {}))
 
 
-def _statements(
-    block: Block, known: Mapping[Expression, bool], values: dict[Local, Expression]
-) -> Iterator[Statement]:
+def _statements(block: Block, claims: Claims, values: dict[Local, Expression]) -> Iterator[Statement]:
     for statement in block:
-        changed = change_expressions(statement, lambda e: _settled(substitute(e, values), known))
+        changed = change_expressions(statement, lambda e: _settled(substitute(e, values), claims))
         if isinstance(changed, If):
             truth = _truth(changed.condition)
             if truth is not None:
-                yield from _statements(changed.then if truth else changed.otherwise, known, values)
+                yield from _statements(changed.then if truth else changed.otherwise, claims, values)
                 continue
-            sides = (tuple(_statements(side, known, values)) for side in (changed.then, changed.otherwise))
+            sides = (tuple(_statements(side, claims, values)) for side in (changed.then, changed.otherwise))
             changed = If(changed.condition, *sides)
         elif isinstance(changed, Let) and _truth(changed.value) is not None:
             values[changed.local] = changed.value
@@ -161,13 +163,24 @@ def _truth(expression: Expression) -> bool | None:
     return bool(expression.value) if is_bool else None  # type: ignore[union-attr]
 
 
-def _settled(expression: Expression, known: Mapping[Expression, bool]) -> Expression:
+def _settled(expression: Expression, claims: Claims) -> Expression:
     """An expression with known comparisons replaced, and what follows from them."""
+    known = claims(expression)
+    return _with_truths(expression, known) if known or _has_truths(expression) else expression
+
+
+def _has_truths(expression: Expression) -> bool:
+    return any(
+        isinstance(part, Apply) and any(_truth(o) is not None for o in part.operands) for part in parts(expression)
+    )
+
+
+def _with_truths(expression: Expression, known: Mapping[Expression, bool]) -> Expression:
     if expression in known:
         return Literal(known[expression], "bool")
     if not isinstance(expression, Apply):
         return expression
-    operands = tuple(_settled(operand, known) for operand in expression.operands)
+    operands = tuple(_with_truths(operand, known) for operand in expression.operands)
     truths = [_truth(operand) for operand in operands]
     if expression.op in ("logical_and", "logical_or"):
         neutral = expression.op == "logical_and"
@@ -183,4 +196,4 @@ def _settled(expression: Expression, known: Mapping[Expression, bool]) -> Expres
     return replace(expression, operands=operands)
 
 
-__all__ = ["with_borders"]
+__all__ = ["decided", "with_borders"]

@@ -1,8 +1,9 @@
 """Lowering of loops and choices.
 
 Carried scalars are locals that each turn gives new values. A carried array has two blocks of memory, one being read
-and one being written, exchanged after each turn; where a turn only changes entries in place there is one. A loop that
-writes tapes reserves their memory beforehand (`for`) or turn by turn (`while`).
+and one being written, exchanged after each turn (a small one is copied, to become locals: `registers`); where a turn
+only changes entries in place there is one. A loop that
+writes tapes reserves their memory beforehand (`for`) or whenever it runs out (`while`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dgraph.kernels.nests import (
     Apply,
     Buffer,
     Check,
+    Copy,
     Expression,
     Extent,
     If,
@@ -38,6 +40,7 @@ from dgraph.kernels.nests import (
     machine_type,
     number,
 )
+from dgraph.kernels.registers import is_small
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, as_static, plus, row_major, times, whole
 from dgraph.sizes import product, size
@@ -45,6 +48,10 @@ from dgraph.types import Accumulator, Array, Tape, ValueType
 
 if TYPE_CHECKING:
     from dgraph.kernels.lower import GraphLowering
+
+
+FEWEST_STEPS = 16
+"""A loop whose steps are not counted beforehand first makes room for so many."""
 
 
 # ---- carries ---------------------------------------------------------------------------------------------------------
@@ -91,6 +98,10 @@ def _open_array(lowering: GraphLowering, scope: Scope, node: Node, binding: View
     """A carried array starts in its own memory: that of its first value, if nothing else reads it."""
     type_ = result.type
     assert isinstance(type_, Array)
+    if is_small(binding.entries):
+        current, coming = lowering.buffer(name, type_), lowering.buffer(f"next_{name}" if name else "next", type_)
+        lowering.copy(whole(current, type_.shape), binding)
+        return Carry(whole(current, type_.shape), current, coming)
     readers = [scope.bindings[operand] for operand in node.operands]
     is_alone = sum(isinstance(reader, View) and reader.buffer is binding.buffer for reader in readers) == 1
     if is_alone and binding.is_compact and scope.is_free(binding.buffer) and binding.buffer not in lowering.literals:
@@ -115,7 +126,11 @@ def _close_turn(lowering: GraphLowering, carries: Sequence[Carry], outputs: Sequ
         target = carry.target
         assert target is not None and carry.current is not None
         lowering.copy(target, output)
-        exchanges.append(Swap(carry.current, carry.coming))
+        if carry.first is None:
+            count = Extent(carry.coming.entries)
+            exchanges.append(Copy(carry.current, number(0), carry.coming, number(0), count))
+        else:
+            exchanges.append(Swap(carry.current, carry.coming))
     _assign(lowering, *_scalar_pairs(carries, outputs))
     return exchanges
 
@@ -221,6 +236,17 @@ def _bytes(writer: TapeWriter, steps: Expression) -> Expression:
 def _reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> None:
     lowering.emit(TapeReserve(number(writer.row), _bytes(writer, steps)))
     lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
+
+
+def _make_room(lowering: GraphLowering, writers: Sequence[TapeWriter], trips: Local, room: Local) -> None:
+    """Where the steps that there is room for are all done, make room for as many again: memory that is not written yet
+    costs nothing."""
+    with lowering.block() as grown:
+        twice = Apply("maximum", "i64", (times(room, number(2)), number(FEWEST_STEPS)))
+        lowering.emit(Let(room, twice))
+        for writer in writers:
+            _reserve(lowering, writer, room)
+    lowering.emit(If(compare("equal", trips, room), tuple(grown)))
 
 
 def _bound_tape(lowering: GraphLowering, node: Node, writer: TapeWriter, steps: Expression) -> None:
@@ -362,14 +388,15 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
     writers = _open_tapes(lowering, taped)
     trips = lowering.let(node.results[-1].name or "trips", number(0))
+    room = lowering.let("room", number(0)) if writers else trips
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
     with lowering.block() as test, lowering.turn():
         (holds,) = lowering.region(condition, inputs)
     assert not isinstance(holds, View | TapeValue)
     with lowering.block() as statements, lowering.turn() as leaving:
-        for writer in writers:
-            _reserve(lowering, writer, plus(trips, number(1)))
+        if writers:
+            _make_room(lowering, writers, trips, room)
         targets = [*(carry.target for carry in carries), *_tape_targets(writers, trips)]
         outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)

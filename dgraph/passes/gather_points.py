@@ -1,7 +1,7 @@
 """Points that write to, or may read beside, a place a fixed distance away are turned into choices between numbers.
 
-* A buffer of a space that each point adds to once at most, at its own indices moved by sizes, is yielded by a space over
-  the buffer: entry j is what the point j - shift would have added, or 0.
+* A buffer of a space that each point adds to once at most, at its own indices moved by sizes, is yielded by a space
+  over the buffer: entry j is what the point j - shift would have added, or 0.
 * A read that may miss its array by a shift is 0 under a choice on the index.
 
 Both are what the reverse of slices, of padding and of writes at shifted places consists of. As yields they are computed
@@ -137,9 +137,7 @@ def _chosen_read(g: Builder, space: Node, places: Sequence[Place], operands: Seq
         held = one if held is None or one is None else g.logical_and(held, one)
     if held is None:
         return g.index(array, *indices, policy="proven")
-    return g.if_(
-        held, lambda h: [h.index(array, *indices, policy="proven")], lambda h: [h.constant(0, dtype)]
-    )[0]
+    return g.if_(held, lambda h: [h.index(array, *indices, policy="proven")], lambda h: [h.constant(0, dtype)])[0]
 
 
 # ---- writes ----------------------------------------------------------------------------------------------------------

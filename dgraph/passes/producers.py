@@ -1,10 +1,11 @@
 """Producers are computed where they are read: the heart of fusion.
 
 An array that an index space yields, or that a view shows, is not stored if each entry can be computed where it is read
-without doing more work in sum (but for the border of a stencil): its point is copied to the reads. What counts as no more work is decided backwards,
-consumers first, from the demand for each array (`demand`): one place that reads each entry at most once; a few places,
-if a point is cheap; any place, however often it runs, if a point is only a read elsewhere. Nothing with an effect is
-copied, and nothing leaves a choice: a point moves only into the place that reads it.
+without doing more work in sum (but for the border of a stencil): its point is copied to the reads. What counts as no
+more work is decided backwards, consumers first, from the demand for each array (`demand`): one place that reads each
+entry at most once; a few places, if a point is cheap; any place, however often it runs, if a point is only a read
+elsewhere. Nothing with an effect is copied, and nothing leaves a choice: a point moves only into the place that reads
+it.
 """
 
 from __future__ import annotations
