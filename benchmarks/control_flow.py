@@ -25,7 +25,8 @@ from measure import fastest, machine, pin_to_one_core, versions, write_section
 pin_to_one_core()
 
 import numpy as np  # noqa: E402
-from control_flow_peers import Peer, c_peers, jax_peers, torch_peers  # noqa: E402
+from control_flow_jax import jax_peers  # noqa: E402
+from control_flow_peers import Peer, c_peers, torch_peers  # noqa: E402
 
 import dgraph as dg  # noqa: E402
 
