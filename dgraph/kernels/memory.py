@@ -145,15 +145,16 @@ def _emit_grow(function: Any) -> None:
     doubled = capacity + capacity
     wanted = select(doubled > count, doubled, count)
     wanted = select(wanted > _SMALLEST_TAPE, wanted, _SMALLEST_TAPE)
-    block = _library_call(builder, "PyMem_RawMalloc", _BYTE_POINTER, (wanted + _ALIGNMENT).llvm)
+    old = _field(row, _RAW)
+    offset_before = _field(row, _BASE) - old
+    # Large blocks grow where they are, or by moving pages: nothing is copied and the old block is not held beside.
+    block = _library_call(builder, "PyMem_RawRealloc", _BYTE_POINTER, _bytes_at(old), (wanted + _ALIGNMENT).llvm)
     raw = row.make(builder.ptrtoint(block, _I64), "i64")
     with builder.if_then(raw.equals(0).llvm, likely=False):
         builder.ret(_I64(0))
     base = (raw + (_ALIGNMENT - 1)) & -_ALIGNMENT
-    old = _field(row, _RAW)
-    with builder.if_then(old.differs(0).llvm):
-        copy_bytes(base, _field(row, _BASE), capacity)
-        _library_call(builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(old))
+    with builder.if_then((base - raw).differs(offset_before).llvm), builder.if_then(capacity.differs(0).llvm):
+        _library_call(builder, "memmove", _BYTE_POINTER, _bytes_at(base), _bytes_at(raw + offset_before), capacity.llvm)
     _set_field(row, _BASE, base)
     _set_field(row, _CAPACITY, wanted)
     _set_field(row, _RAW, raw)

@@ -1,0 +1,179 @@
+"""Lowering of tapes: where the entries that a loop writes lie, and what a loop that walks them reads.
+
+A loop of a known number of steps reserves the memory of its tapes beforehand, any other whenever it runs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dgraph.ir.graph import Node, Value
+from dgraph.kernels.bind import LARGEST_BLOCK
+from dgraph.kernels.lowering import compare, entry_bytes
+from dgraph.kernels.nests import (
+    Apply,
+    Buffer,
+    Check,
+    Expression,
+    Extent,
+    If,
+    Let,
+    Load,
+    Local,
+    PointTape,
+    Store,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
+    machine_type,
+    number,
+)
+from dgraph.kernels.scope import Binding, Scope, TapeValue
+from dgraph.kernels.views import View, as_static, plus, row_major, times
+from dgraph.sizes import product, size
+from dgraph.types import Array, Tape, ValueType
+
+if TYPE_CHECKING:
+    from dgraph.kernels.lower import GraphLowering
+
+FEWEST_STEPS = 16
+"""A loop whose steps are not counted beforehand first makes room for so many."""
+
+
+@dataclass
+class TapeWriter:
+    """A tape being written: its row, the byte where it starts, and a pointer to it."""
+
+    row: int
+    start: Local
+    buffer: Buffer
+    entry: ValueType
+
+    def at(self, step: Expression) -> View:
+        """The place of an entry."""
+        return entry_view(self.buffer, self.entry, step)
+
+
+def tape_buffer(name: str, entry: ValueType) -> Buffer:
+    """A pointer to entries of a tape."""
+    if isinstance(entry, Tape):
+        return Buffer(name or "tape", "i64", size(0), "pointer")
+    return Buffer(name or "tape", machine_type(entry.dtype), size(0), "pointer")
+
+
+def entry_view(buffer: Buffer, entry: ValueType, step: Expression) -> View:
+    """Entry `step` of a tape as an array; the entry of a tape of tapes is its row and start."""
+    shape = (size(2),) if isinstance(entry, Tape) else entry.shape
+    return View(buffer, times(step, Extent(product(shape))), shape, row_major(shape))
+
+
+def open_tapes(lowering: GraphLowering, results: Sequence[Value]) -> list[TapeWriter]:
+    """A writer for each result that is a tape; it starts where its row is in use up to."""
+    writers = []
+    for result in results:
+        assert isinstance(result.type, Tape)
+        row = lowering.new_row()
+        start = lowering.let("start", TapeTop(number(row)))
+        writers.append(TapeWriter(row, start, tape_buffer(result.name, result.type.entry), result.type.entry))
+    return writers
+
+
+def _bytes(writer: TapeWriter, steps: Expression) -> Expression:
+    """Bytes in use on the row of a tape of so many entries."""
+    return plus(writer.start, times(steps, Extent(entry_bytes(writer.entry))))
+
+
+def reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> None:
+    """Memory for so many steps, and the pointer to where it lies now."""
+    lowering.emit(TapeReserve(number(writer.row), _bytes(writer, steps)))
+    lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
+
+
+def make_room(lowering: GraphLowering, writers: Sequence[TapeWriter], trips: Local, room: Local) -> None:
+    """Where the steps that there is room for are all done, make room for as many again: memory that is not written yet
+    costs nothing."""
+    with lowering.block() as grown:
+        twice = Apply("maximum", "i64", (times(room, number(2)), number(FEWEST_STEPS)))
+        lowering.emit(Let(room, twice))
+        for writer in writers:
+            reserve(lowering, writer, room)
+    lowering.emit(If(compare("equal", trips, room), tuple(grown)))
+
+
+def bound_tape(lowering: GraphLowering, node: Node, writer: TapeWriter, steps: Expression) -> None:
+    """The bytes of a tape of so many steps must not wrap round."""
+    entry = entry_bytes(writer.entry)
+    static = as_static(steps)
+    if static is not None:
+        lowering.blocks.append(entry * static)
+        return
+    lowering.blocks.append(entry)
+    most = Extent(size(LARGEST_BLOCK) // (entry + 1))
+    title = "a loop of {0} steps has no memory for what its derivative needs"
+    check = Check(title, ("",), ("i64",), node.span, "this loop", True)
+    lowering.fail_unless(compare("less_equal", steps, most), check, [steps])
+
+
+def write_entries(
+    lowering: GraphLowering, writers: Sequence[TapeWriter], step: Expression, entries: Sequence[Binding]
+) -> None:
+    """Put the entries of a step in their places."""
+    for writer, value in zip(writers, entries, strict=True):
+        place = writer.at(step)
+        if isinstance(value, TapeValue):
+            for position, part in enumerate((value.row, value.start)):
+                lowering.emit(Store(place.buffer, place.index([number(position)]), part))
+        else:
+            lowering.put(place, value)
+
+
+def close_tapes(
+    lowering: GraphLowering,
+    scope: Scope,
+    results: Sequence[Value],
+    writers: Sequence[TapeWriter],
+    steps: Expression,
+    entries: Sequence[Binding],
+) -> None:
+    """Say how much of their rows is in use, and bind the results."""
+    for result, writer, value in zip(results, writers, entries, strict=True):
+        lowering.emit(TapeSetTop(number(writer.row), _bytes(writer, steps)))
+        inner = value.rows if isinstance(value, TapeValue) else frozenset()
+        scope.bindings[result] = TapeValue(number(writer.row), writer.start, inner | {writer.row})
+
+
+def tape_targets(writers: Sequence[TapeWriter], step: Expression) -> list[View | None]:
+    """Where the body should make the arrays that are entries of a step."""
+    return [writer.at(step) if isinstance(writer.entry, Array) and writer.entry.rank else None for writer in writers]
+
+
+def walked_entry(
+    lowering: GraphLowering, source: Binding, buffer: Buffer | None, type_: ValueType, step: Local
+) -> Binding:
+    """What a loop sees of a walked value at a step."""
+    if isinstance(source, View):
+        place = source.at([step])
+    else:
+        assert isinstance(source, TapeValue) and buffer is not None and isinstance(type_, Tape)
+        place = entry_view(buffer, type_.entry, step)
+        if isinstance(type_.entry, Tape):
+            row, start = (
+                lowering.let(name, Load(place.buffer, place.index([number(position)])))
+                for position, name in enumerate(("row", "start"))
+            )
+            return TapeValue(row, start, source.rows)
+    if place.shape:
+        return place
+    return lowering.literals.get(place.buffer) or lowering.let(place.buffer.name, Load(place.buffer, place.offset))
+
+
+def read_tape(lowering: GraphLowering, source: Binding, type_: ValueType, name: str) -> Buffer | None:
+    """A pointer to a tape that is to be walked."""
+    if not isinstance(source, TapeValue):
+        return None
+    assert isinstance(type_, Tape)
+    buffer = tape_buffer(name, type_.entry)
+    lowering.emit(PointTape(buffer, source.row, source.start))
+    return buffer
