@@ -252,6 +252,8 @@ class _LoopCut:
             "stacks": stacks,
             "tapes": sum(self.linear_outputs[carries:]) - stacks,
         }
+        if not self.counted:
+            facts |= {"slots": op.slots, "every": op.every, "budget": op.budget}
         index = body.inputs[0] if self.counted else Value(Array(I64), "i")
         inputs = (index, *(inner for inner, _ in pairs))
         outputs = tuple(_pick(body.outputs, self.linear_outputs, True))

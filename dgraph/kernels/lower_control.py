@@ -361,6 +361,9 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
     writers = _open_tapes(lowering, taped)
+    for writer in writers if op.bound is not None else ():
+        _bound_tape(lowering, node, writer, number(op.bound))
+        _reserve(lowering, writer, number(op.bound))
     trips = lowering.let(node.results[-1].name or "trips", number(0))
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
