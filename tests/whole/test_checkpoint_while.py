@@ -299,7 +299,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(name: str):
     along = np.cos(np.arange(len(arguments(0)[0])))
     wishes = ["none", "every=3", "slots=1", "slots=3", 'budget="300B"']
     if name in TWO:
-        texts = [plain(text), *(text.format(*pair) for pair in zip(WISHES, WISHES[::-1], strict=True))]
+        texts = [plain(text), *(text.format(*pair) for pair in (WISHES[1:3], WISHES[2:]))]
     else:
         texts = [plain(text), as_for(plain(text)), *(text.format(wish) for wish in wishes)]
     orders = (
@@ -312,7 +312,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(name: str):
         expected: dict[int, object] = {}
         for program in texts:
             function = order(dg.parse(program).f)
-            for trips in (0, 1, 4, 9):
+            for trips in (0, 1, 7):
                 found = function(*arguments(trips), *more)
                 assert same(found, expected.setdefault(trips, found)), (program, trips)
         products.append([leaves(expected[trips])[-1] for trips in expected])
