@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -373,3 +375,30 @@ def f(y: f64, n: i32) -> f64:
     assert len(checks) == 6
     with pytest.raises(dg.errors.CheckFailed, match="too far"):
         gradient(text, ("y",))(1.5, 6)
+
+
+MEASURED = """
+import resource
+import sys
+
+import dgraph as dg
+
+function = dg.value_and_grad(dg.parse(sys.argv[1]).f, wrt=("y", "s"))
+function([0.1, 0.2, 0.3], 0.5, 10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+function([0.1, 0.2, 0.3], 0.5, 1_000_000)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is counted in units of the system")
+@pytest.mark.parametrize(
+    ("wish", "least", "most"),
+    [("none", 24e6, 80e6), ("slots=20", 0, 2e6), ('budget="20kB"', 0, 2e6), ("every=1000", 0, 2e6)],
+)
+def test_a_million_steps_need_no_more_memory_than_ten(wish: str, least: float, most: float):
+    """Bytes by which the process grows. Kept are three numbers for each step, if all are."""
+    command = [sys.executable, "-c", MEASURED, SCALARS.format(wish)]
+    grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert least <= grown <= most
