@@ -251,9 +251,13 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[op.carries :]]
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
-    writers = open_tapes(lowering, taped)
+writers = open_tapes(lowering, taped)
+    foretold = number(op.bound or 0)
+    for writer in writers if op.bound else ():
+        bound_tape(lowering, node, writer, foretold)
+        reserve(lowering, writer, foretold)
     trips = lowering.let(node.results[-1].name or "trips", number(0))
-    room = lowering.let("room", number(0)) if writers else trips
+    room = lowering.let("room", foretold) if writers else trips
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
     with lowering.block() as test, lowering.turn():

@@ -26,8 +26,32 @@ if TYPE_CHECKING:
 _NUMBER = Array(I64)
 
 
+class Loop(RegionOp):
+    """What `for` and `while` have in common: steps that hand on carries and write tapes.
+
+    `slots`, `every` and `budget` are the user's `@checkpoint` wishes, `every=0` that all is kept: they change what is
+    stored, never the meaning.
+    """
+
+    carries: int
+    tapes: int
+    slots: int | None
+    every: int | None
+    budget: str | None
+
+    @property
+    def has_wish(self) -> bool:
+        """Whether the program says what is to be kept of the steps."""
+        return any(wish is not None for wish in (self.slots, self.every, self.budget))
+
+    @property
+    def keeps_less(self) -> bool:
+        """Whether the program asks that less is kept than every step."""
+        return any((self.slots, self.every, self.budget))
+
+
 @dataclass(frozen=True)
-class For(RegionOp):
+class For(Loop):
     """A counted loop.
 
     operands  count: i64, carries, walks, captures
@@ -36,8 +60,7 @@ class For(RegionOp):
 
     Step k of `count` sees index k and slice k of every walk, and writes entry k of every stack and tape; with
     `reverse` the steps run from the last to the first. A negative count means no step. `stacks` needs a count that is
-    a size: the leading extent of the stacked outputs is `length`. `slots`, `every` and `budget` are the user's
-    `@checkpoint` wishes, `every=0` that all is kept: they change what is stored, never the meaning.
+    a size: the leading extent of the stacked outputs is `length`.
     """
 
     name: ClassVar[str] = "for"
@@ -50,11 +73,6 @@ class For(RegionOp):
     slots: int | None = None
     every: int | None = None
     budget: str | None = None
-
-    @property
-    def has_wish(self) -> bool:
-        """Whether the program says what is to be kept of the steps."""
-        return any(wish is not None for wish in (self.slots, self.every, self.budget))
 
     def leading_operands(self) -> int:
         """The count, the carries and the walks."""
@@ -109,7 +127,7 @@ class For(RegionOp):
 
 
 @dataclass(frozen=True)
-class While(RegionOp):
+class While(Loop):
     """A loop that runs while its condition holds.
 
     operands  carries, captures
@@ -127,6 +145,9 @@ class While(RegionOp):
     bound: int | None = None
     implicit: bool = False
     tolerance: float | None = None
+    slots: int | None = None
+    every: int | None = None
+    budget: str | None = None
 
     def leading_operands(self) -> int:
         """The carries."""
