@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node, Value
+from dgraph.ir.places import Turn
 from dgraph.kernels.bind import LARGEST_BLOCK
 from dgraph.kernels.lowering import compare, describe, entry_bytes
 from dgraph.kernels.nest_parts import parts, walk, written_buffers
@@ -326,7 +327,8 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
             for value, reader in zip(walked, readers, strict=True)
         ]
         inputs = [step, *(carry.binding for carry in carries), *slices, *captured]
-        outputs = lowering.region(body, inputs, targets, inside)
+        with lowering.inside(Turn(node.span), step):
+            outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         for place, value in zip(places, outputs[op.carries :], strict=False):
             lowering.put(place, value)
@@ -364,14 +366,16 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     trips = lowering.let(node.results[-1].name or "trips", number(0))
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
-    with lowering.block() as test, lowering.turn():
+    turn = Turn(node.span)
+    with lowering.block() as test, lowering.turn(), lowering.inside(turn, trips):
         (holds,) = lowering.region(condition, inputs)
     assert not isinstance(holds, View | TapeValue)
     with lowering.block() as statements, lowering.turn() as leaving:
         for writer in writers:
             _reserve(lowering, writer, plus(trips, number(1)))
         targets = [*(carry.target for carry in carries), *_tape_targets(writers, trips)]
-        outputs = lowering.region(body, inputs, targets, inside)
+        with lowering.inside(turn, trips):
+            outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         _write_entries(lowering, writers, trips, outputs[op.carries :])
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])
