@@ -148,6 +148,8 @@ def _report(graph: Graph, chain: Sequence[Origin], output: str) -> NotFinite:
             labels.append(Label(span, "goes on here"))
             seen.append(_line(span))
     note = f"it reaches {output}"
+    if last.node is not None and last.node.op.name == "over_gaps":
+        note += "; eigenvalues or singular values coincide, and what depends on their vectors has no derivative there"
     return NotFinite(Diagnostic(f"{_what(first)}{becomes}", tuple(labels), note))
 
 
