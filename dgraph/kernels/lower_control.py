@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node, Value
+from dgraph.ir.places import Turn
 from dgraph.kernels.lower_tapes import (
     bound_tape,
     close_tapes,
@@ -227,7 +228,8 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
             for value, reader in zip(walked, readers, strict=True)
         ]
         inputs = [step, *(carry.binding for carry in carries), *slices, *captured]
-        outputs = lowering.region(body, inputs, targets, inside)
+        with lowering.inside(Turn(node.span), step):
+            outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         for place, value in zip(places, outputs[op.carries :], strict=False):
             lowering.put(place, value)
@@ -251,7 +253,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[op.carries :]]
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
-writers = open_tapes(lowering, taped)
+    writers = open_tapes(lowering, taped)
     foretold = number(op.bound or 0)
     for writer in writers if op.bound else ():
         bound_tape(lowering, node, writer, foretold)
@@ -260,14 +262,16 @@ writers = open_tapes(lowering, taped)
     room = lowering.let("room", foretold) if writers else trips
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
-    with lowering.block() as test, lowering.turn():
+    turn = Turn(node.span)
+    with lowering.block() as test, lowering.turn(), lowering.inside(turn, trips):
         (holds,) = lowering.region(condition, inputs)
     assert not isinstance(holds, View | TapeValue)
     with lowering.block() as statements, lowering.turn() as leaving:
         if writers:
             make_room(lowering, writers, trips, room)
         targets = [*(carry.target for carry in carries), *tape_targets(writers, trips)]
-        outputs = lowering.region(body, inputs, targets, inside)
+        with lowering.inside(turn, trips):
+            outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         write_entries(lowering, writers, trips, outputs[op.carries :])
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])

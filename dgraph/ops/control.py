@@ -15,6 +15,7 @@ import numpy as np
 
 from dgraph.ir.graph import Region
 from dgraph.ir.op import RegionOp, require
+from dgraph.ir.places import Turn, space_turn
 from dgraph.ops.index import neutral
 from dgraph.sizes import Size
 from dgraph.types import BOOL, I64, Accumulator, Array, Tape, ValueType
@@ -111,8 +112,10 @@ class For(Loop):
         walked = operands[1 + self.carries : self.leading_operands()]
         captured = operands[self.leading_operands() :]
         rows: list[list[Any]] = [[None] * count for _ in range(self.stacks + self.tapes)]
+        turn = Turn(node.span)
         for step in reversed(range(count)) if self.reverse else range(count):
-            outputs = interpreter.run(body, [np.int64(step), *carried, *(walk[step] for walk in walked), *captured])
+            entries = [np.int64(step), *carried, *(walk[step] for walk in walked), *captured]
+            outputs = interpreter.turn(body, entries, turn, step)
             carried = list(outputs[: self.carries])
             for row, output in zip(rows, outputs[self.carries :], strict=True):
                 row[step] = output
@@ -174,8 +177,9 @@ class While(Loop):
         carried, captured = list(operands[: self.carries]), operands[self.carries :]
         rows: list[list[Any]] = [[] for _ in range(self.tapes)]
         trips = 0
-        while interpreter.run(condition, [*carried, *captured])[0]:
-            outputs = interpreter.run(body, [*carried, *captured])
+        turn = Turn(node.span)
+        while interpreter.turn(condition, [*carried, *captured], turn, trips)[0]:
+            outputs = interpreter.turn(body, [*carried, *captured], turn, trips)
             carried = list(outputs[: self.carries])
             trips += 1
             for row, output in zip(rows, outputs[self.carries :], strict=True):
@@ -299,8 +303,9 @@ class Space(RegionOp):
             shape = tuple(map(interpreter.size_of, buffer.shape))
             written.append(np.full(shape, neutral(buffer), buffer.dtype.numpy))
         yields = [interpreter.empty(v.type) for v in node.results[len(written) :] if isinstance(v.type, Array)]
+        turn = space_turn([value.name for value in body.inputs[: len(self.extents)]], node.span)
         for point in itertools.product(*(range(interpreter.size_of(extent)) for extent in self.extents)):
-            outputs = interpreter.run(body, [*map(np.int64, point), *written, *captured])
+            outputs = interpreter.turn(body, [*map(np.int64, point), *written, *captured], turn, *point)
             written = list(outputs[: len(written)])
             for array, output in zip(yields, outputs[len(written) :], strict=True):
                 array[point] = output

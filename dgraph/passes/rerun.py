@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_checks
-from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.graph import Node, Region, Value, walk
+from dgraph.ops.check import AtStep
 from dgraph.ops.control import For, Loop
 from dgraph.ops.index import Undefined
 from dgraph.types import I64, Array, Tape
@@ -85,7 +86,9 @@ class Steps:
         return holds
 
     def run(self, g: Builder, part: Region, index: Value, carried: Mapping[int, Value]) -> list[Value]:
-        """A part of the step with an index, from carries by position."""
+        """A part of the step with an index, from carries by position. Where it may fail it says which step it is."""
+        if part in (self.whole, self.last) and can_fail(part):
+            g.apply(AtStep(), index)
         known = {self.body.inputs[self.first_carry + at]: value for at, value in carried.items()}
         if self.is_counted:
             known[self.body.inputs[0]] = index
@@ -96,6 +99,11 @@ class Steps:
                 known[value] = g.index(known[value], index, policy="proven")
         inputs = tuple(value for value in part.inputs if value in part.used)
         return g.inline(Region(inputs, part.nodes, part.outputs), [known[value] for value in inputs])
+
+
+def can_fail(region: Region) -> bool:
+    """Whether something in a region is checked as it runs."""
+    return any(node.op.effect != "pure" or getattr(node.op, "policy", "") == "error" for node in walk(region))
 
 
 def kept_carries(node: Node) -> tuple[int, ...]:
