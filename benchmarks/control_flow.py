@@ -13,7 +13,7 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from math import comb
@@ -137,13 +137,11 @@ def flat(answer: Any) -> list[np.ndarray]:
     """The numbers of an answer in order, whatever the tuples and records around them."""
     if isinstance(answer, tuple | list):
         return [leaf for part in answer for leaf in flat(part)]
-    if isinstance(answer, dict):
+    if isinstance(answer, Mapping):
         return [leaf for part in answer.values() for leaf in flat(part)]
     if hasattr(answer, "detach"):
         return [answer.detach().numpy()]
-    if hasattr(answer, "__array__") or isinstance(answer, float):
-        return [np.asarray(answer, np.float64)]
-    return [leaf for name in dir(answer) if not name.startswith("_") for leaf in flat(getattr(answer, name))]
+    return [np.asarray(answer, np.float64)]
 
 
 def contenders(name: str, data: dict[str, Any], small: dict[str, Any]) -> dict[str, Peer]:
