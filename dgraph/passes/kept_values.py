@@ -10,13 +10,13 @@ from typing import Any
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.induction import Induction, inductions
 from dgraph.ops.control import For, While
 from dgraph.passes.base import outputs_of, with_operands
-from dgraph.passes.counters import Counter, counters
 from dgraph.passes.minimum_cut import Item, cheapest
 from dgraph.passes.prices import INTEGER, Prices
 from dgraph.passes.undo_log import Undo, depending, restored, undoable, with_readings
-from dgraph.types import Tape
+from dgraph.types import I64, Tape
 
 
 def kept_by(region: Region, node: Node) -> Kept | None:
@@ -79,9 +79,10 @@ class Kept:
         return undoable(self.writer, self.body, self.readers)
 
     @cached_property
-    def counters(self) -> dict[Value, Counter]:
+    def counters(self) -> dict[Value, Induction]:
         """Carries that follow from the number of the step."""
-        return counters(self.writer)
+        captured = self.body.inputs[self.op.leading_inputs(len(self.writer.regions) - 1) :]
+        return inductions(self.body, int(isinstance(self.op, For)), self.op.carries, captured)
 
     def choice(self, prices: Prices, can_undo: bool) -> Chosen | None:
         """The cheapest choice; None if it is what is done already. `can_undo` says whether the last state of what the
@@ -323,16 +324,22 @@ class _Again:
         self.nodes.append(replace(node, operands=operands, results=results))
         self.known.update(zip(node.results, results, strict=True))
 
-    def counted(self, counter: Counter) -> Value:
+    def counted(self, counter: Induction) -> Value:
         """A carry that follows from the number of the step."""
         g = Builder()
-
-        def outside(value: Value) -> Value:
-            found = self.captured.setdefault(value, Value(value.type, value.name))
-            g.adopt(Region((found,), (), ()))
-            return found
-
-        g.adopt(Region((self.body.inputs[0],), (), ()))
-        result = counter.at(g, self.body.inputs[0], outside)
-        self.nodes += g.nodes
+        order, op = self.body.inputs[0], self.kept.op
+        if isinstance(op, For) and op.reverse:
+            count = self.outer(self.kept.writer.operands[0])
+            g.adopt(Region((order, count), (), ()))
+            zero, one = g.constant(0, I64), g.constant(1, I64)
+            order = g.sub(g.sub(g.maximum(count, zero), one), order)
+        start = self.outer(self.kept.writer.operands[int(isinstance(op, For)) + counter.place])
+        (*nodes, last) = counter.nodes(start, order)
+        known = {} if counter.constant is not None else {counter.step: self.value(counter.step)}
+        result = Value(counter.value.type, counter.value.name)
+        self.nodes += [*g.nodes, *(with_operands(node, known) for node in nodes), replace(last, results=(result,))]
         return result
+
+    def outer(self, value: Value) -> Value:
+        """A value from outside of the loop."""
+        return self.captured.setdefault(value, Value(value.type, value.name))
