@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dgraph.ad.induction import Induction, inductions
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.hoist import split_invariant
+from dgraph.ir.induction import Induction, inductions
 from dgraph.ir.op import OPS
 from dgraph.ops.control import For
 from dgraph.ops.elementwise import Elementwise
