@@ -405,10 +405,21 @@ class Check:
         return (*self.types, *("i64" for turn in self.turns for _ in range(turn.numbers)))
 
 
+@dataclass(frozen=True)
+class Copied:
+    """An array that could not be updated in place: the update, why not, and the bytes copied, at each step of the loops
+    around it if `each_step`."""
+
+    span: Span
+    reason: str
+    bytes: Size
+    each_step: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory; `blocks` are the bytes of
-    tapes as far as the sizes decide them, `slots` those of the arena."""
+    tapes as far as the sizes decide them, `slots` those of the arena. `copies` are for people to read."""
 
     name: str
     sizes: tuple[str, ...]
@@ -424,6 +435,7 @@ class Program:
     blocks: tuple[Size, ...] = ()
     slots: tuple[Size, ...] = ()
     places: dict[Buffer, int] = field(default_factory=dict)
+    copies: tuple[Copied, ...] = ()
 
     @property
     def scalars(self) -> int:
