@@ -163,13 +163,13 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         else:
             assert not isinstance(result, View) and not hasattr(result, "rows")
             lowering.emit(Store(buffer, number(0), result))
-    body = [*_extent_checks(lowering, graph), *lowering.out]
+    body = (*_extent_checks(lowering, graph), *lowering.out)
     return Program(
         graph.name,
         graph.sizes,
         tuple(inputs),
         tuple(outputs),
-        tuple(body),
+        body,
         tuple(_shape(value) for value in graph.region.inputs),
         tuple(_shape(value) for value in graph.region.outputs),
         graph.size_formals,
@@ -180,7 +180,7 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
     )
 
 
-def _copies(lowering: Lowering, body: Sequence[Statement]) -> tuple[Copied, ...]:
+def _copies(lowering: Lowering, body: tuple[Statement, ...]) -> tuple[Copied, ...]:
     """What was copied because it could not be updated in place, and whether loops do it again and again."""
     loops = (
         statement
