@@ -176,7 +176,7 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         tuple(lowering.checks),
         lowering.rows,
         blocks=tuple(dict.fromkeys(lowering.blocks)),
-        copies=_copies(lowering, body),
+        copies=_copies(lowering, tuple(body)),
     )
 
 
