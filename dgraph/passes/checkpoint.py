@@ -11,6 +11,7 @@ them stands in the body that runs backwards, `joint_steps` looks at the two bodi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_dead_code
@@ -19,6 +20,7 @@ from dgraph.ops.control import For, If, Loop, While
 from dgraph.passes.base import graph_pass, outputs_of, with_operands, with_regions
 from dgraph.passes.blocks import Blocks
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
+from dgraph.passes.levels import Levels, states_on_disk
 from dgraph.passes.online_slots import OnlineSlots
 from dgraph.passes.rerun import Steps, Turn, can_run_again, number
 from dgraph.passes.slots import Slots, slots_in
@@ -103,20 +105,26 @@ class Block:
         if not can_run_again(node) or not all(turn.can_follow(op) for turn in turns.values()):
             return None
         steps = Steps(self.g, moved)
-        plan: Blocks | Slots
-        if op.every:
-            plan = Blocks(self.g, steps, op.every)
-        else:
-            kind = Slots if isinstance(op, For) else OnlineSlots
-            if op.slots is not None:
-                plan = kind(self.g, steps, number(self.g, op.slots), size(op.slots + 1))
-            else:
-                assert op.budget is not None
-                plan = kind(self.g, steps, *slots_in(self.g, steps, op.budget, kind.numbers))
+        plan = Blocks(self.g, steps, op.every) if op.every else self._slotted(steps)
         results = plan.forward(self.g)
+        last = max(readers, key=self.region.nodes.index, default=None)
         for reader in readers:
-            self.later[reader] = lambda other: plan.backward(self.g, Turn(other, places))
+            self.later[reader] = partial(self._backward, plan, places, reader is last)
         return results if isinstance(op, For) else [*results, *tapes, steps.count]
+
+    def _slotted(self, steps: Steps) -> Slots:
+        op, kind = steps.op, Slots if isinstance(steps.op, For) else OnlineSlots
+        if op.slots is not None:
+            room = number(self.g, op.slots), size(op.slots + 1)
+        else:
+            assert op.budget is not None
+            room = slots_in(self.g, steps, op.budget, kind.numbers)
+        if isinstance(op, For) and op.disk is not None and steps.kept:
+            return Levels(self.g, steps, *room, *states_on_disk(self.g, steps, op.disk))
+        return kind(self.g, steps, *room)
+
+    def _backward(self, plan: Blocks | Slots, places: dict[Value, int], is_last: bool, reader: Node) -> Sequence[Value]:
+        return plan.backward(self.g, Turn(reader, places, is_last))
 
     def _join(self, node: Node, moved: Node, readers: Sequence[Node]) -> Sequence[Value] | None:
         """Rewrite the pairs that stand with one loop in the body of `node` and the other in that of its reader."""
