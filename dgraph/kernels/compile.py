@@ -22,11 +22,25 @@ from dgraph.kernels.native import load_object, machine_name
 from dgraph.kernels.results import result_maker
 
 if TYPE_CHECKING:
+    from array import array
+
     from dgraph.ir.graph import Graph
+    from dgraph.kernels.demand import Memory
     from dgraph.kernels.nests import Program
 
-_LARGEST_PLAN_CACHE = 256
+_MOST_NEEDS = 256
 Maker = Callable[[], Any]
+
+
+class Needs:
+    """What a call needs whose arguments have certain extents: what gives memory for each result, and the words of the
+    table that say where the rooms of the arena are."""
+
+    __slots__ = ("makers", "places")
+
+    def __init__(self, makers: Sequence[Maker], places: array[int]) -> None:
+        self.makers = makers
+        self.places = places
 
 
 def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
@@ -47,6 +61,7 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
     """
     from dgraph.kernels.numba_source import layout_of, print_program
     from dgraph.kernels.report import report_of
+    from dgraph.kernels.tape_use import tape_demands
 
     program = plan_graph(graph, checks=checks)
     steps = binding_steps(layout_of(program), program.input_shapes)
@@ -67,7 +82,9 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
         program.rows,
         graph.span,
         program.scalars,
-        (*program.slots, *program.blocks),
+        program.blocks,
+        tuple(program.rooms.values()),
+        tape_demands(program),
     )
     return CompiledGraph(interface, source, report_of(program), code)
 
@@ -110,7 +127,8 @@ class CompiledGraph:
         self._result_filler = Checker(results, layout.first_output_slot)
         self._pool = Pool(self._new_workspace)
         self._extents_of = _getter([slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)])
-        self._plans: dict[Any, list[Maker]] = {}
+        self._needs: dict[Any, Needs] = {}
+        self._arena_slot = layout.arena_slot
         self._scalars = [place for place, port in enumerate(interface.outputs) if not port.type.rank]
         # A function that takes sizes is never called by its arrays alone.
         self._arity = -1 if interface.size_formals else len(interface.inputs)
@@ -145,6 +163,18 @@ class CompiledGraph:
         if len(arrays) != self._arity:
             return None
         return self._run(tuple(arrays), ())
+
+    def memory(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> Memory:
+        """The bytes that a call on these leaves uses."""
+        held = self._adapted(arrays)
+        known = self.interface.solve([array.shape for array in held], dict(extents or {}))
+        self.interface.refuse_memory(known)
+        return self.interface.memory(known, held.__getitem__)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of arenas and tapes that are kept for later calls."""
+        return self._pool.held_bytes
 
     def bind(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> BoundCall:
         """A call on fixed arrays that writes to fixed outputs, without checks of its arguments."""
@@ -183,26 +213,30 @@ class CompiledGraph:
             for name, slot in zip(self.interface.size_formals, self.interface.layout.size_slots, strict=True):
                 words[slot] = known[name]
             key = key, sizes
-        plan = self._plans.get(key) or self._plan_results(workspace, sizes, key)
+        needs = self._needs.get(key) or self._find_needs(workspace, sizes, key)
+        if workspace.needs is not needs:
+            if needs.places:
+                words[self._arena_slot :] = needs.places
+            workspace.needs = needs
         try:
-            results = [make() for make in plan]
+            results = [make() for make in needs.makers]
         except MemoryError:
             raise self.interface.no_memory() from None
         self._result_filler.fill(workspace, tuple(results))
         return results
 
-    def _plan_results(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> list[Maker]:
-        """What gives memory for each result for arguments of these extents."""
+    def _find_needs(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> Needs:
+        """What a call needs for arguments of these extents."""
         known = self.interface.solve(self._shapes(workspace), dict(sizes))
         self.interface.refuse_memory(known)
-        plan = []
+        makers = []
         for port in self.outputs:
             shape = tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
-            plan.append(result_maker(shape or (1,), port.type.dtype.numpy))
-        if len(self._plans) >= _LARGEST_PLAN_CACHE:
-            self._plans.clear()
-        self._plans[key] = plan
-        return plan
+            makers.append(result_maker(shape or (1,), port.type.dtype.numpy))
+        if len(self._needs) >= _MOST_NEEDS:
+            self._needs.clear()
+        needs = self._needs[key] = Needs(makers, self.interface.place_words(known))
+        return needs
 
     def _adapted(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Arguments as arrays without gaps of the declared dtypes."""

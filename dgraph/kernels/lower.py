@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dgraph.errors import NotSupported
+from dgraph.errors import NOWHERE, NotSupported
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.kernels import lapack_lower, lower_arrays, lower_control, lower_index, lower_space
@@ -70,6 +70,8 @@ class GraphLowering(Lowering):
 
     def node(self, scope: Scope, node: Node) -> None:
         """Lower one node by its rule, as a scalar, or by its expansion."""
+        if node.span is not NOWHERE:
+            self.span = node.span
         rule = RULES.get(node.op.name)
         if rule is not None:
             rule(self, scope, node)
@@ -169,6 +171,7 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         tuple(lowering.checks),
         lowering.rows,
         blocks=tuple(dict.fromkeys(lowering.blocks)),
+        tapes=tuple(lowering.tapes.values()),
     )
 
 

@@ -40,7 +40,7 @@ from dgraph.kernels.nests import (
 )
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, as_static, plus, row_major, times, whole
-from dgraph.sizes import product, size
+from dgraph.sizes import Size, product, size
 from dgraph.types import Accumulator, Array, Tape, ValueType
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _finish_carries(
         binding = carry.binding
         if carry.current is not None and carry.coming is not None and carry.first is not None:
             if carry.coming in written:
-                second = Buffer(carry.coming.name, carry.coming.type, carry.coming.entries)
+                coming = carry.coming
+                second = Buffer(coming.name, coming.type, coming.entries, span=coming.span)
                 before.append(Point(carry.coming, second))
             else:
                 binding = carry.first
@@ -203,11 +204,13 @@ def entry_view(buffer: Buffer, entry: ValueType, step: Expression) -> View:
     return View(buffer, times(step, Extent(product(shape))), shape, row_major(shape))
 
 
-def _open_tapes(lowering: GraphLowering, results: Sequence[Value]) -> list[TapeWriter]:
+def _open_tapes(
+    lowering: GraphLowering, node: Node, results: Sequence[Value], steps: Size | None = None
+) -> list[TapeWriter]:
     writers = []
     for result in results:
         assert isinstance(result.type, Tape)
-        row = lowering.new_row()
+        row = lowering.new_row(entry_bytes(result.type.entry), node, steps)
         start = lowering.let("start", TapeTop(number(row)))
         writers.append(TapeWriter(row, start, tape_buffer(result.name, result.type.entry), result.type.entry))
     return writers
@@ -304,7 +307,7 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         count = lowering.let("count", Apply("maximum", "i64", (count, number(0))))
     carries = _open_carries(lowering, scope, node, carried, final)
     stacks = [lowering.allocate(scope, value) for value in stacked]
-    writers = _open_tapes(lowering, taped)
+    writers = _open_tapes(lowering, node, taped, as_static(count))
     for writer in writers:
         _bound_tape(lowering, node, writer, count)
         _reserve(lowering, writer, count)
@@ -360,7 +363,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[op.carries :]]
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
-    writers = _open_tapes(lowering, taped)
+    writers = _open_tapes(lowering, node, taped)
     trips = lowering.let(node.results[-1].name or "trips", number(0))
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+from dgraph.errors import NOWHERE
 from dgraph.ir.graph import Node, Value
 from dgraph.kernels.nests import (
     Apply,
@@ -26,6 +28,7 @@ from dgraph.kernels.nests import (
     Loop,
     Statement,
     Store,
+    TapeRow,
     TapeSetTop,
     TapeTop,
     Update,
@@ -58,6 +61,8 @@ class Lowering:
         self.checks: list[Check] = []
         self.rows = 1
         self.pushed: set[int] = set()
+        self.tapes: dict[int, TapeRow] = {}
+        self.span = NOWHERE
         self.bounds: dict[Local, tuple[Size, Size]] = {}
         self.extents: dict[Size, None] = {}
         self.blocks: list[Size] = []
@@ -102,7 +107,7 @@ class Lowering:
         entries = size(1)
         for extent in type_.shape:
             entries = entries * extent
-        return Buffer(name or "a", machine_type(type_.dtype), entries, kind)
+        return Buffer(name or "a", machine_type(type_.dtype), entries, kind, span=self.span)
 
     def allocate(self, scope: Scope, value: Value) -> View:
         """Memory for an array that a node makes: where it is wanted, or a new buffer."""
@@ -188,11 +193,13 @@ class Lowering:
 
     # ---- tapes --------------------------------------------------------------------------------------------------
 
-    def new_row(self) -> int:
-        """A row of tape memory for one place in the program that writes a tape."""
+    def new_row(self, entry: Size, node: Node, steps: Size | None) -> int:
+        """A row of tape memory for one place in the program that writes a tape with entries of so many bytes."""
+        row = self.rows
         self.rows += 1
-        self.pushed.add(self.rows - 1)
-        return self.rows - 1
+        self.pushed.add(row)
+        self.tapes[row] = TapeRow(row, entry, steps, True, describe(node), node.span)
+        return row
 
     @contextmanager
     def turn(self) -> Iterator[list[Binding]]:
@@ -208,7 +215,10 @@ class Lowering:
             body.insert(0, Let(top, TapeTop(number(row))))
             body.append(TapeSetTop(number(row), top))
         self.out.extend(body)
-        self.pushed = outer | (self.pushed & kept)
+        left = self.pushed & kept
+        for row in left:
+            self.tapes[row] = replace(self.tapes[row], is_alone=False)
+        self.pushed = outer | left
 
     # ---- checks -------------------------------------------------------------------------------------------------
 

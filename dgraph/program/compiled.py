@@ -21,6 +21,7 @@ from dgraph.types import Array, Type
 from dgraph.types import leaves as leaves_of
 
 if TYPE_CHECKING:
+    from dgraph.kernels.demand import Memory
     from dgraph.program.functions import Function
     from dgraph.program.generic import Open
 
@@ -137,6 +138,16 @@ class Compiled:
             return result
 
         return run
+
+    def memory(self, *arguments: Any, **named: Any) -> Memory:
+        """The bytes that a call on these arguments uses: its arena, its results and the tapes of its loops."""
+        leaves, extents = self.leaves(arguments, named)
+        return self.kernel.memory(leaves, extents)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of arenas and tapes that earlier calls left for later ones."""
+        return self.kernel.held_bytes
 
     def __reduce__(self) -> tuple[Any, tuple[Function, Options]]:
         # Machine code stays where it was made: a copy, also one in another process, asks the cache for its own.
