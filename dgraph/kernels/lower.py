@@ -90,7 +90,11 @@ class GraphLowering(Lowering):
         if machine == "i64" and node.op.name in _INDEX_ARITHMETIC and sum(map(_length, operands)) < 8:
             return _INDEX_ARITHMETIC[node.op.name](*operands)
         applied = Apply(node.op.name, machine, tuple(operands), scalar_facts(node.op))
-        return self.let(node.result.name or node.op.name, applied)
+        local = self.let(node.result.name or node.op.name, applied)
+        most = self.at_most(applied)
+        if most is not None:
+            self.most[local] = most
+        return local
 
     def check_divisor(self, node: Node, divisor: Expression) -> None:
         """Stop at an integer divided by 0, if its op says so."""

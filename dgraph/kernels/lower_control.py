@@ -12,36 +12,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node, Value
-from dgraph.kernels.bind import LARGEST_BLOCK
-from dgraph.kernels.lowering import compare, describe, entry_bytes
+from dgraph.kernels.lower_tapes import (
+    bound_tape,
+    close_tapes,
+    open_tapes,
+    outputs_of,
+    read_tape,
+    reserve,
+    stack_of,
+    tape_targets,
+    walked_slice,
+    write_entries,
+)
+from dgraph.kernels.lowering import describe
 from dgraph.kernels.nest_parts import parts, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
-    Check,
     Expression,
     Extent,
     If,
     Let,
-    Load,
     Local,
     Loop,
     Point,
-    PointTape,
     Statement,
-    Store,
     Swap,
-    TapeReserve,
-    TapeSetTop,
-    TapeTop,
     While,
     machine_type,
     number,
 )
 from dgraph.kernels.scope import Binding, Scope, TapeValue
-from dgraph.kernels.views import View, as_static, plus, row_major, times, whole
-from dgraph.sizes import Size, product, size
-from dgraph.types import Accumulator, Array, Tape, ValueType
+from dgraph.kernels.views import View, as_static, plus, whole
+from dgraph.sizes import size
+from dgraph.types import Accumulator, Array
 
 if TYPE_CHECKING:
     from dgraph.kernels.lower import GraphLowering
@@ -174,144 +178,32 @@ def _written(statement: Statement) -> list[Buffer]:
     return [buffer for inner in walk((statement,)) for buffer in written_buffers(inner)]
 
 
-# ---- tapes -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class TapeWriter:
-    """A tape being written: its row, the byte where it starts, and a pointer to it."""
-
-    row: int
-    start: Local
-    buffer: Buffer
-    entry: ValueType
-
-    def at(self, step: Expression) -> View:
-        """The place of an entry."""
-        return entry_view(self.buffer, self.entry, step)
-
-
-def tape_buffer(name: str, entry: ValueType) -> Buffer:
-    """A pointer to entries of a tape."""
-    if isinstance(entry, Tape):
-        return Buffer(name or "tape", "i64", size(0), "pointer")
-    return Buffer(name or "tape", machine_type(entry.dtype), size(0), "pointer")
-
-
-def entry_view(buffer: Buffer, entry: ValueType, step: Expression) -> View:
-    """Entry `step` of a tape as an array; the entry of a tape of tapes is its row and start."""
-    shape = (size(2),) if isinstance(entry, Tape) else entry.shape
-    return View(buffer, times(step, Extent(product(shape))), shape, row_major(shape))
-
-
-def _open_tapes(
-    lowering: GraphLowering, node: Node, results: Sequence[Value], steps: Size | None = None
-) -> list[TapeWriter]:
-    writers = []
-    for result in results:
-        assert isinstance(result.type, Tape)
-        row = lowering.new_row(entry_bytes(result.type.entry), node, steps)
-        start = lowering.let("start", TapeTop(number(row)))
-        writers.append(TapeWriter(row, start, tape_buffer(result.name, result.type.entry), result.type.entry))
-    return writers
-
-
-def _bytes(writer: TapeWriter, steps: Expression) -> Expression:
-    """Bytes in use on the row of a tape of so many entries."""
-    return plus(writer.start, times(steps, Extent(entry_bytes(writer.entry))))
-
-
-def _reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> None:
-    lowering.emit(TapeReserve(number(writer.row), _bytes(writer, steps)))
-    lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
-
-
-def _bound_tape(lowering: GraphLowering, node: Node, writer: TapeWriter, steps: Expression) -> None:
-    """The bytes of a tape of so many steps must not wrap round."""
-    entry = entry_bytes(writer.entry)
-    static = as_static(steps)
-    if static is not None:
-        lowering.blocks.append(entry * static)
-        return
-    lowering.blocks.append(entry)
-    most = Extent(size(LARGEST_BLOCK) // (entry + 1))
-    title = "a loop of {0} steps has no memory for what its derivative needs"
-    check = Check(title, ("",), ("i64",), node.span, "this loop", True)
-    lowering.fail_unless(compare("less_equal", steps, most), check, [steps])
-
-
-def _write_entries(
-    lowering: GraphLowering, writers: Sequence[TapeWriter], step: Expression, entries: Sequence[Binding]
-) -> None:
-    for writer, value in zip(writers, entries, strict=True):
-        place = writer.at(step)
-        if isinstance(value, TapeValue):
-            for position, part in enumerate((value.row, value.start)):
-                lowering.emit(Store(place.buffer, place.index([number(position)]), part))
-        else:
-            lowering.put(place, value)
-
-
-def _close_tapes(
-    lowering: GraphLowering,
-    scope: Scope,
-    results: Sequence[Value],
-    writers: Sequence[TapeWriter],
-    steps: Expression,
-    entries: Sequence[Binding],
-) -> None:
-    for result, writer, value in zip(results, writers, entries, strict=True):
-        lowering.emit(TapeSetTop(number(writer.row), _bytes(writer, steps)))
-        inner = value.rows if isinstance(value, TapeValue) else frozenset()
-        scope.bindings[result] = TapeValue(number(writer.row), writer.start, inner | {writer.row})
-
-
-def _tape_targets(writers: Sequence[TapeWriter], step: Expression) -> list[View | None]:
-    return [writer.at(step) if isinstance(writer.entry, Array) and writer.entry.rank else None for writer in writers]
-
-
-def _walked(lowering: GraphLowering, source: Binding, buffer: Buffer | None, type_: ValueType, step: Local) -> Binding:
-    """What a loop sees of a walked value at a step."""
-    if isinstance(source, View):
-        place = source.at([step])
-    else:
-        assert isinstance(source, TapeValue) and buffer is not None and isinstance(type_, Tape)
-        place = entry_view(buffer, type_.entry, step)
-        if isinstance(type_.entry, Tape):
-            row, start = (
-                lowering.let(name, Load(place.buffer, place.index([number(position)])))
-                for position, name in enumerate(("row", "start"))
-            )
-            return TapeValue(row, start, source.rows)
-    if place.shape:
-        return place
-    return lowering.literals.get(place.buffer) or lowering.let(place.buffer.name, Load(place.buffer, place.offset))
-
-
 # ---- for -------------------------------------------------------------------------------------------------------------
 
 
 def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     op: Any = node.op
-    (body,) = node.regions
     carried, walked = node.operands[1 : 1 + op.carries], node.operands[1 + op.carries : op.leading_operands()]
     captured = [scope.bindings[value] for value in node.operands[op.leading_operands() :]]
     final = node.results[: op.carries]
-    stacked = node.results[op.carries : op.carries + op.stacks]
-    taped = node.results[op.carries + op.stacks :]
     count = scope.expression(node.operands[0])
-    fixed = as_static(count)
+    fixed = most = as_static(count)
     if fixed is not None and fixed.is_nonnegative():
         count = Extent(fixed)
     else:
+        most = lowering.at_most(count)
         count = lowering.let("count", Apply("maximum", "i64", (count, number(0))))
     carries = _open_carries(lowering, scope, node, carried, final)
-    stacks = [lowering.allocate(scope, value) for value in stacked]
-    writers = _open_tapes(lowering, node, taped, as_static(count))
+    most = most if most is not None and most.is_nonnegative() else None
+    body, stacked, taped = outputs_of(scope, node, most)
+    stacks = [stack_of(lowering, scope, value, most) for value in stacked]
+    writers = open_tapes(lowering, node, taped, most)
+    # A tape whose length differs from time to time is given its greatest length at once, if that is known.
+    reserved = count if most is None else Extent(most)
     for writer in writers:
-        _bound_tape(lowering, node, writer, count)
-        _reserve(lowering, writer, count)
-    readers = [_read_tape(lowering, scope.bindings[value], value.type, value.name) for value in walked]
+        bound_tape(lowering, node, writer, reserved)
+        reserve(lowering, writer, reserved)
+    readers = [read_tape(lowering, scope.bindings[value], value.type, value.name) for value in walked]
     step = Local(body.inputs[0].name or "i", "i64")
     extent = op.length if op.length is not None else count.size if isinstance(count, Extent) else None
     if extent is not None:
@@ -320,12 +212,12 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     targets = [
         *(carry.target for carry in carries),
         *(place if place.shape else None for place in places),
-        *_tape_targets(writers, step),
+        *tape_targets(writers, step),
     ]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
     with lowering.block() as statements, lowering.turn() as leaving:
         slices = [
-            _walked(lowering, scope.bindings[value], reader, value.type, step)
+            walked_slice(lowering, scope.bindings[value], reader, value.type, step)
             for value, reader in zip(walked, readers, strict=True)
         ]
         inputs = [step, *(carry.binding for carry in carries), *slices, *captured]
@@ -333,25 +225,15 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         leaving.extend(outputs)
         for place, value in zip(places, outputs[op.carries :], strict=False):
             lowering.put(place, value)
-        entries = outputs[op.carries + op.stacks :]
-        _write_entries(lowering, writers, step, entries)
+        entries = outputs[op.carries + len(stacks) :]
+        write_entries(lowering, writers, step, entries)
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])
     statements.extend(exchanges)
     _finish_carries(scope, final, carries, statements, lowering.out)
     kind = "reverse" if op.reverse else "sequential"
     lowering.emit(Loop(step, count, tuple(statements), kind, number(0), describe(node), node.span))
     scope.bindings.update(zip(stacked, stacks, strict=True))
-    _close_tapes(lowering, scope, taped, writers, count, entries)
-
-
-def _read_tape(lowering: GraphLowering, source: Binding, type_: ValueType, name: str) -> Buffer | None:
-    """A pointer to a tape that is to be walked."""
-    if not isinstance(source, TapeValue):
-        return None
-    assert isinstance(type_, Tape)
-    buffer = tape_buffer(name, type_.entry)
-    lowering.emit(PointTape(buffer, source.row, source.start))
-    return buffer
+    close_tapes(lowering, scope, taped, writers, count, entries)
 
 
 # ---- while -----------------------------------------------------------------------------------------------------------
@@ -363,7 +245,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[op.carries :]]
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
-    writers = _open_tapes(lowering, node, taped)
+    writers = open_tapes(lowering, node, taped)
     trips = lowering.let(node.results[-1].name or "trips", number(0))
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
@@ -372,18 +254,18 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     assert not isinstance(holds, View | TapeValue)
     with lowering.block() as statements, lowering.turn() as leaving:
         for writer in writers:
-            _reserve(lowering, writer, plus(trips, number(1)))
-        targets = [*(carry.target for carry in carries), *_tape_targets(writers, trips)]
+            reserve(lowering, writer, plus(trips, number(1)))
+        targets = [*(carry.target for carry in carries), *tape_targets(writers, trips)]
         outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
-        _write_entries(lowering, writers, trips, outputs[op.carries :])
+        write_entries(lowering, writers, trips, outputs[op.carries :])
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])
         lowering.emit(Let(trips, plus(trips, number(1))))
     statements.extend(exchanges)
     _finish_carries(scope, final, carries, statements, lowering.out)
     lowering.emit(While(tuple(test), holds, tuple(statements)))
     scope.bindings[node.results[-1]] = trips
-    _close_tapes(lowering, scope, taped, writers, trips, outputs[op.carries :])
+    close_tapes(lowering, scope, taped, writers, trips, outputs[op.carries :])
 
 
 # ---- if --------------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class Lowering:
         self.tapes: dict[int, TapeRow] = {}
         self.span = NOWHERE
         self.bounds: dict[Local, tuple[Size, Size]] = {}
+        self.most: dict[Local, Size] = {}
         self.extents: dict[Size, None] = {}
         self.blocks: list[Size] = []
         self.literals: dict[Buffer, Literal] = {}
@@ -91,6 +92,19 @@ class Lowering:
         local = Local(name or "t", value.type)
         self.emit(Let(local, value))
         return local
+
+    def at_most(self, value: Expression) -> Size | None:
+        """A size that an integer never exceeds, if one is known."""
+        match value:
+            case Extent(size=extent):
+                return extent
+            case Literal(value=int(most)):
+                return size(most)
+            case Local():
+                return self.most.get(value)
+            case Apply(op="minimum", operands=operands):
+                return next((most for most in map(self.at_most, operands) if most is not None), None)
+        return None
 
     def index(self, name: str, extent: Size) -> Local:
         """A loop index that runs below an extent."""

@@ -15,7 +15,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.index import Undefined
 from dgraph.passes.rerun import Steps, Turn, number, put_rows, undefined
-from dgraph.sizes import Size, product, size
+from dgraph.sizes import Size, bytes_in, product, size
 from dgraph.types import I64, Array
 
 
@@ -190,15 +190,12 @@ class Slots:
         return [*found[:carries], *put_rows(h, held[carries:], index, found[carries:])]
 
 
-UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
 def slots_in(g: Builder, steps: Steps, budget: str) -> tuple[Value, Size]:
     """How many slots keep within a budget such as "200MB", at least one, and how many rows there have to be.
 
     One more state is in memory, that which is just being reversed."""
-    digits = budget.rstrip("kKMGiB ")
-    total = int(float(digits) * UNITS[budget[len(digits) :].strip()])
+    total = bytes_in(budget)
+    assert total is not None
     state = size(I64.bytes)
     for at in steps.kept:
         type_ = steps.start[at].type
