@@ -16,6 +16,7 @@ from dgraph.types import leaves
 
 if TYPE_CHECKING:
     from dgraph.ir.graph import Formal
+    from dgraph.program.compiled import Compiled
 
 
 def split_target(text: str) -> tuple[str, str | None]:
@@ -57,10 +58,15 @@ def names_of(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip()) or None
 
 
+def compiled_as_asked(function: Function, options: Namespace) -> Compiled:
+    """A function compiled with the options of a command."""
+    return functions.compile(function, device=options.device, precision=options.precision, budget=options.budget)
+
+
 def run(options: Namespace) -> int:
     """`dgraph run`."""
     program, name = load_target(options)
-    compiled = functions.compile(chosen(program, name), device=options.device, precision=options.precision)
+    compiled = compiled_as_asked(chosen(program, name), options)
     result = compiled(**read_arguments(options.arg))
     if options.json:
         print_json({"result": result})
@@ -75,7 +81,7 @@ def grad(options: Namespace) -> int:
     function = chosen(program, name)
     names = names_of(options.wrt)
     derivative = functions.value_and_grad(function, names, mode=options.mode)
-    compiled = functions.compile(derivative, device=options.device, precision=options.precision)
+    compiled = compiled_as_asked(derivative, options)
     value, slopes = compiled(**read_arguments(options.arg))
     if names is None:
         names, slopes = (first_float_formal(compiled.signature.formals),), (slopes,)

@@ -71,6 +71,13 @@ class Workspace:
         rows = (self.state[4 * row : 4 * row + 4] for row in range(self._tape_rows))
         return sum(capacity + ALIGNMENT for _, capacity, _, raw in rows if raw)
 
+    def release(self) -> None:
+        """Give the memory back that it has grown."""
+        for row in range(self._tape_rows):
+            if raw := self.state[4 * row + 3]:
+                self.state[4 * row : 4 * row + 4] = array.array("q", bytes(4 * _WORD))
+                _free(raw)
+
     def write(self, slot: int, spec: ArraySpec, value: Any) -> None:
         """Write the value of a number into its slot."""
         self.words[slot] = 0

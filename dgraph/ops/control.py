@@ -37,7 +37,8 @@ class For(RegionOp):
     Step k of `count` sees index k and slice k of every walk, and writes entry k of every stack and tape; with
     `reverse` the steps run from the last to the first. A negative count means no step. `stacks` needs a count that is
     a size: the leading extent of the stacked outputs is `length`. `slots`, `every` and `budget` are the user's
-    `@checkpoint` wishes, `every=0` that all is kept: they change what is stored, never the meaning.
+    `@checkpoint` wishes, `every=0` that all is kept; sizes stand for numbers that each call sets. They change what is
+    stored, never the meaning.
     """
 
     name: ClassVar[str] = "for"
@@ -47,8 +48,8 @@ class For(RegionOp):
     tapes: int = 0
     reverse: bool = False
     length: Size | None = None
-    slots: int | None = None
-    every: int | None = None
+    slots: Size | int | None = None
+    every: Size | int | None = None
     budget: str | None = None
 
     @property

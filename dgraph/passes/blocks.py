@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.passes.rerun import Steps, Turn, number, put_rows, undefined
+from dgraph.sizes import Size
 
 
 class Blocks:
     """One pair; `g` builds the region in which the loops stand."""
 
-    def __init__(self, g: Builder, steps: Steps, every: int) -> None:
+    def __init__(self, g: Builder, steps: Steps, every: Size | int) -> None:
         self.steps = steps
         self.every = number(g, every)
         self.count = g.floor_divide(g.add(steps.count, number(g, every - 1)), self.every)

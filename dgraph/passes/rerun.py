@@ -11,6 +11,7 @@ from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ops.control import For
 from dgraph.ops.index import Undefined
+from dgraph.sizes import Size
 from dgraph.types import I64, Array, Tape
 
 
@@ -26,9 +27,9 @@ def walked_operands(node: Node) -> tuple[Value, ...]:
     return node.operands[1 + op.carries : op.leading_operands()]
 
 
-def number(g: Builder, value: int) -> Value:
-    """An i64 constant."""
-    return g.constant(value, I64)
+def number(g: Builder, value: Size | int) -> Value:
+    """A whole number that is known, or that the sizes decide."""
+    return g.constant(value, I64) if isinstance(value, int) else g.number(value)
 
 
 def undefined(g: Builder, value: Value) -> Value:
