@@ -135,8 +135,9 @@ def test_the_report_has_formulas():
     report = dg.compile(dg.parse(LOOP).f).report
     assert (report["arena_bytes"], report["result_bytes"], report["tapes"]) == ("16 * n + 2048", "8", [])
     slope = dg.compile(dg.grad(dg.parse(LOOP).f, wrt="x")).report
-    assert (slope["arena_bytes"], slope["result_bytes"]) == ("24 * n", "8 * n")
-    assert slope["tapes"] == [{"loop": "<text>:3", "step_bytes": "8 * n", "is_foretold": True}]
+    assert (slope["arena_bytes"], slope["result_bytes"]) == ("8 * n * steps + 24 * n", "8 * n")
+    counted = dg.compile(dg.grad(dg.parse(COUNTED).f, wrt="x")).report
+    assert counted["tapes"] == [{"loop": "<text>:3", "step_bytes": "40", "is_foretold": True}]
     either = dg.compile(dg.parse(CHAIN).f).report["arena_bytes"]
     assert either == "16 * n + 2048 or 8 * m + 8 * n + 4096 or 16 * m or 8 * m * m + 8 * m + 2048"
 
