@@ -37,12 +37,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Allowance:
-    """The budget in bytes, the settings, the seconds of a call that keeps all, and what was chosen, in words."""
+    """The budget in bytes, the settings, the seconds of a call that keeps all, the seconds that straight code computes
+    again for, where the loops with settings stand, and where what is computed again stands."""
 
     budget: int
     settings: tuple[Setting, ...] = ()
     seconds: float = 0.0
+    added: float = 0.0
     words: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
 
     def chosen(self, memory: Callable[[Mapping[str, int]], Memory], known: Mapping[Any, int]) -> dict[str, int]:
         """The settings for known sizes and arguments, by what `memory` foretells for each. Raises `OverBudget`."""
@@ -81,7 +84,7 @@ class Allowance:
 
     def slowdown(self, numbers: Mapping[str, int], known: Mapping[Any, int]) -> float:
         """How many times as long a call takes as one that keeps all, as far as can be foretold."""
-        extra = 0.0
+        extra = self.added
         for setting in self.settings:
             steps = max(setting.steps.evaluate(known.__getitem__), 1)
             again = steps if setting.kind == "every" else steps_again(steps, numbers[setting.name])
@@ -144,11 +147,11 @@ def _grid(steps: int) -> Iterator[int]:
 def allowance_to_json(allowance: Allowance, size_to_json: Callable[[Size], Any]) -> Any:
     """An allowance as JSON."""
     settings = [[s.name, s.kind, size_to_json(s.steps), s.seconds] for s in allowance.settings]
-    return [allowance.budget, settings, allowance.seconds, allowance.words]
+    return [allowance.budget, settings, allowance.seconds, allowance.added, allowance.words, allowance.again]
 
 
 def allowance_from_json(data: Any, size_from_json: Callable[[Any], Size]) -> Allowance:
     """What `allowance_to_json` wrote."""
-    budget, settings, seconds, words = data
+    budget, settings, seconds, added, words, again = data
     held = tuple(Setting(name, kind, size_from_json(steps), price) for name, kind, steps, price in settings)
-    return Allowance(budget, held, seconds, tuple(words))
+    return Allowance(budget, held, seconds, added, tuple(words), tuple(again))

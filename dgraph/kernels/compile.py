@@ -214,7 +214,13 @@ class CompiledGraph:
         ]
         peak = self.interface.memory(known, lambda at: int(held[at])).peak
         slowdown = allowance.slowdown(settings, named)
-        return {"budget": allowance.budget, "peak": peak, "slowdown": slowdown, "loops": loops}
+        return {
+            "budget": allowance.budget,
+            "peak": peak,
+            "slowdown": slowdown,
+            "loops": loops,
+            "again": list(allowance.again),
+        }
 
     @property
     def held_bytes(self) -> int:

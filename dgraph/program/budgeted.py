@@ -22,7 +22,7 @@ from dgraph.program.sources import package_state
 
 if TYPE_CHECKING:
     from dgraph.kernels.demand import Memory
-    from dgraph.program.budgets import Way, Ways
+    from dgraph.program.budgets import Ways
     from dgraph.program.functions import Function
 
 
@@ -39,7 +39,7 @@ class Budgeted(Compiled):
         self.program = function.program
         self.signature = signature
         self._held: Compiled | None = None
-        self._made: dict[Way, Compiled] = {}
+        self._made: dict[str, Compiled] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name != "kernel":
@@ -70,7 +70,8 @@ class Budgeted(Compiled):
 
     def choice(self, *arguments: Any, **named: Any) -> dict[str, Any]:
         """What is chosen for a call on these arguments, as plain data: `budget` and `peak` in bytes, the foretold
-        `slowdown`, and for each of the `loops` that keep less its place and what it keeps."""
+        `slowdown`, for each of the `loops` that keep less its place and what it keeps, and the places of what straight
+        code computes `again`."""
         kernel = self.fitting(arguments, named).kernel
         leaves, extents = self.leaves(arguments, named)
         return kernel.choice(leaves, extents)
@@ -98,17 +99,18 @@ class Budgeted(Compiled):
         entry = stored.get(choice)
         found = None if entry is None else unpack(entry)
         if found is not None:
-            way: Way = tuple((at, kind) for at, kind in json.loads(found[1]))
-            code = stored.get(self._key("way", way))
+            words = found[1].decode()
+            code = stored.get(self._key("way", words))
             if code is not None:
-                return self._compiled(way, CompiledGraph.from_bytes(code))
+                return self._compiled(words, CompiledGraph.from_bytes(code))
         way, allowance = self._ways.choose(self._ways.point([leaf.shape for leaf in leaves], extents, leaves))
         kernel = self._ways.compiled(way, allowance)
-        stored.put(self._key("way", way), kernel.to_bytes())
-        stored.put(choice, pack(self.signature, json.dumps(way).encode(), self.program.files))
-        return self._compiled(way, kernel)
+        words = json.dumps(asdict(way))
+        stored.put(self._key("way", words), kernel.to_bytes())
+        stored.put(choice, pack(self.signature, words.encode(), self.program.files))
+        return self._compiled(words, kernel)
 
-    def _compiled(self, way: Way, kernel: CompiledGraph) -> Compiled:
+    def _compiled(self, way: str, kernel: CompiledGraph) -> Compiled:
         found = self._made.get(way)
         if found is None:
             found = self._made[way] = Compiled(self.function, self.options, self.signature, kernel)

@@ -1,14 +1,15 @@
 """How a function keeps within a budget of memory: ways to keep less are planned and priced, and the cheapest that fits
 is taken.
 
-A way says which loops keep some states only, and whether by `slots` or by `every`; it is planned as a whole program,
-so that what is compared with the budget is what a call takes. How many states is left to each call.
+A way says which loops keep some states only, whether by `slots` or by `every`, and what straight code computes again. It
+is planned as a whole program, so that what is compared with the budget is what a call takes. How many states a loop
+keeps is left to each call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,11 +24,20 @@ from dgraph.kernels.nests import Program
 from dgraph.kernels.rooms import crowd
 from dgraph.passes.costs import Costs
 from dgraph.passes.keeping import KeepingLoop, by_arguments, keeping_loops, with_settings
-from dgraph.program.pipeline import after_keeping, before_keeping
+from dgraph.passes.rematerialise import Halves
+from dgraph.passes.trade_off import TradeOff
+from dgraph.program.pipeline import before_keeping, fused, keeping_less
 from dgraph.sizes import in_units
 
-Way = tuple[tuple[int, str], ...]
-"""The loops that keep less, by their place among all that keep something, and the kind of their settings."""
+
+@dataclass(frozen=True)
+class Way:
+    """The loops that keep less, by their place among all that keep something, with the kind of their settings; and the
+    forward values of straight code that are computed again, by their place."""
+
+    loops: tuple[tuple[int, str], ...] = ()
+    again: tuple[int, ...] = ()
+
 
 LOOPS = 6
 """How many loops are looked at, those first that keep most."""
@@ -71,6 +81,7 @@ class Ways:
         self.checks = checks
         self.budget = budget
         self.words = words
+        self.graphs: dict[tuple[tuple[int, str], ...], tuple[Graph, dict[int, str]]] = {}
         self.plans: dict[Way, Plan] = {}
 
     def point(self, shapes: Sequence[tuple[int, ...]], extents: Mapping[str, int], leaves: Sequence[Any]) -> Point:
@@ -79,44 +90,40 @@ class Ways:
         whole = {at: int(leaf) for at, leaf in enumerate(leaves) if leaf.ndim == 0 and leaf.dtype.kind in "iu"}
         return Point(known, whole)
 
+    def optimised(self, way: Way) -> tuple[Graph, dict[int, str]]:
+        """The optimised graph with the loops of a way keeping less, and the names of their settings."""
+        found = self.graphs.get(way.loops)
+        if found is None:
+            graph, names = with_settings(self.graph, dict(way.loops))
+            found = self.graphs[way.loops] = keeping_less(graph), names
+        return found
+
     def plan(self, way: Way) -> Plan:
         """A way as a loop program."""
         found = self.plans.get(way)
         if found is None:
-            graph, names = with_settings(self.graph, dict(way))
-            finished = after_keeping(graph)
+            graph, names = self.optimised(way)
+            if way.again:
+                search = TradeOff(graph, {}, None)
+                again = frozenset(search.halves.values[at] for at in way.again)
+                graph = search.graph_of(search.point(again))
+            finished = fused(graph)
             program = plan_graph(finished, checks=self.checks)
             found = self.plans[way] = Plan(program, interface_of(finished, program), names)
         return found
 
+    def places(self, way: Way) -> tuple[str, ...]:
+        """Where the values that are computed again are made."""
+        if not way.again:
+            return ()
+        graph, _ = self.optimised(way)
+        values = Halves(graph.region, Costs()).values
+        spans = (graph.region.producers[values[at]].span for at in way.again)
+        return tuple(dict.fromkeys(str(span) for span in spans if _is_shown(span)))
+
     def choose(self, point: Point) -> tuple[Way, Allowance]:
         """The cheapest way that keeps within the budget. Raises `ArgumentError` if there is none."""
-        inputs = self.graph.region.inputs
-        costs = Costs({**point.known, **{inputs[at]: number for at, number in point.numbers.items()}})
-        loops, seconds = keeping_loops(self.graph, costs)
-        steps = {loop.at: by_arguments(loop.steps, inputs, costs) for loop in loops}
-        largest = sorted(loops, key=lambda loop: -loop.bytes)[:LOOPS]
-        failed = _Failed(self, point)
-        best: tuple[float, Way, Allowance] | None = None
-        for ways in _groups(largest):
-            for way in ways:
-                plan = self.plan(way)
-                settings = tuple(_setting(plan, loops[at], kind, steps[at]) for at, kind in way)
-                words = tuple(f"{loops[at].span}" for at, _ in way)
-                allowance = Allowance(self.budget, settings, seconds, words)
-                try:
-                    numbers = allowance.chosen(partial(point.memory, plan), point.all)
-                except OverBudget as fault:
-                    failed.add(plan, fault.least)
-                    continue
-                price = allowance.slowdown(numbers, point.all)
-                if best is None or price < best[0]:
-                    best = price, way, allowance
-            if best is not None and best[0] <= CHEAP:
-                break
-        if best is None:
-            raise failed.error()
-        return best[1], best[2]
+        return _Search(self, point).best()
 
     def compiled(self, way: Way, allowance: Allowance) -> CompiledGraph:
         """The kernels of a way."""
@@ -124,20 +131,78 @@ class Ways:
         return compile_program(plan.program, plan.interface, allowance)
 
 
-def _setting(plan: Plan, loop: KeepingLoop, kind: str, steps: Any) -> Setting:
-    return Setting(plan.names[loop.at], kind, steps, loop.seconds * loop.runs)
+class _Search:
+    """The search for the cheapest way at the sizes of a call."""
+
+    def __init__(self, ways: Ways, point: Point) -> None:
+        self.ways = ways
+        self.point = point
+        inputs = ways.graph.region.inputs
+        costs = Costs({**point.known, **{inputs[at]: number for at, number in point.numbers.items()}})
+        self.loops, self.seconds = keeping_loops(ways.graph, costs)
+        self.steps = {loop.at: by_arguments(loop.steps, inputs, costs) for loop in self.loops}
+        self.failed = _Failed(ways, point)
+        self.found: tuple[float, Way, Allowance] | None = None
+
+    def best(self) -> tuple[Way, Allowance]:
+        """The cheapest way that fits: as it is, with straight code computed again, with loops that keep less, or both."""
+        self.tried(Way())
+        if self.found is None:
+            self.compute_again(Way())
+        largest = sorted(self.loops, key=lambda loop: -loop.bytes)[:LOOPS]
+        for count in range(1, len(largest) + 1):
+            if self.found is not None and self.found[0] <= CHEAP:
+                break
+            for loops in _kinds(largest[:count]):
+                self.tried(Way(loops))
+        if self.found is None and self.failed.least is not None:
+            self.compute_again(self.failed.least[1])
+        if self.found is None:
+            raise self.failed.error()
+        return self.found[1:]
+
+    def tried(self, way: Way, added: float = 0.0) -> bool:
+        """Whether a way fits; the cheapest of those is remembered."""
+        plan = self.ways.plan(way)
+        settings = []
+        for at, kind in way.loops:
+            loop = self.loops[at]
+            settings.append(Setting(plan.names[at], kind, self.steps[at], loop.seconds * loop.runs))
+        words = tuple(f"{self.loops[at].span}" for at, _ in way.loops)
+        allowance = Allowance(self.ways.budget, tuple(settings), self.seconds, added, words, self.ways.places(way))
+        try:
+            numbers = allowance.chosen(partial(self.point.memory, plan), self.point.all)
+        except OverBudget as fault:
+            self.failed.add(way, fault.least)
+            return False
+        price = allowance.slowdown(numbers, self.point.all)
+        if self.found is None or price < self.found[0]:
+            self.found = price, way, allowance
+        return True
+
+    def compute_again(self, way: Way) -> None:
+        """Try a way with forward values of its straight code computed again: as few as fit, found by halving the curve
+        of bytes against seconds."""
+        graph, names = self.ways.optimised(way)
+        search = TradeOff(graph, {**self.point.known, **dict.fromkeys(names.values(), 1)}, None)
+        curve = [point for point in search.curve() if point.again]
+        low, high = 0, len(curve)
+        while low < high:
+            middle = (low + high) // 2
+            again = tuple(sorted(search.halves.places[value] for value in curve[middle].again))
+            if self.tried(replace(way, again=again), curve[middle].seconds):
+                high = middle
+            else:
+                low = middle + 1
 
 
-def _groups(loops: Sequence[KeepingLoop]) -> Iterator[list[Way]]:
-    """Ways to keep less of the first loops, of more and more of them."""
-    yield [()]
-    for count in range(1, len(loops) + 1):
-        places = sorted(loop.at for loop in loops[:count])
-        ways = [tuple((at, kind) for at in places) for kind in ("every", "slots")]
-        if count > 1:
-            first = loops[0].at
-            ways += [tuple((at, "slots" if at == first else "every") for at in places)]
-        yield ways
+def _kinds(loops: Sequence[KeepingLoop]) -> Iterator[tuple[tuple[int, str], ...]]:
+    """Kinds of settings for some loops: all blocks, all slots, slots for the first and blocks for the others."""
+    places = sorted(loop.at for loop in loops)
+    yield tuple((at, "every") for at in places)
+    yield tuple((at, "slots") for at in places)
+    if len(loops) > 1:
+        yield tuple((at, "slots" if at == loops[0].at else "every") for at in places)
 
 
 class _Failed:
@@ -146,16 +211,17 @@ class _Failed:
     def __init__(self, ways: Ways, point: Point) -> None:
         self.ways = ways
         self.point = point
-        self.least: tuple[int, Plan, Mapping[str, int]] | None = None
+        self.least: tuple[int, Way, Mapping[str, int]] | None = None
         self.open: dict[Span, str] = {}
 
-    def add(self, plan: Plan, settings: Mapping[str, int]) -> None:
+    def add(self, way: Way, settings: Mapping[str, int]) -> None:
         """Note a way with the settings that take least."""
+        plan = self.ways.plan(way)
         told = self.point.memory(plan, settings)
         if told.open:
             self.open.update({tape.span: tape.words for tape in plan.interface.tapes if tape.total is None})
         elif self.least is None or told.peak < self.least[0]:
-            self.least = told.peak, plan, settings
+            self.least = told.peak, way, settings
 
     def error(self) -> ArgumentError:
         """The least that is needed and what takes it, or the loops whose steps nobody can count beforehand."""
@@ -165,7 +231,8 @@ class _Failed:
             labels = tuple(Label(span, unknown) for span in self.open if _is_shown(span))
             title = f"what {words} keeps cannot be foretold, so it has no budget"
             return ArgumentError(Diagnostic(title, labels[:NAMED], "a `for` with a known number of steps can be"))
-        peak, plan, settings = self.least
+        peak, way, settings = self.least
+        plan = self.ways.plan(way)
         known = {**self.point.known, **settings}
         held: dict[Span, list[tuple[int, str]]] = {}
         for count, room in crowd(plan.interface.rooms, known.__getitem__):

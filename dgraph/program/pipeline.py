@@ -28,9 +28,14 @@ def before_keeping(graph: Graph) -> Graph:
     return verify(run_passes(stage(graph, "expand"), OPTIMISE[:KEEPING]))
 
 
-def after_keeping(graph: Graph) -> Graph:
-    """The rest of the way to the kernels."""
-    return verify(run_passes(verify(run_passes(graph, OPTIMISE[KEEPING:])), FUSE))
+def keeping_less(graph: Graph) -> Graph:
+    """The optimised graph, with what its loops keep as they are told."""
+    return verify(run_passes(graph, OPTIMISE[KEEPING:]))
+
+
+def fused(graph: Graph) -> Graph:
+    """The last graph, from an optimised one."""
+    return verify(run_passes(graph, FUSE))
 
 
 def stage(graph: Graph, name: str) -> Graph:

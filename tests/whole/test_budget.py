@@ -155,6 +155,19 @@ def test_an_lstm_keeps_within_a_budget():
         np.testing.assert_allclose(left, right, rtol=1e-12)
 
 
+def test_straight_code_computes_again_within_a_budget():
+    layers = "\n".join(f"    x = tanh(x @ w[{k}])" for k in range(8))
+    text = f"def f[n, m](w: f64[8, m, m], x: f64[n, m]) -> f64:\n{layers}\n    return sum(x)"
+    slope = dg.value_and_grad(dg.parse(text).f, wrt="w")
+    arguments = normal(8, 8, 8), normal(64, 8)
+    free = dg.compile(slope)
+    limit = free.memory(*arguments).peak * 85 // 100
+    choice = checked(dg.compile(slope, budget=f"{limit}B"), limit, arguments, free(*arguments))
+    assert choice["loops"] == []
+    assert choice["again"]
+    assert 1.0 < choice["slowdown"] < 2.0
+
+
 def test_annotations_of_the_program_are_kept():
     text = HEAT.replace("    for", "    @checkpoint(every=5)\n    for")
     slope = dg.value_and_grad(dg.parse(text).f, wrt="u")
