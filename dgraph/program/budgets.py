@@ -1,8 +1,8 @@
 """How a function keeps within a budget of memory: ways to keep less are planned and priced, and the cheapest that fits
 is taken.
 
-A way says which loops keep some states only, whether by `slots` or by `every`, and what straight code computes again. It
-is planned as a whole program, so that what is compared with the budget is what a call takes. How many states a loop
+A way says which loops keep some states only, whether by `slots` or by `every`, and what straight code computes again.
+It is planned as a whole program, so that what is compared with the budget is what a call takes. How many states a loop
 keeps is left to each call.
 """
 
@@ -145,7 +145,10 @@ class _Search:
         self.found: tuple[float, Way, Allowance] | None = None
 
     def best(self) -> tuple[Way, Allowance]:
-        """The cheapest way that fits: as it is, with straight code computed again, with loops that keep less, or both."""
+        """The cheapest way that fits: as it is, with straight code computed again, with loops that keep less, or both.
+
+        Raises `ArgumentError` if none does.
+        """
         self.tried(Way())
         if self.found is None:
             self.compute_again(Way())

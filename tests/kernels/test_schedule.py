@@ -245,4 +245,4 @@ def test_text_of_loops():
     assert "(n x m x k)" in text
     assert "parallel i1 in 0 .. k * n:" in text
     assert "exchange" in text
-    assert "room dot: 8 * k * n bytes, in use from 1 to 4" in text
+    assert "room dot: 8 * k * n bytes, in use from 1 to 2" in text
