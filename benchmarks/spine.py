@@ -1,6 +1,6 @@
 """The first side-by-side: a training step, a fused elementwise chain, compile time, warm start, call overhead.
 
-    python benchmarks/spine.py            # prints, and writes docs/benchmarks.md
+    python benchmarks/spine.py            # prints, and writes its section of docs/benchmarks.md
 
 Peers: PyTorch eager and jitted JAX where installed (`pip install -e ".[bench]"`). One thread on one core for all;
 answers are compared before anything is timed.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from measure import Row, fastest, machine, pin_to_one_core, table, versions
+from measure import Row, fastest, machine, pin_to_one_core, table, versions, write_section
 
 pin_to_one_core()
 
@@ -240,33 +240,29 @@ def main() -> None:
     calls = [Row("sum of five arrays of one entry", fastest(overhead_calls(known)))]
     begin = starts(known)
     lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python benchmarks/spine.py`. One thread on one core for everybody; answers compared before",
-        "timing; the fastest of seven alternated batches. `bound` is a call without checks on fixed arrays.",
+        "Written by `python benchmarks/spine.py`. `bound` is a call without checks on fixed arrays.",
         "",
         f"{date.today().isoformat()}; {machine()};",
         f"dgraph {dg.__version__}, {versions('numpy', 'llvmlite', 'torch', 'jax')}",
         "",
-        "## Training step: loss, gradient and update",
+        "### Training step: loss, gradient and update",
         "",
         *table(steps, 1e-6, "µs"),
         "",
-        "## Fused elementwise chain: tanh(x * w + b) * sigmoid(x) + exp(-x * x)",
+        "### Fused elementwise chain: tanh(x * w + b) * sigmoid(x) + exp(-x * x)",
         "",
         *table(chains, 1e-6, "µs"),
         "",
-        "## Call overhead",
+        "### Call overhead",
         "",
         *table(calls, 1e-6, "µs"),
         "",
-        "## Start: a whole process from nothing to its first MLP step",
+        "### Start: a whole process from nothing to its first MLP step",
         "",
         *table(begin, 1.0, "s"),
         "",
     ]
-    print("\n".join(lines))
-    (HERE.parent / "docs" / "benchmarks.md").write_text("\n".join(lines), encoding="utf-8")
+    write_section("Spine", lines)
 
 
 if __name__ == "__main__":

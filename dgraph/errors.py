@@ -215,6 +215,10 @@ class CheckFailed(DgraphError):
     """An `assert`, an index check or a size check failed while the program ran."""
 
 
+class NotFinite(DgraphError):
+    """An output is nan or infinite, and someone asked why."""
+
+
 class DataError(DgraphError):
     """A data file or parameter file is missing, damaged or does not fit."""
 

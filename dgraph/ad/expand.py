@@ -26,6 +26,11 @@ def expand(graph: Graph) -> Graph:
     return graph.with_region(remove_dead_code(solutions(region)))
 
 
+def expand_but_rules(graph: Graph) -> Graph:
+    """The graph without transforms, in which functions with rules are still nodes of their own."""
+    return graph.with_region(solutions(without_transforms(without_sparse(graph.region))))
+
+
 def without_transforms(region: Region) -> Region:
     """The region with ordinary nodes for its transforms; only `custom` nodes stay."""
     return _Expansion().region(region)

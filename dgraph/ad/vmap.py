@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Region, Value
+from dgraph.ir.places import LANE
 from dgraph.sizes import Size
 from dgraph.types import Array
 
@@ -30,4 +31,4 @@ def vmap(region: Region, mapped: Sequence[bool], extent: Size) -> Region:
         return h.inline(region, arguments)
 
     names = [value.name for value in region.outputs]
-    return g.close(g.space([extent], point, names=names))
+    return g.close(g.space([extent], point, names=names, indices=[LANE]))

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from dgraph import __version__
-from dgraph.errors import DgraphError
+from dgraph.errors import CheckFailed, DgraphError
 
 SHOW_STAGES = ("tree", "graph", "optimised", "grad", "loops", "numba", "llvm", "cuda", "ptx")
 DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels", "schedule")
+DEBUG = "say where numbers stop being finite, and show where inside dgraph a fault arose"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
         return code
     except DgraphError as fault:
-        if options.debug:
+        # What fails in a run fails in the program, and the message has the place.
+        if options.debug and not isinstance(fault, CheckFailed):
             traceback.print_exc()
         if getattr(options, "json", False) and options.name == "check":
             from dgraph.cli import commands
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
         sub = commands_of.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
-        sub.add_argument("--debug", action="store_true", help="show where inside dgraph a fault arose")
+        sub.add_argument("--debug", action="store_true", help=DEBUG)
         return sub
 
     def values(sub: argparse.ArgumentParser) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgraph.cli.values import print_json, read_arguments, show_value
+from dgraph.cli.values import holds_finite, print_json, read_arguments, show_value
 from dgraph.errors import ArgumentError, Diagnostic, ScopeError
 from dgraph.program import functions
 from dgraph.program.functions import Function, Program
@@ -67,11 +68,13 @@ def run(options: Namespace) -> int:
     """`dgraph run`."""
     program, name = load_target(options)
     compiled = compiled_as_asked(chosen(program, name), options)
-    result = compiled(**read_arguments(options.arg))
+    given = read_arguments(options.arg)
+    result = compiled(**given)
     if options.json:
         print_json({"result": result})
     else:
         print(show_value("result", result))
+    warn_of_nonfinite(options, compiled, given, result)
     return 0
 
 
@@ -82,17 +85,43 @@ def grad(options: Namespace) -> int:
     names = names_of(options.wrt)
     derivative = functions.value_and_grad(function, names, mode=options.mode)
     compiled = compiled_as_asked(derivative, options)
-    value, slopes = compiled(**read_arguments(options.arg))
+    given = read_arguments(options.arg)
+    value, slopes = compiled(**given)
+    result = value, slopes
     if names is None:
         names, slopes = (first_float_formal(compiled.signature.formals),), (slopes,)
     derivatives = dict(zip(names, slopes, strict=True))
     if options.json:
         print_json({"value": value, "derivatives": derivatives})
-        return 0
-    print(show_value("value", value))
-    for known, slope in derivatives.items():
-        print(show_value(f"d value / d {known}", slope))
+    else:
+        print(show_value("value", value))
+        for known, slope in derivatives.items():
+            print(show_value(f"d value / d {known}", slope))
+    warn_of_nonfinite(options, compiled, given, result)
     return 0
+
+
+def warn_of_nonfinite(options: Namespace, compiled: Compiled, given: Mapping[str, Any], result: Any) -> None:
+    """Say on standard error that a result is nan or infinite, and with `--debug` where that began."""
+    if holds_finite(result):
+        return
+    sys.stdout.flush()
+    if not options.debug:
+        note = "run it again with --debug to see the line and the step where that began"
+        sys.stderr.write(f"{Diagnostic('the result holds nan or inf', (), note, 'warning').render()}\n")
+        return
+    from dgraph.program.nonfinite import culprit_of
+
+    exact = compiled.exact((), given)
+    leaves, extents = exact.leaves((), given)
+    found = culprit_of(exact, exact.run(leaves, extents), leaves, extents, tell_of_replay)
+    shown = (replace(diagnostic, severity="warning") for diagnostic in found.diagnostics)
+    sys.stderr.write("\n\n".join(diagnostic.render() for diagnostic in shown) + "\n")
+
+
+def tell_of_replay(seconds: float) -> None:
+    """Say that the search for what is not finite goes on."""
+    sys.stderr.write(f"looking for where nan or inf began, step by step: {seconds:.0f} s\n")
 
 
 def first_float_formal(formals: Sequence[Formal]) -> str:
@@ -134,7 +163,13 @@ def train(options: Namespace) -> int:
         options.seed = run_seed(options.resume) if options.resume else 0
     program, _ = load_target(options)
     summary = train_program(
-        program, data=options.data, settings=options.set, out=options.out, resume=options.resume, quiet=options.json
+        program,
+        data=options.data,
+        settings=options.set,
+        out=options.out,
+        resume=options.resume,
+        quiet=options.json,
+        debug=options.debug,
     )
     if options.json:
         print_json(summary)

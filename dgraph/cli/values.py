@@ -89,6 +89,16 @@ def to_json(value: Any) -> Any:
     return value
 
 
+def holds_finite(value: Any) -> bool:
+    """Whether no float anywhere in a value is nan or infinite."""
+    if isinstance(value, Mapping):
+        return all(holds_finite(value[key]) for key in value)
+    if isinstance(value, tuple | list):
+        return all(map(holds_finite, value))
+    entries = np.asarray(value)
+    return entries.dtype.kind != "f" or bool(np.isfinite(entries).all())
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """One object on standard output."""
     sys.stdout.write(json.dumps(to_json(value), ensure_ascii=False) + "\n")

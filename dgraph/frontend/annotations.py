@@ -145,10 +145,14 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
         allowed |= {"bound": (), "implicit": ("tolerance",)}
     found = check_annotations(annotations, what, allowed)
     facts: dict[str, Any] = {}
+    places = {annotation.name: annotation.span for annotation in annotations}
+    if {"checkpoint", "implicit"} <= found.keys():
+        title = "`@checkpoint` has nothing to do beside `@implicit`"
+        also = [(places["implicit"], "this keeps no step at all")]
+        note = "leave `@checkpoint` out, or `@implicit` to differentiate the steps"
+        raise ScopeError.at(places["checkpoint"], title, "keeps less of the steps", also=also, note=note)
     for annotation in annotations:
         held = found[annotation.name]
-        if annotation.name == "checkpoint" and what == "a `while` loop" and not _keeps_all(held):
-            raise NotSupported.at(annotation.span, "`@checkpoint` on `while` is not supported yet", note="leave it out")
         if annotation.name == "bound":
             if len(held.arguments) != 1 or not _is_count(held.arguments[0]):
                 raise TypeMismatch.at(annotation.span, "`@bound` takes one positive integer", note="`@bound(50)`")
@@ -157,8 +161,7 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
         if annotation.name == "implicit":
             facts |= _implicit(annotation, held)
             continue
-        if what != "a `while` loop":
-            facts.update(_checkpoint(annotation, held))
+        facts.update(_checkpoint(annotation, held))
     return facts
 
 

@@ -239,15 +239,16 @@ class Builder:
         accumulators: Sequence[Value] = (),
         buffers: Sequence[Accumulator] = (),
         names: Sequence[str] = (),
+        indices: Sequence[str] = (),
     ) -> tuple[Value, ...]:
         """An index space: independent points. `body(h, indices, accumulators, buffers)` returns the threaded
         accumulators, the own buffers, then one value per yield. Returns accumulators, buffers as arrays, yields as
         arrays with the extents in front."""
         h = self.child()
-        indices = [h.input(Array(I64), f"i{at}") for at in range(len(extents))]
+        at = [h.input(Array(I64), name) for name in indices or [f"i{axis}" for axis in range(len(extents))]]
         threaded = [h.input(value.type, value.name) for value in accumulators]
         own = [h.input(type_) for type_ in buffers]
-        region = h.close(body(h, indices, threaded, own))
+        region = h.close(body(h, at, threaded, own))
         op = OPS["space"](extents=tuple(extents), accumulators=len(threaded), buffers=tuple(buffers))  # type: ignore[call-arg]
         return self.apply(op, *accumulators, *h.captures, regions=[region], names=names)
 

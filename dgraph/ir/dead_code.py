@@ -1,7 +1,8 @@
 """Dead code: nodes, results, carries, walks, captures, stacks, tapes, own buffers and yields that reach no output.
 
 A region op is cut down to its live results. A carry of a loop lives if its result is read, if the condition reads it,
-or if something that lives in the body reads it: a fixed point. A check is a live root wherever it stands.
+or if something that lives in the body reads it: a fixed point. A check is a live root wherever it stands, and
+a note on what follows it lives if something does follow.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ def without_dead_code(graph: Graph) -> Graph:
 
 def has_check(node: Node) -> bool:
     """Whether a node checks something, itself or inside its regions: then it lives even if nothing reads it."""
-    return node.op.effect != "pure" or any(has_check(inner) for region in node.regions for inner in region.nodes)
+    return node.op.effect == "check" or any(has_check(inner) for region in node.regions for inner in region.nodes)
 
 
 def without_checks(region: Region) -> Region:
     """The region without its checks, in nested regions too: for work that is done a second time."""
     nodes = []
     for node in region.nodes:
-        if node.op.effect == "pure":
+        if node.op.effect != "check":
             regions = tuple(map(without_checks, node.regions))
             nodes.append(node if regions == node.regions else replace(node, regions=regions))
     same = len(nodes) == len(region.nodes) and all(a is b for a, b in zip(nodes, region.nodes, strict=True))
@@ -60,7 +61,8 @@ class _DeadCode:
         live = set(outputs)
         kept: list[Node] = []
         for node in reversed(region.nodes):
-            if not any(result in live for result in node.results) and not has_check(node):
+            is_note = node.op.effect == "note" and bool(kept)
+            if not is_note and not any(result in live for result in node.results) and not has_check(node):
                 continue
             rule = PRUNE.get(node.op.name)
             if rule is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dgraph.errors import ArgumentError, CheckFailed, DgraphError, Diagnostic, Label
 from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.ir.places import Standing, Turn, placed
 from dgraph.sizes import Atom, Size, size, solve
 from dgraph.types import Array
 
@@ -97,11 +98,17 @@ def _size_fault(
 
 
 class Interpreter:
-    """Runs regions with known sizes."""
+    """Runs regions with known sizes. `turns` are the loops and spaces around what runs now, with their numbers."""
 
     def __init__(self, sizes: Mapping[Atom, int], observer: Observer | None = None) -> None:
         self.sizes = dict(sizes)
         self.observer = observer
+        self.turns: list[tuple[Turn, tuple[int, ...]]] = []
+
+    @property
+    def standing(self) -> Standing:
+        """Where in its loops the program stands."""
+        return Standing(tuple(self.turns))
 
     def size_of(self, extent: Size) -> int:
         """The number of a size."""
@@ -110,25 +117,38 @@ class Interpreter:
     def run(self, region: Region, arguments: Sequence[Any]) -> tuple[Any, ...]:
         """Outputs of a region for given inputs."""
         known: dict[Value, Any] = dict(zip(region.inputs, arguments, strict=True))
+        around = len(self.turns)
         for node in region.nodes:
             operands = [known[operand] for operand in node.operands]
             results = self.results_of(node, operands)
             known.update(zip(node.results, results, strict=True))
             if self.observer is not None:
                 self.observer(node, results)
+        del self.turns[around:]
         return tuple(known[output] for output in region.outputs)
+
+    def turn(self, region: Region, arguments: Sequence[Any], turn: Turn, *numbers: int) -> tuple[Any, ...]:
+        """Outputs of a region that is one turn of a loop or one point of a space."""
+        self.turns.append((turn, numbers))
+        outputs = self.run(region, arguments)
+        self.turns.pop()
+        return outputs
 
     def results_of(self, node: Node, operands: list[Any]) -> Sequence[Any]:
         """Results of one node; a fault is located at the node."""
         try:
             return node.op.execute(self, node, operands)
         except (IndexError, ZeroDivisionError) as fault:
-            raise CheckFailed(Diagnostic(str(fault), (Label(node.span, "while this was computed"),))) from None
+            raise self._failure(node, "while this was computed", str(fault)) from None
         except CheckFailed as fault:
             first = fault.diagnostics[0]
             if first.labels:
                 raise
-            raise CheckFailed(Diagnostic(first.title, (Label(node.span, "checked here"),), first.note)) from None
+            raise self._failure(node, "checked here", first.title, first.note) from None
+
+    def _failure(self, node: Node, words: str, title: str, note: str = "") -> CheckFailed:
+        """A check of a node that failed, with the loops around it."""
+        return CheckFailed(Diagnostic(title, (Label(node.span, placed(words, self.standing, node.span)),), note))
 
     def empty(self, type_: Array) -> Any:
         """An array of zeros of a type."""

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from dgraph.sizes import Size
 from dgraph.types import Shape
 
-FAULT_VALUES = 16
-"""How many values of a failed check the state has room for."""
+SHOWN_VALUES = 16
+"""How many values a failed check shows."""
+
+FAULT_VALUES = SHOWN_VALUES + 16
+"""How many words the state has for a failed check: its values, then the numbers of the loops around it."""
 
 ALIGNMENT = 64
 """Bytes to whose multiples memory is aligned; every block of it is so much larger."""

@@ -55,7 +55,7 @@ def run_cuda(
         scope["run"](*arguments)
     words, floats = (fault.copy_to_host() for fault in faults)
     if words[0]:
-        raise interface.failure(int(words[0]), _state(cut.program.checks[words[0] - 1].types, words, floats))
+        raise interface.failure(int(words[0]), _state(cut.program.checks[words[0] - 1].state_types, words, floats))
     found = []
     for result, shape, port in zip(results, shapes, interface.outputs, strict=True):
         entries = result.copy_to_host()[: int(np.prod(shape))]

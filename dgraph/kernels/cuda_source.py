@@ -58,8 +58,8 @@ NUMPY = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8
 THREADS, BLOCKS = 256, 1024
 """Threads of a block, and the most blocks of a launch."""
 
-FAULT_WORDS = 17
-"""Length of the array that a failed check leaves: its number, then its values."""
+FAULT_WORDS = 33
+"""Length of the array that a failed check leaves: its number, its values, the numbers of the loops around it."""
 
 _LARGEST_LOCAL = 64
 _OWN_NAMES = {"np", "run", "THREADS", "BLOCKS", "blocks", "boolean", "fault_floats", "int", "abs", "max", "min"}

@@ -12,6 +12,7 @@ from typing import Any
 from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, DgraphError, Diagnostic, Label, Source, Span
 from dgraph.ir.evaluate import bind_sizes
 from dgraph.ir.graph import Formal, Graph, Region, Value
+from dgraph.ir.places import Standing, Turn, placed
 from dgraph.kernels.bind import LARGEST_BLOCK, Layout
 from dgraph.kernels.demand import Count, Given, Made, Memory, TapeDemand, arena_block, block_of_tapes
 from dgraph.kernels.nests import Check
@@ -114,7 +115,10 @@ class Interface:
         title = check.title.format(*values) if check.is_template else check.title
         names = [f"{name} = " if name else "" for name in check.names]
         shown = "" if check.is_template else ", ".join(f"{n}{v}" for n, v in zip(names, values, strict=True))
-        labels = (Label(check.span, check.words),) if check.span.source.text else ()
+        rest = iter(words[len(check.types) : len(check.state_types)])
+        turns = tuple((turn, tuple(int(next(rest)) for _ in range(turn.numbers))) for turn in check.turns)
+        place = placed(check.words, Standing(turns), check.span)
+        labels = (Label(check.span, place),) if check.span.source.text else ()
         return CheckFailed(Diagnostic(title, labels, shown))
 
     # ---- plain data -----------------------------------------------------------------------------------------------
@@ -148,6 +152,7 @@ class Interface:
                     _span_to_json(check.span, sources),
                     check.words,
                     check.is_template,
+                    [[_span_to_json(turn.span, sources), turn.names, turn.is_space] for turn in check.turns],
                 ]
                 for check in self.checks
             ],
@@ -162,6 +167,10 @@ class Interface:
         def span(place: list[int]) -> Span:
             return Span(sources[place[0]], place[1], place[2])
 
+        def turn(parts: list[Any]) -> Turn:
+            place, names, is_space = parts
+            return Turn(span(place), tuple(names), is_space)
+
         return cls(
             data["name"],
             tuple(data["sizes"]),
@@ -169,8 +178,8 @@ class Interface:
             tuple(_port_from_json(port) for port in data["inputs"]),
             tuple(_port_from_json(port) for port in data["outputs"]),
             tuple(
-                Check(title, tuple(names), tuple(types), span(place), words, template)
-                for title, names, types, place, words, template in data["checks"]
+                Check(title, tuple(names), tuple(types), span(place), words, template, tuple(map(turn, turns)))
+                for title, names, types, place, words, template, turns in data["checks"]
             ),
             data["rows"],
             span(data["span"]),

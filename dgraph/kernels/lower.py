@@ -62,10 +62,12 @@ class GraphLowering(Lowering):
         if targets:
             scope.set_targets(targets)
         live = _live_nodes(region)
+        around = len(self.turns)
         for position, node in enumerate(region.nodes):
             if node in live:
                 scope.position = position
                 self.node(scope, node)
+        del self.turns[around:]
         return [scope.bindings[value] for value in region.outputs]
 
     def node(self, scope: Scope, node: Node) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
-from dgraph.kernels.bind import FAULT_VALUES
+from dgraph.ir.places import Turn
+from dgraph.kernels.bind import SHOWN_VALUES
 from dgraph.kernels.lowering import compare, conjunction
 from dgraph.kernels.nests import (
     Apply,
@@ -229,6 +230,11 @@ def _leading(stride: Size, inner: Size, outer: Size) -> Size:
     return inner if outer.is_literal_one and not (stride - inner).is_nonnegative() else stride
 
 
+def _at_step(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    """What follows in the region is a step of a loop."""
+    lowering.turns.append((Turn(node.span), (scope.expression(node.operands[0]),)))
+
+
 def _check(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     """An assertion: the program stops where it does not hold."""
     op: Any = node.op
@@ -236,7 +242,7 @@ def _check(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         return
     predicate, *values = node.operands
     pairs = zip(op.names or ("",) * len(values), values, strict=True)
-    scalars = [(name, value) for name, value in pairs if not _array(value).shape][:FAULT_VALUES]
+    scalars = [(name, value) for name, value in pairs if not _array(value).shape][:SHOWN_VALUES]
     names, shown = tuple(name for name, _ in scalars), [scope.expression(value) for _, value in scalars]
     check = Check(op.message or "a check failed", names, tuple(value.type for value in shown), node.span)
     lowering.fail_unless(scope.expression(predicate), check, shown)
@@ -260,6 +266,7 @@ RULES = {
     "unslice": _unslice,
     "concat": _concat,
     "dot": _dot,
+    "at_step": _at_step,
     "check": _check,
     "iota": _iota,
 }

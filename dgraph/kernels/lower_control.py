@@ -1,8 +1,8 @@
 """Lowering of loops and choices.
 
 Carried scalars are locals that each turn gives new values. A carried array has two blocks of memory, one being read
-and one being written, exchanged after each turn; where a turn only changes entries in place there is one. A loop that
-writes tapes reserves their memory beforehand (`for`) or turn by turn (`while`).
+and one being written, exchanged after each turn (a small one is copied, to become locals: `registers`); where a turn
+only changes entries in place there is one.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node, Value
+from dgraph.ir.places import Turn
 from dgraph.kernels.lower_tapes import (
     bound_tape,
     close_tapes,
+    make_room,
     open_tapes,
     outputs_of,
     read_tape,
     reserve,
     stack_of,
     tape_targets,
-    walked_slice,
+    walked_entry,
     write_entries,
 )
 from dgraph.kernels.lowering import describe
@@ -29,6 +31,7 @@ from dgraph.kernels.nest_parts import parts, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
+    Copy,
     Expression,
     Extent,
     If,
@@ -42,6 +45,7 @@ from dgraph.kernels.nests import (
     machine_type,
     number,
 )
+from dgraph.kernels.registers import is_small
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, as_static, plus, whole
 from dgraph.sizes import size
@@ -95,6 +99,10 @@ def _open_array(lowering: GraphLowering, scope: Scope, node: Node, binding: View
     """A carried array starts in its own memory: that of its first value, if nothing else reads it."""
     type_ = result.type
     assert isinstance(type_, Array)
+    if is_small(binding.entries):
+        current, coming = lowering.buffer(name, type_), lowering.buffer(f"next_{name}" if name else "next", type_)
+        lowering.copy(whole(current, type_.shape), binding)
+        return Carry(whole(current, type_.shape), current, coming)
     readers = [scope.bindings[operand] for operand in node.operands]
     is_alone = sum(isinstance(reader, View) and reader.buffer is binding.buffer for reader in readers) == 1
     if is_alone and binding.is_compact and scope.is_free(binding.buffer) and binding.buffer not in lowering.literals:
@@ -119,7 +127,11 @@ def _close_turn(lowering: GraphLowering, carries: Sequence[Carry], outputs: Sequ
         target = carry.target
         assert target is not None and carry.current is not None
         lowering.copy(target, output)
-        exchanges.append(Swap(carry.current, carry.coming))
+        if carry.first is None:
+            count = Extent(carry.coming.entries)
+            exchanges.append(Copy(carry.current, number(0), carry.coming, number(0), count))
+        else:
+            exchanges.append(Swap(carry.current, carry.coming))
     _assign(lowering, *_scalar_pairs(carries, outputs))
     return exchanges
 
@@ -217,11 +229,12 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
     with lowering.block() as statements, lowering.turn() as leaving:
         slices = [
-            walked_slice(lowering, scope.bindings[value], reader, value.type, step)
+            walked_entry(lowering, scope.bindings[value], reader, value.type, step)
             for value, reader in zip(walked, readers, strict=True)
         ]
         inputs = [step, *(carry.binding for carry in carries), *slices, *captured]
-        outputs = lowering.region(body, inputs, targets, inside)
+        with lowering.inside(Turn(node.span), step):
+            outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         for place, value in zip(places, outputs[op.carries :], strict=False):
             lowering.put(place, value)
@@ -246,17 +259,24 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
     writers = open_tapes(lowering, node, taped)
+    foretold = number(op.bound or 0)
+    for writer in writers if op.bound else ():
+        bound_tape(lowering, node, writer, foretold)
+        reserve(lowering, writer, foretold)
     trips = lowering.let(node.results[-1].name or "trips", number(0))
+    room = lowering.let("room", foretold) if writers else trips
     inputs = [*(carry.binding for carry in carries), *captured]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
-    with lowering.block() as test, lowering.turn():
+    turn = Turn(node.span)
+    with lowering.block() as test, lowering.turn(), lowering.inside(turn, trips):
         (holds,) = lowering.region(condition, inputs)
     assert not isinstance(holds, View | TapeValue)
     with lowering.block() as statements, lowering.turn() as leaving:
-        for writer in writers:
-            reserve(lowering, writer, plus(trips, number(1)))
+        if writers:
+            make_room(lowering, writers, trips, room)
         targets = [*(carry.target for carry in carries), *tape_targets(writers, trips)]
-        outputs = lowering.region(body, inputs, targets, inside)
+        with lowering.inside(turn, trips):
+            outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         write_entries(lowering, writers, trips, outputs[op.carries :])
         exchanges = _close_turn(lowering, carries, outputs[: op.carries])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
+from dgraph.ir.places import space_turn
 from dgraph.kernels.lower_index import open_accumulator
 from dgraph.kernels.lowering import describe
 from dgraph.kernels.nests import Extent, Loop, number
@@ -35,7 +36,8 @@ def _space(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[threads:]]
     places = [view.at(indices) if view is not None else None for view in yields]
     targets = [place if place is not None and place.shape else None for place in places]
-    with lowering.block() as statements, lowering.turn():
+    turn = space_turn([value.name for value in body.inputs[:rank]], node.span)
+    with lowering.block() as statements, lowering.turn(), lowering.inside(turn, *indices):
         found = lowering.region(body, [*indices, *threaded, *own, *captured], [*[None] * written, *targets])
         for place, value in zip(places, found[written:], strict=True):
             if place is not None:

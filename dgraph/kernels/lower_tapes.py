@@ -1,7 +1,7 @@
-"""Lowering of tapes: what a loop writes step by step for the loops that walk it.
+"""Lowering of tapes: where the entries that a loop writes lie, and what a loop that walks them reads.
 
-A tape lies on a row of tape memory of its own, reserved beforehand (`for`) or turn by turn (`while`). One whose length
-never exceeds a size, and that is only walked, is a stack in the arena.
+A loop of a known number of steps reserves the memory of its tapes beforehand, any other whenever it runs out. A tape
+whose length never exceeds a size, and that is only walked, is a stack in the arena.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from dgraph.ir.graph import Node, Region, Value
 from dgraph.kernels.bind import LARGEST_BLOCK
 from dgraph.kernels.lowering import compare, entry_bytes
 from dgraph.kernels.nests import (
+    Apply,
     Buffer,
     Check,
     Expression,
     Extent,
+    If,
+    Let,
     Load,
     Local,
     PointTape,
@@ -35,6 +38,9 @@ from dgraph.types import Array, Tape, ValueType
 
 if TYPE_CHECKING:
     from dgraph.kernels.lower import GraphLowering
+
+FEWEST_STEPS = 16
+"""A loop whose steps are not counted beforehand first makes room for so many."""
 
 
 @dataclass
@@ -67,7 +73,7 @@ def entry_view(buffer: Buffer, entry: ValueType, step: Expression) -> View:
 def open_tapes(
     lowering: GraphLowering, node: Node, results: Sequence[Value], steps: Size | None = None
 ) -> list[TapeWriter]:
-    """A row for every tape that a loop writes."""
+    """A writer for each result that is a tape; it starts where its row is in use up to."""
     writers = []
     for result in results:
         assert isinstance(result.type, Tape)
@@ -83,9 +89,20 @@ def _bytes(writer: TapeWriter, steps: Expression) -> Expression:
 
 
 def reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> None:
-    """Make room for a tape of so many steps."""
+    """Memory for so many steps, and the pointer to where it lies now."""
     lowering.emit(TapeReserve(number(writer.row), _bytes(writer, steps)))
     lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
+
+
+def make_room(lowering: GraphLowering, writers: Sequence[TapeWriter], trips: Local, room: Local) -> None:
+    """Where the steps that there is room for are all done, make room for as many again: memory that is not written yet
+    costs nothing."""
+    with lowering.block() as grown:
+        twice = Apply("maximum", "i64", (times(room, number(2)), number(FEWEST_STEPS)))
+        lowering.emit(Let(room, twice))
+        for writer in writers:
+            reserve(lowering, writer, room)
+    lowering.emit(If(compare("equal", trips, room), tuple(grown)))
 
 
 def bound_tape(lowering: GraphLowering, node: Node, writer: TapeWriter, steps: Expression) -> None:
@@ -105,7 +122,7 @@ def bound_tape(lowering: GraphLowering, node: Node, writer: TapeWriter, steps: E
 def write_entries(
     lowering: GraphLowering, writers: Sequence[TapeWriter], step: Expression, entries: Sequence[Binding]
 ) -> None:
-    """Write the entries of a step."""
+    """Put the entries of a step in their places."""
     for writer, value in zip(writers, entries, strict=True):
         place = writer.at(step)
         if isinstance(value, TapeValue):
@@ -123,7 +140,7 @@ def close_tapes(
     steps: Expression,
     entries: Sequence[Binding],
 ) -> None:
-    """Bind the tapes of a loop that has run."""
+    """Say how much of their rows is in use, and bind the results."""
     for result, writer, value in zip(results, writers, entries, strict=True):
         lowering.emit(TapeSetTop(number(writer.row), _bytes(writer, steps)))
         inner = value.rows if isinstance(value, TapeValue) else frozenset()
@@ -131,11 +148,11 @@ def close_tapes(
 
 
 def tape_targets(writers: Sequence[TapeWriter], step: Expression) -> list[View | None]:
-    """Where the body should make the entries of a step."""
+    """Where the body should make the arrays that are entries of a step."""
     return [writer.at(step) if isinstance(writer.entry, Array) and writer.entry.rank else None for writer in writers]
 
 
-def walked_slice(
+def walked_entry(
     lowering: GraphLowering, source: Binding, buffer: Buffer | None, type_: ValueType, step: Local
 ) -> Binding:
     """What a loop sees of a walked value at a step."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from dgraph.errors import NOWHERE
 from dgraph.ir.graph import Node, Value
+from dgraph.ir.places import Turn, shown
+from dgraph.kernels.bind import FAULT_VALUES
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
@@ -69,6 +71,7 @@ class Lowering:
         self.blocks: list[Size] = []
         self.literals: dict[Buffer, Literal] = {}
         self.passed: list[set[tuple[Expression, Check]]] = [set()]
+        self.turns: list[tuple[Turn, tuple[Expression, ...]]] = []
 
     # ---- statements ---------------------------------------------------------------------------------------------
 
@@ -237,14 +240,29 @@ class Lowering:
     # ---- checks -------------------------------------------------------------------------------------------------
 
     def fail_unless(self, holds: Expression, check: Check, values: Sequence[Expression] = ()) -> None:
-        """Stop the program unless a condition holds; once is enough in a block and the blocks inside it."""
+        """Stop the program unless a condition holds; once is enough in a block and the blocks inside it. The numbers
+        of the loops around are put beside the values where it fails, and nowhere else."""
         if any((holds, check) in passed for passed in self.passed):
             return
         self.passed[-1].add((holds, check))
+        turns = shown(self.turns)
+        while len(values) + sum(turn.numbers for turn, _ in turns) > FAULT_VALUES:
+            turns = turns[1:]
+        check = replace(check, turns=tuple(turn for turn, _ in turns))
         if check not in self.checks:
             self.checks.append(check)
-        fail = Fail(self.checks.index(check) + 1, tuple(values))
+        numbers = [number for _, numbers in turns for number in numbers]
+        fail = Fail(self.checks.index(check) + 1, (*values, *numbers))
         self.emit(If(negated(holds), (fail,)))
+
+    @contextmanager
+    def inside(self, turn: Turn, *numbers: Expression) -> Iterator[None]:
+        """What is lowered in this context stands in a turn of a loop, or at a point of a space."""
+        self.turns.append((turn, numbers))
+        try:
+            yield
+        finally:
+            self.turns.pop()
 
 
 def negated(condition: Expression) -> Expression:

@@ -139,35 +139,22 @@ def _function(row: Value, count: Value, name: str, emit: Callable[[Any, Value, V
     return row.make(row.builder.call(function, [row.llvm, count.llvm]), "i64")
 
 
-def _block(row: Value, count: Value) -> tuple[Value, Value]:
-    """A new block of so many bytes: its aligned base and its address; leaves the function with 0 if there is none."""
-    builder = row.builder
-    block = _library_call(builder, "PyMem_RawMalloc", _BYTE_POINTER, (count + ALIGNMENT).llvm)
-    raw = row.make(builder.ptrtoint(block, _I64), "i64")
-    with builder.if_then(raw.equals(0).llvm, likely=False):
-        builder.ret(_I64(0))
-    return (raw + (ALIGNMENT - 1)) & -ALIGNMENT, raw
-
-
-def _release(row: Value) -> None:
-    """Give the block of a row back, if it has one."""
-    builder, old = row.builder, _field(row, _RAW)
-    with builder.if_then(old.differs(0).llvm):
-        _library_call(builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(old))
-
-
 def _emit_grow(builder: Any, row: Value, count: Value) -> None:
     capacity = _field(row, _CAPACITY)
     doubled = capacity + capacity
     wanted = select(doubled > count, doubled, count)
     wanted = select(wanted > SMALLEST_TAPE, wanted, SMALLEST_TAPE)
-    base, raw = _block(row, wanted)
-    with builder.if_then(_field(row, _RAW).differs(0).llvm):
-        copy_bytes(base, _field(row, _BASE), capacity)
-    _release(row)
-    _set_field(row, _BASE, base)
-    _set_field(row, _CAPACITY, wanted)
-    _set_field(row, _RAW, raw)
+    old = _field(row, _RAW)
+    offset_before = _field(row, _BASE) - old
+    # Large blocks grow where they are, or by moving pages: nothing is copied and the old block is not held beside.
+    block = _library_call(builder, "PyMem_RawRealloc", _BYTE_POINTER, _bytes_at(old), (wanted + ALIGNMENT).llvm)
+    raw = row.make(builder.ptrtoint(block, _I64), "i64")
+    with builder.if_then(raw.equals(0).llvm, likely=False):
+        builder.ret(_I64(0))
+    base = (raw + (ALIGNMENT - 1)) & -ALIGNMENT
+    with builder.if_then((base - raw).differs(offset_before).llvm), builder.if_then(capacity.differs(0).llvm):
+        _library_call(builder, "memmove", _BYTE_POINTER, _bytes_at(base), _bytes_at(raw + offset_before), capacity.llvm)
+    _set_row(row, base, wanted, raw)
     builder.ret(base.llvm)
 
 
@@ -188,14 +175,22 @@ def arena_reserve(row: Value, count: Value) -> Value:
 
 def _emit_renew(builder: Any, row: Value, count: Value) -> None:
     # What is there is given back first, so that both are never held at once.
-    _release(row)
-    for position in (_BASE, _CAPACITY, _RAW):
-        _set_field(row, position, row.make(_I64(0), "i64"))
-    base, raw = _block(row, count)
-    _set_field(row, _BASE, base)
-    _set_field(row, _CAPACITY, count)
-    _set_field(row, _RAW, raw)
+    old, nothing = _field(row, _RAW), row.make(_I64(0), "i64")
+    with builder.if_then(old.differs(0).llvm):
+        _library_call(builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(old))
+    _set_row(row, nothing, nothing, nothing)
+    block = _library_call(builder, "PyMem_RawMalloc", _BYTE_POINTER, (count + ALIGNMENT).llvm)
+    raw = row.make(builder.ptrtoint(block, _I64), "i64")
+    with builder.if_then(raw.equals(0).llvm, likely=False):
+        builder.ret(_I64(0))
+    base = (raw + (ALIGNMENT - 1)) & -ALIGNMENT
+    _set_row(row, base, count, raw)
     builder.ret(base.llvm)
+
+
+def _set_row(row: Value, base: Value, capacity: Value, raw: Value) -> None:
+    for position, value in ((_BASE, base), (_CAPACITY, capacity), (_RAW, raw)):
+        _set_field(row, position, value)
 
 
 register(Primitive("fill_zero", ("i64", "i64"), "none", fill_zero))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dgraph.errors import NOWHERE, Span
+from dgraph.ir.places import Turn
 from dgraph.kernels.rooms import Room
 from dgraph.sizes import Size, size
 from dgraph.types import DType, Shape
@@ -389,7 +390,8 @@ class Kernel:
 class Check:
     """A check that can fail at run time: the message, and the names and machine types of the values shown with it.
 
-    A template is a title with places `{0}` for the values. `words` stand at the place in the source.
+    A template is a title with places `{0}` for the values. `words` stand at the place in the source. `turns` are the
+    loops around it, the outermost first: their numbers follow the values.
     """
 
     title: str
@@ -398,6 +400,12 @@ class Check:
     span: Span = NOWHERE
     words: str = "checked here"
     is_template: bool = False
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def state_types(self) -> tuple[str, ...]:
+        """The machine types of the values and of the numbers that follow them."""
+        return (*self.types, *("i64" for turn in self.turns for _ in range(turn.numbers)))
 
 
 @dataclass(frozen=True)

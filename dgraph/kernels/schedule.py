@@ -4,6 +4,7 @@
   through memory in a row become one.
 * A sum whose entries lie in a row is taken block by block: terms to a scratch block, then `Sum`, which has a fixed
   order.
+* A loop whose points choose by how near they are to an end is cut in three (`borders`).
 * A sum at every point, whose points lie in a row, is taken for a block of points at once (`lanes`); each keeps the
   plain order of its terms.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dgraph.kernels.borders import with_borders
 from dgraph.kernels.guards import tightened
 from dgraph.kernels.lanes import in_lanes
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, walk
@@ -92,7 +94,7 @@ class _Scheduler:
             totals = running_totals(body)
             is_inside = self.depth > 0 or len(chain) > 1
             summed = blockwise(chain, body, totals, is_inside) if totals else None
-            return summed if summed is not None else (around(chain, body),)
+            return summed if summed is not None else bordered(chain, body)
         found = self.by_points(chain, body)
         return found if found is not None else (around(chain, self.inside(body)),)
 
@@ -149,6 +151,13 @@ def wrapped(chain: Sequence[Loop], body: Block) -> Block:
     for loop in reversed(chain):
         body = (replace(loop, body=body),)
     return body
+
+
+def bordered(chain: Sequence[Loop], body: Block) -> Block:
+    """The loops around another body, cut where that decides a choice; the borders of outer loops stay as they are."""
+    *outer, inner = chain
+    block = with_borders(replace(inner, body=body))
+    return wrapped(outer, block)
 
 
 def is_simple(statement: Statement) -> bool:

@@ -7,6 +7,8 @@ loop gives up again. The length of all others only the run knows.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from dgraph.kernels.demand import COUNTING, Count, Given, Made, TapeDemand
 from dgraph.kernels.nest_parts import set_locals, walk
 from dgraph.kernels.nests import Apply, Expression, Extent, Let, Literal, Local, Program, TapeReserve, TapeRow, TapeTop
@@ -32,8 +34,12 @@ class _Finder:
                     set_again.add(local)
                 elif isinstance(statement, Let):
                     self.values[local] = statement.value
-        for statement in program.body:
-            if isinstance(statement, TapeReserve) and isinstance(statement.row, Extent):
+        # A tape that may grow later is longer than it was at first.
+        reserves = [s for s in walk(program.body) if isinstance(s, TapeReserve) and isinstance(s.row, Extent)]
+        often = Counter(statement.row for statement in reserves)
+        for statement in reserves:
+            if often[statement.row] == 1 and statement in program.body:
+                assert isinstance(statement.row, Extent)
                 self.reserved[statement.row.size.constant or 0] = statement.bytes
 
     def total(self, row: TapeRow) -> Count | None:

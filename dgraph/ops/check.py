@@ -1,4 +1,4 @@
-"""The check: an assertion of the program that is evaluated as it runs."""
+"""The check: an assertion of the program that is evaluated as it runs, and what tells it where in a loop it stands."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from dgraph.errors import CheckFailed, Diagnostic
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Op, SizeOf, require
+from dgraph.ir.places import Turn
 from dgraph.ops.elementwise import arrays
-from dgraph.types import BOOL, Array, ValueType
+from dgraph.types import BOOL, I64, Array, ValueType
 
 if TYPE_CHECKING:
     from dgraph.ir.build import Builder
-    from dgraph.ir.graph import Value
+    from dgraph.ir.evaluate import Interpreter
+    from dgraph.ir.graph import Node, Value
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,30 @@ class Check(Op):
         self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Sequence[Value | None]
     ) -> Sequence[Value | None]:
         """No result, no tangent."""
+        return ()
+
+    def expand(self, g: Builder, operands: Sequence[Value]) -> Sequence[Value]:
+        """Itself: it is scalar."""
+        return g.apply(self, *operands)
+
+
+@dataclass(frozen=True)
+class AtStep(Op):
+    """`at_step(index)`: what follows in its region is this step of the loop at its place in the text. It has no result,
+    and serves messages only: a loop that `@checkpoint` cut into parts still counts its own steps."""
+
+    name = "at_step"
+    arity = 1
+    effect = "note"
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """No result."""
+        require(arrays(self, types, 1) == [Array(I64)], "at_step: the index is not an i64")
+        return ()
+
+    def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """The step is what the program stands in."""
+        interpreter.turns.append((Turn(node.span), (int(operands[0]),)))
         return ()
 
     def expand(self, g: Builder, operands: Sequence[Value]) -> Sequence[Value]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dgraph.ir.graph import Region
 from dgraph.ir.op import RegionOp, require
+from dgraph.ir.places import Turn, space_turn
 from dgraph.ops.index import neutral
 from dgraph.sizes import Size
 from dgraph.types import BOOL, I64, Accumulator, Array, Tape, ValueType
@@ -26,8 +27,32 @@ if TYPE_CHECKING:
 _NUMBER = Array(I64)
 
 
+class Loop(RegionOp):
+    """What `for` and `while` have in common: steps that hand on carries and write tapes.
+
+    `slots`, `every` and `budget` are the user's `@checkpoint` wishes, `every=0` that all is kept; a size stands for a
+    number that each call sets. They change what is stored, never the meaning.
+    """
+
+    carries: int
+    tapes: int
+    slots: Size | int | None
+    every: Size | int | None
+    budget: str | None
+
+    @property
+    def has_wish(self) -> bool:
+        """Whether the program says what is to be kept of the steps."""
+        return any(wish is not None for wish in (self.slots, self.every, self.budget))
+
+    @property
+    def keeps_less(self) -> bool:
+        """Whether the program asks that less is kept than every step."""
+        return any((self.slots, self.every, self.budget))
+
+
 @dataclass(frozen=True)
-class For(RegionOp):
+class For(Loop):
     """A counted loop.
 
     operands  count: i64, carries, walks, captures
@@ -36,9 +61,7 @@ class For(RegionOp):
 
     Step k of `count` sees index k and slice k of every walk, and writes entry k of every stack and tape; with
     `reverse` the steps run from the last to the first. A negative count means no step. `stacks` needs a count that is
-    a size: the leading extent of the stacked outputs is `length`. `slots`, `every` and `budget` are the user's
-    `@checkpoint` wishes, `every=0` that all is kept; sizes stand for numbers that each call sets. They change what is
-    stored, never the meaning.
+    a size: the leading extent of the stacked outputs is `length`.
     """
 
     name: ClassVar[str] = "for"
@@ -51,11 +74,6 @@ class For(RegionOp):
     slots: Size | int | None = None
     every: Size | int | None = None
     budget: str | None = None
-
-    @property
-    def has_wish(self) -> bool:
-        """Whether the program says what is to be kept of the steps."""
-        return any(wish is not None for wish in (self.slots, self.every, self.budget))
 
     def leading_operands(self) -> int:
         """The count, the carries and the walks."""
@@ -94,8 +112,10 @@ class For(RegionOp):
         walked = operands[1 + self.carries : self.leading_operands()]
         captured = operands[self.leading_operands() :]
         rows: list[list[Any]] = [[None] * count for _ in range(self.stacks + self.tapes)]
+        turn = Turn(node.span)
         for step in reversed(range(count)) if self.reverse else range(count):
-            outputs = interpreter.run(body, [np.int64(step), *carried, *(walk[step] for walk in walked), *captured])
+            entries = [np.int64(step), *carried, *(walk[step] for walk in walked), *captured]
+            outputs = interpreter.turn(body, entries, turn, step)
             carried = list(outputs[: self.carries])
             for row, output in zip(rows, outputs[self.carries :], strict=True):
                 row[step] = output
@@ -110,7 +130,7 @@ class For(RegionOp):
 
 
 @dataclass(frozen=True)
-class While(RegionOp):
+class While(Loop):
     """A loop that runs while its condition holds.
 
     operands  carries, captures
@@ -128,6 +148,9 @@ class While(RegionOp):
     bound: int | None = None
     implicit: bool = False
     tolerance: float | None = None
+    slots: Size | int | None = None
+    every: Size | int | None = None
+    budget: str | None = None
 
     def leading_operands(self) -> int:
         """The carries."""
@@ -154,8 +177,9 @@ class While(RegionOp):
         carried, captured = list(operands[: self.carries]), operands[self.carries :]
         rows: list[list[Any]] = [[] for _ in range(self.tapes)]
         trips = 0
-        while interpreter.run(condition, [*carried, *captured])[0]:
-            outputs = interpreter.run(body, [*carried, *captured])
+        turn = Turn(node.span)
+        while interpreter.turn(condition, [*carried, *captured], turn, trips)[0]:
+            outputs = interpreter.turn(body, [*carried, *captured], turn, trips)
             carried = list(outputs[: self.carries])
             trips += 1
             for row, output in zip(rows, outputs[self.carries :], strict=True):
@@ -279,8 +303,9 @@ class Space(RegionOp):
             shape = tuple(map(interpreter.size_of, buffer.shape))
             written.append(np.full(shape, neutral(buffer), buffer.dtype.numpy))
         yields = [interpreter.empty(v.type) for v in node.results[len(written) :] if isinstance(v.type, Array)]
+        turn = space_turn([value.name for value in body.inputs[: len(self.extents)]], node.span)
         for point in itertools.product(*(range(interpreter.size_of(extent)) for extent in self.extents)):
-            outputs = interpreter.run(body, [*map(np.int64, point), *written, *captured])
+            outputs = interpreter.turn(body, [*map(np.int64, point), *written, *captured], turn, *point)
             written = list(outputs[: len(written)])
             for array, output in zip(yields, outputs[len(written) :], strict=True):
                 array[point] = output

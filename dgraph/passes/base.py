@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.verify import verify as check_graph
 
 Change = Callable[[Region], Region]
 """A change of one region whose nested regions have been changed already."""
+
+
+Run = TypeVar("Run", bound=Callable[..., Graph])
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,10 @@ PASSES: dict[str, Pass] = {}
 """Every pass by name, filled by the decorator `graph_pass`."""
 
 
-def graph_pass(description: str) -> Callable[[Callable[[Graph], Graph]], Callable[[Graph], Graph]]:
-    """Register a function from graph to graph under its own name."""
+def graph_pass(description: str) -> Callable[[Run], Run]:
+    """Register a function from graph to graph under its own name. Settings of its own must have defaults."""
 
-    def register(run: Callable[[Graph], Graph]) -> Callable[[Graph], Graph]:
+    def register(run: Run) -> Run:
         PASSES[run.__name__] = Pass(run.__name__, description, run)
         return run
 

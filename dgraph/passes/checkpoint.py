@@ -1,6 +1,6 @@
 """`@checkpoint` is obeyed: what a loop would keep for the loops that run backwards over its steps is computed again.
 
-A pair is found by data flow: a `for` that writes tapes, and the loops of the same block that walk them. The pass runs
+A pair is found by data flow: a loop that writes tapes, and the loops of the same block that walk them. The pass runs
 after derivatives, of any order, are ordinary nodes, so it changes what is stored and never what is computed: steps that
 are run again are the same ops on the same values.
 
@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
-from dgraph.ops.control import For, If, While
+from dgraph.ops.control import For, If, Loop, While
 from dgraph.passes.base import graph_pass, outputs_of, with_operands, with_regions
 from dgraph.passes.blocks import Blocks
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
+from dgraph.passes.online_slots import OnlineSlots
 from dgraph.passes.rerun import Steps, Turn, can_run_again, number
 from dgraph.passes.slots import Slots, slots_in
 from dgraph.sizes import size
@@ -33,7 +34,7 @@ def checkpoint(graph: Graph) -> Graph:
 
 def is_wished(node: Node) -> bool:
     """Whether the program asks that a loop keeps less than every step."""
-    return isinstance(node.op, For) and any((node.op.slots, node.op.every, node.op.budget))
+    return isinstance(node.op, Loop) and node.op.keeps_less
 
 
 class _Run:
@@ -95,8 +96,9 @@ class Block:
 
     def _keep_less(self, node: Node, moved: Node, readers: Sequence[Node]) -> Sequence[Value] | None:
         op = node.op
-        assert isinstance(op, For)
-        places = {value: at for at, value in enumerate(node.results[op.carries + op.stacks :])}
+        assert isinstance(op, Loop)
+        tapes = [value for value in node.results if isinstance(value.type, Tape)]
+        places = {value: at for at, value in enumerate(tapes)}
         turns = {reader: Turn(reader, places) for reader in readers}
         if not can_run_again(node) or not all(turn.can_follow(op) for turn in turns.values()):
             return None
@@ -104,15 +106,17 @@ class Block:
         plan: Blocks | Slots
         if op.every:
             plan = Blocks(self.g, steps, op.every)
-        elif op.slots is not None:
-            plan = Slots(self.g, steps, number(self.g, op.slots), size(op.slots + 1))
         else:
-            assert op.budget is not None
-            plan = Slots(self.g, steps, *slots_in(self.g, steps, op.budget))
+            kind = Slots if isinstance(op, For) else OnlineSlots
+            if op.slots is not None:
+                plan = kind(self.g, steps, number(self.g, op.slots), size(op.slots + 1))
+            else:
+                assert op.budget is not None
+                plan = kind(self.g, steps, *slots_in(self.g, steps, op.budget, kind.numbers))
         results = plan.forward(self.g)
         for reader in readers:
             self.later[reader] = lambda other: plan.backward(self.g, Turn(other, places))
-        return results
+        return results if isinstance(op, For) else [*results, *tapes, steps.count]
 
     def _join(self, node: Node, moved: Node, readers: Sequence[Node]) -> Sequence[Value] | None:
         """Rewrite the pairs that stand with one loop in the body of `node` and the other in that of its reader."""

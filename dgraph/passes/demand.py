@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ir.op import RegionOp
-from dgraph.ops.control import For, Space, While
+from dgraph.ops.control import For, If, Space, While
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Index
 from dgraph.ops.transform import Transform
@@ -142,6 +142,11 @@ def is_trivial(node: Node) -> bool:
     return reads <= 1
 
 
+def _is_on_indices(node: Node) -> bool:
+    """Whether a node computes or compares integers: where to read, and on which side of a border."""
+    return all(isinstance(v.type, Array) and not v.type.rank and not v.type.dtype.is_float for v in node.operands)
+
+
 def _is_index_arithmetic(node: Node) -> bool:
     return node.op.name in ("add", "sub", "mul", "neg") and node.result.type == Array(I64)
 
@@ -149,12 +154,12 @@ def _is_index_arithmetic(node: Node) -> bool:
 def is_cheap(node: Node) -> bool:
     """Whether a point costs so little that computing it again beats storing and reading it."""
     price = 0
-    for inner in node.regions[0].nodes:
+    for inner in walk(node.regions[0]):
         if isinstance(inner.op, Index):
             price += 1
         elif isinstance(inner.op, Elementwise):
-            price += inner.op.weight
-        elif not isinstance(inner.op, Constant | SizeValue):
+            price += 0 if _is_on_indices(inner) else inner.op.weight
+        elif not isinstance(inner.op, Constant | SizeValue | If):
             return False
         if price > CHEAP:
             return False

@@ -1,10 +1,11 @@
 """Producers are computed where they are read: the heart of fusion.
 
 An array that an index space yields, or that a view shows, is not stored if each entry can be computed where it is read
-without doing more work in sum: its point is copied to the reads. What counts as no more work is decided backwards,
-consumers first, from the demand for each array (`demand`): one place that reads each entry at most once; a few places,
-if a point is cheap; any place, however often it runs, if a point is only a read elsewhere. Nothing with an effect is
-copied, and nothing leaves a choice: a point moves only into the place that reads it.
+without doing more work in sum (but for the border of a stencil): its point is copied to the reads. What counts as no
+more work is decided backwards, consumers first, from the demand for each array (`demand`): one place that reads each
+entry at most once; a few places, if a point is cheap; any place, however often it runs, if a point is only a read
+elsewhere. Nothing with an effect is copied, and nothing leaves a choice: a point moves only into the place that reads
+it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dgraph.passes.demand import (
 )
 from dgraph.passes.expand_arrays import VIEWS
 from dgraph.passes.points import Names, PointArray, place
-from dgraph.sizes import product
+from dgraph.sizes import Size, product
 from dgraph.types import Array, Shape
 
 LIMIT = 150
@@ -112,7 +113,7 @@ def _fuses(space: Node, stays: bool, reads: Sequence[Read], gathered: Counter[No
     if is_trivial(space):
         return True
     points = product(space.op.extents)
-    if stays or not all(is_at_most(read.times, points) for read in reads):
+    if stays or not all(read.times is not None and _is_about(read.times, points) for read in reads):
         return False
     if len(reads) > 1 and not (len(reads) <= PLACES and is_cheap(space)):
         return False
@@ -123,6 +124,18 @@ def _fuses(space: Node, stays: bool, reads: Sequence[Read], gathered: Counter[No
     for root, count in roots.items():
         gathered[root] += count * weight
     return True
+
+
+def _is_about(times: Size, points: Size) -> bool:
+    """Whether something happens at most so often, or more often only by what a border has: `n * m` against
+    `(n - 2) * (m - 2)`."""
+    if is_at_most(times, points):
+        return True
+    return _degree(times - points) < _degree(points)
+
+
+def _degree(extent: Size) -> int:
+    return max((len(atoms) for atoms, _ in extent.terms), default=0)
 
 
 def _rebuilt(region: Region, virtual: dict[Node, Node], dropped: set[Node]) -> Region:

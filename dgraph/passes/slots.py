@@ -9,7 +9,8 @@ possible; r is the least number with C(c + r, c) >= n. One row more than c holds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
@@ -42,70 +43,85 @@ def split(g: Builder, left: Value, slots: Value) -> Value:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slots: the order of the step in the top row, how many rows are in use, the orders and states in all rows."""
+    """The slots: the order of the step in the top row, how many rows are in use, the orders and states in all rows.
+
+    `places` holds where the state of each row is, if not there: the orders are in the order of the rows.
+    """
 
     top: Value
     depth: Value
     orders: Value
     rows: tuple[Value, ...]
+    places: Value | None = None
 
     @property
     def values(self) -> list[Value]:
-        """As carries."""
+        """As carries; the places do not change."""
         return [self.top, self.depth, self.orders, *self.rows]
 
-    @staticmethod
-    def of(values: Sequence[Value]) -> Stack:
+    def of(self, values: Sequence[Value]) -> Stack:
         """From carries."""
-        return Stack(values[0], values[1], values[2], tuple(values[3:]))
+        return replace(self, top=values[0], depth=values[1], orders=values[2], rows=tuple(values[3:]))
+
+    def _place(self, g: Builder, row: Value) -> Value:
+        return row if self.places is None else g.index(self.places, row, policy="proven")
 
     def state(self, g: Builder) -> list[Value]:
         """The state in the top row."""
-        at = g.sub(self.depth, number(g, 1))
+        at = self._place(g, g.sub(self.depth, number(g, 1)))
         return [g.index(row, at, policy="proven") for row in self.rows]
 
     def pushed(self, g: Builder, order: Value, state: Sequence[Value]) -> Stack:
         """With a state on top."""
-        orders, *rows = put_rows(g, [self.orders, *self.rows], self.depth, [order, *state])
-        return Stack(order, g.add(self.depth, number(g, 1)), orders, tuple(rows))
+        (orders,) = put_rows(g, [self.orders], self.depth, [order])
+        rows = put_rows(g, self.rows, self._place(g, self.depth), state)
+        return replace(self, top=order, depth=g.add(self.depth, number(g, 1)), orders=orders, rows=tuple(rows))
 
     def popped(self, g: Builder) -> Stack:
         """Without the top row. The order of the row below is not read when there is none."""
         depth = g.sub(self.depth, number(g, 1))
         below = g.maximum(g.sub(depth, number(g, 1)), number(g, 0))
-        return Stack(g.index(self.orders, below, policy="proven"), depth, self.orders, self.rows)
+        return replace(self, top=g.index(self.orders, below, policy="proven"), depth=depth)
 
 
 class Slots:
     """One pair; `g` builds the region in which the loops stand. There is room for `count` states."""
 
+    numbers: ClassVar[int] = 1
+    """How many whole numbers a slot holds beside the state."""
+    stack: Stack
+    given: Sequence[Value] | None = None
+    """What the last step hands on."""
+
     def __init__(self, g: Builder, steps: Steps, count: Value, rows: Size) -> None:
         self.steps = steps
         self.count = count
         self.rows = rows
-        self.stack = self._open(g)
-        self.given: Sequence[Value] = ()
 
-    def _open(self, g: Builder) -> Stack:
-        zero = number(g, 0)
+    def _open(self, g: Builder) -> tuple[Value, list[Value]]:
+        """Rows for the orders and for the kept carries."""
         kept = [self.steps.start[at] for at in self.steps.kept]
-        rows = [g.emit(Undefined(_rows(self.rows, value)), name=value.name) for value in kept]
-        empty = Stack(zero, zero, g.emit(Undefined(_rows(self.rows, zero)), name="orders"), tuple(rows))
-        return empty.pushed(g, zero, kept)
+        states = [g.emit(Undefined(rows_of(self.rows, value)), name=value.name) for value in kept]
+        return g.emit(Undefined(Array(I64, (self.rows,))), name="orders"), states
 
     def forward(self, g: Builder) -> list[Value]:
         """The carries and stacks of the loop, which now fills slots on its way to the last step. The last step hands on
-        what the first step of the backward loop needs of it."""
-        steps = self.steps
+        what the first step of the backward loop needs of it, unless it holds tapes of its own, which would be kept
+        meanwhile."""
+        steps, zero = self.steps, number(g, 0)
+        orders, rows = self._open(g)
+        empty = Stack(zero, zero, orders, tuple(rows))
+        self.stack = empty.pushed(g, zero, [steps.start[at] for at in steps.kept])
         carries, results = len(steps.carries), steps.node.results
         stacks = [undefined(g, value) for value in results[carries : carries + len(steps.stacks)]]
         last = g.sub(steps.count, number(g, 1))
         self.stack, before = self._reach(g, self.stack, last, [*steps.start, *stacks])
-        handed = steps.tapes if self._hands_on else range(0)
+        hands_on = all(isinstance(steps.body.outputs[at].type, Array) for at in steps.tapes)
+        handed = steps.tapes if hands_on else range(0)
 
         def end(h: Builder) -> list[Value]:
             index = steps.index(h, last)
-            part = steps.last if self._hands_on else steps.whole
+            part = steps.last if hands_on else steps.whole
             found = steps.run(h, part, index, dict(enumerate(before[:carries])))
             first = carries + len(steps.stacks)
             return [*found[:carries], *put_rows(h, before[carries:], index, found[carries:first]), *found[first:]]
@@ -114,14 +130,8 @@ class Slots:
             return [*before, *(undefined(h, steps.body.outputs[at]) for at in handed)]
 
         found = g.if_(g.greater(steps.count, number(g, 0)), end, nothing)
-        self.given = found[len(before) :]
+        self.given = found[len(before) :] if hands_on else None
         return list(found[: len(before)])
-
-    @property
-    def _hands_on(self) -> bool:
-        """Whether what the last step computed is reversed as it is: not if it holds tapes of its own, which would be
-        kept meanwhile."""
-        return all(isinstance(self.steps.body.outputs[at].type, Array) for at in self.steps.tapes)
 
     def backward(self, g: Builder, turn: Turn) -> list[Value]:
         """The carries, stacks and tapes of a loop that walked the tapes."""
@@ -132,7 +142,7 @@ class Slots:
         def back(h: Builder, index: Value, now: list[Value], walked: list[Value]) -> list[Value]:
             order = steps.index(h, index)
             with h.at(derived=steps.node.derived):
-                stack, _ = self._reach(h, Stack.of(now[carries + stacked :]), order)
+                stack, _ = self._reach(h, self.stack.of(now[carries + stacked :]), order)
                 entries = self._entries(h, order, index, stack)
             found = turn.run(h, index, now[:carries], entries, walked)
             rows = put_rows(h, now[carries : carries + stacked], index, found[carries : carries + stacked])
@@ -149,10 +159,11 @@ class Slots:
         def again(h: Builder) -> list[Value]:
             return steps.run(h, steps.entries, index, dict(zip(steps.kept, stack.state(h), strict=True)))
 
-        if not self._hands_on:
+        given = self.given
+        if given is None:
             return again(h)
         is_last = h.equal(order, h.sub(steps.count, number(h, 1)))
-        return h.if_(is_last, lambda _: list(self.given), again)
+        return h.if_(is_last, lambda _: list(given), again)
 
     def _reach(
         self, g: Builder, stack: Stack, order: Value, whole: Sequence[Value] | None = None
@@ -165,7 +176,7 @@ class Slots:
             return h.less(carried[0], order)
 
         def advance(h: Builder, carried: list[Value]) -> list[Value]:
-            now, along = Stack.of(carried[:size]), carried[size:]
+            now, along = stack.of(carried[:size]), carried[size:]
             spare = h.add(h.sub(self.count, now.depth), number(h, 1))
             far = split(h, h.add(h.sub(order, now.top), number(h, 1)), spare)
 
@@ -181,7 +192,7 @@ class Slots:
             return [*pushed.values, *(moved if whole is not None else ())]
 
         found = g.while_([*stack.values, *(whole or ())], is_before, advance)
-        return Stack.of(found[:size]), list(found[size:-1])
+        return stack.of(found[:size]), list(found[size:-1])
 
     def _whole_step(self, h: Builder, index: Value, held: Sequence[Value]) -> list[Value]:
         """The carries and stacks after a step of the forward loop."""
@@ -190,13 +201,14 @@ class Slots:
         return [*found[:carries], *put_rows(h, held[carries:], index, found[carries:])]
 
 
-def slots_in(g: Builder, steps: Steps, budget: str) -> tuple[Value, Size]:
-    """How many slots keep within a budget such as "200MB", at least one, and how many rows there have to be.
+def slots_in(g: Builder, steps: Steps, budget: str, numbers: int) -> tuple[Value, Size]:
+    """How many slots keep within a budget such as "200MB", at least one, and how many rows there have to be, if each
+    holds a state and so many whole numbers.
 
     One more state is in memory, that which is just being reversed."""
     total = bytes_in(budget)
     assert total is not None
-    state = size(I64.bytes)
+    state = size(I64.bytes * numbers)
     for at in steps.kept:
         type_ = steps.start[at].type
         assert isinstance(type_, Array)
@@ -205,7 +217,7 @@ def slots_in(g: Builder, steps: Steps, budget: str) -> tuple[Value, Size]:
     return g.maximum(g.number(fitting - 1), number(g, 1)), fitting + 2
 
 
-def _rows(rows: Size, value: Value) -> Array:
+def rows_of(rows: Size, value: Value) -> Array:
     """The type of so many arrays."""
     assert isinstance(value.type, Array)
     return Array(value.type.dtype, (rows, *value.type.shape))

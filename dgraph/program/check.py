@@ -17,6 +17,7 @@ from dgraph.program.check_kit import EQUATIONS, Kit, Unchecked, Wrong
 from dgraph.program.check_points import draw_point
 from dgraph.program.functions import Function, Program
 from dgraph.program.generic import concrete
+from dgraph.program.wrong_rules import first_wrong
 
 Report = Callable[[str], object]
 DRAWS = 8
@@ -86,11 +87,14 @@ def _compared(
         yield Diagnostic(title, (Label(place, ""),), "give a point where the function is smooth with --arg name=value")
     except Wrong as reason:
         if rule:
-            title = f"the rule `{rule}` is not the derivative of `{name}`: {reason}"
+            title = f"the rule `{rule}` is not the derivative of `{name}`: {reason.args[0]}"
             note = "mend it, or leave it out: then the function is differentiated by itself"
             yield Diagnostic(title, (Label(place, ""),), note)
         else:
-            yield Diagnostic(f"the derivatives of `{name}` are wrong: {reason}", (Label(place, ""),))
+            found = reason.args[1]
+            labels = (Label(place, ""),) if found is None else (found, Label(place, "in this function"))
+            note = "" if found is not None else "no single operation is wrong by itself: please report it"
+            yield Diagnostic(f"the derivatives of `{name}` are wrong: {reason.args[0]}", labels, note)
 
 
 def _say_nothing(line: str) -> None:
@@ -122,6 +126,8 @@ def check_derivatives(function: Function, given: Mapping[str, Any], seed: int = 
         except Unchecked as fault:
             reason = str(fault)
             continue
+        except Wrong as fault:
+            raise Wrong(*fault.args, first_wrong(kit.plain.inlined, point, extents)) from None
         except DgraphError as fault:
             if draw == DRAWS - 1 and not found:
                 raise

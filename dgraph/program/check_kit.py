@@ -117,10 +117,18 @@ class Run:
     @cached_property
     def graph(self) -> Graph:
         """The graph before any optimisation, with ordinary nodes for its transforms."""
+        return self._stage("expand")
+
+    @cached_property
+    def inlined(self) -> Graph:
+        """The graph with its transforms and with its functions that have rules."""
+        return self._stage("inline")
+
+    def _stage(self, name: str) -> Graph:
         from dgraph.program.lower import lower
         from dgraph.program.pipeline import stage
 
-        return stage(lower(self.function.program.module, self.function.recipe, "f64")[0], "expand")
+        return stage(lower(self.function.program.module, self.function.recipe, "f64")[0], name)
 
     def interpret(self, point: Sequence[Leaf], extents: Extents) -> list[Leaf]:
         """The results by the interpreter. Raises `TooLong`, and at once if it did before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from dgraph.types import Array, Type
 from dgraph.types import leaves as leaves_of
 
 if TYPE_CHECKING:
+    from dgraph.ir.graph import Graph
     from dgraph.kernels.demand import Memory
     from dgraph.program.functions import Function
     from dgraph.program.generic import Open
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 class Options:
     """How a function is compiled. `precision` promotes all floats; `checks="off"` clamps reads and drops writes that
     are out of range; `parallel` allows the use of several cores; `budget`, as in "200MB", bounds the memory of a
-    call."""
+    call. With `debug` a call whose
+    outputs are not all finite says why; the code is the same."""
 
     device: str = "cpu"
     precision: str | None = None
     parallel: bool = True
     budget: str | None = None
     checks: str = "on"
+    debug: bool = False
 
     def verify(self) -> None:
         """Raise `ArgumentError` for an option that does not exist or is not there yet."""
@@ -68,7 +71,7 @@ class Compiled:
         self.signature = signature
         self.kernel = kernel
         formals = [formal for formal in signature.formals if not is_extent(formal)]
-        self._is_plain = len(formals) == len(signature.formals)
+        self._is_plain = len(formals) == len(signature.formals) and not options.debug
         self._pickers = [picker(formal.type) for formal in formals]
         is_flat = all(isinstance(formal.type, Array) for formal in formals) and not signature.params
         self._call_exact = kernel.call_exact if is_flat else self._call_picked
@@ -95,7 +98,32 @@ class Compiled:
             if outputs is not None:
                 return outputs[0] if self._is_single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
-        return build(self.signature.result, iter(self.run(leaves, extents)))
+        outputs = self.run(leaves, extents)
+        self.require_finite(outputs, leaves, extents)
+        return build(self.signature.result, iter(outputs))
+
+    def require_finite(self, outputs: Sequence[Any], leaves: Sequence[Any], extents: Mapping[str, int]) -> None:
+        """With `debug`, raise `NotFinite` with the reason if an output is nan or infinite."""
+        if self.options.debug:
+            from dgraph.program.nonfinite import culprit_of, is_finite
+
+            if not is_finite(outputs):
+                raise culprit_of(self, outputs, leaves, extents)
+
+    def exact(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Compiled:
+        """The function for the types of some arguments: itself."""
+        return self
+
+    def source_graph(self) -> Graph:
+        """The graph that was compiled, before any pass."""
+        from dgraph.program.lower import lower
+
+        with COMPILING:
+            return lower(self.program.module, self.function.recipe, self.options.precision)[0]
+
+    def given(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
+        """The arguments of that graph for the leaves of a call: these."""
+        return list(leaves)
 
     def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
         """The kernel on leaves that fit. Raises `ArgumentError` if there is not enough memory."""
@@ -142,6 +170,7 @@ class Compiled:
 
         def run() -> Any:
             bound()
+            self.require_finite(bound.outputs, leaves, extents)
             return result
 
         return run
@@ -186,7 +215,7 @@ def compile_function(function: Function, options: Options) -> Compiled:
 
     options.verify()
     program = function.program
-    asked = json.dumps([program.digest, str(function.recipe), asdict(options)], sort_keys=True)
+    asked = json.dumps([program.digest, str(function.recipe), asdict(replace(options, debug=False))], sort_keys=True)
     key = make_key("function", asked, machine=machine_name(), package=package_state())
     stored = Cache.default()
     with COMPILING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from dgraph.errors import ArgumentError, DataError, Diagnostic, ScopeError
+from dgraph.errors import ArgumentError, DataError, Diagnostic, NotFinite, ScopeError
 
 if TYPE_CHECKING:
     from dgraph.frontend.modules import Module
@@ -275,12 +275,23 @@ def compile(
     parallel: bool = True,
     budget: str | None = None,
     checks: str = "on",
+    debug: bool = False,
 ) -> Compiled:
-    """Compile a function; see `Compiled`. Raises `DgraphError` for a faulty program or option."""
+    """Compile a function; see `Compiled`. With `debug` a call whose result is nan or infinite raises `DgraphError` that
+    names the line, the step and the way. Raises `DgraphError` for a faulty program or option."""
     from dgraph.program.compiled import Options, compile_function
 
     _require_function("compile", function)
-    return compile_function(function, Options(device, precision, parallel, budget, checks))
+    return compile_function(function, Options(device, precision, parallel, budget, checks, debug))
+
+
+def find_nonfinite(function: Function, **options: Any) -> Callable[..., NotFinite | None]:
+    """`find_nonfinite(f)(x)`: why a result of `f(x)` is nan or infinite, as an error that is returned and not raised;
+    None if all is finite. The options are those of `compile`."""
+    from dgraph.program.nonfinite import finder
+
+    _require_function("find_nonfinite", function)
+    return finder(compile(function, **options))
 
 
 def _require_function(action: str, function: object) -> None:

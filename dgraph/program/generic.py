@@ -104,6 +104,10 @@ class Generic(Compiled):
             found = self.made[types] = compile_function(self.function.with_types(types), self.options)
         return found
 
+    def exact(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Compiled:
+        """The function for the types of some arguments."""
+        return self.specialised(arguments, named)
+
     def stand_in(self, given: Mapping[str, Any]) -> Function:
         """The function for the types of some arguments, and for f64, i32 and the fewest axes where there is none."""
         assumed = {

@@ -68,7 +68,17 @@ class SparseFunction(Compiled):
         """Find the pattern, unless it is known from a call with the same sizes and integers; run; build the result."""
         leaves, extents = self.leaves(arguments, named)
         found = self.found(leaves, extents)
-        return self._built(super().run([*leaves, *found.arrays], extents), found)
+        outputs = super().run([*leaves, *found.arrays], extents)
+        self.require_finite(outputs, leaves, extents)
+        return self._built(outputs, found)
+
+    def source_graph(self) -> Graph:
+        """The graph that was compiled."""
+        return self.compressed.graph
+
+    def given(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
+        """The leaves, with what the pattern adds to them."""
+        return [*leaves, *self.found(leaves, extents).arrays]
 
     def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
         """The kernel on leaves that fit, with what the pattern adds to them."""
@@ -83,6 +93,7 @@ class SparseFunction(Compiled):
 
         def run() -> Any:
             bound()
+            self.require_finite(bound.outputs, leaves, extents)
             return result
 
         return run

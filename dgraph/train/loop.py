@@ -15,6 +15,7 @@ from dgraph.errors import CheckFailed
 from dgraph.ir.graph import Formal
 from dgraph.params import numbered_key
 from dgraph.program.functions import Program
+from dgraph.program.nonfinite import culprit, is_finite
 from dgraph.train.checkpoint import Leaves, Origin, Standing, Values, save_checkpoint
 from dgraph.train.columns import Columns
 from dgraph.train.data import Data, batches, count
@@ -34,7 +35,8 @@ class Run:
     """A training run: what does not change about it, and where it stands.
 
     `size` is the number of rows of a step; with `whole` all batches have that many. `losses` measure the `@train`
-    functions, `metrics` the `@metric` functions.
+    functions, `metrics` the `@metric` functions. With `debug` every number that a step gives is looked at, and where
+    one is not finite the run says why.
     """
 
     program: Program
@@ -49,6 +51,7 @@ class Run:
     origin: Origin
     standing: Standing
     folder: Path = Path()
+    debug: bool = False
 
     @property
     def per_epoch(self) -> int:
@@ -116,21 +119,32 @@ class Run:
         for state in standing.optimisers[position]:
             inputs += state
         inputs += step.options
-        outputs = iter(step.kernel.call(inputs, {}))
+        found = step.kernel.call(inputs, {})
+        outputs = iter(found)
         loss = float(next(outputs))
-        if not np.isfinite(loss):
-            raise self._failed(f"the {step.settings.function} became {loss}", step, batch)
+        if not np.isfinite(loss) or (self.debug and not is_finite(found)):
+            what = f"the {step.settings.function}" if not np.isfinite(loss) else "a parameter"
+            number = str(loss) if not np.isfinite(loss) else "infinite or nan"
+            fault = self._failed(f"{what} became {number}", step, batch)
+            raise self._explained(fault, step, found, inputs) if self.debug else fault
         for formal in (*step.states, *step.params):
             standing.values[formal.name] = [next(outputs) for _ in range(leaf_count(formal.type))]
         standing.optimisers[position] = [[next(outputs) for _ in state] for state in standing.optimisers[position]]
         return loss
+
+    def _explained(self, fault: CheckFailed, step: Step, outputs: Leaves, inputs: Leaves) -> CheckFailed:
+        """The same with the line where numbers stopped being finite."""
+        reason = culprit(step.graph, outputs, inputs, {})
+        return CheckFailed(*fault.diagnostics, *reason.diagnostics)
 
     def _failed(self, what: str, step: Step, batch: Columns | None = None) -> CheckFailed:
         standing = self.standing
         spoilt = [name for name, column in (batch or {}).items() if not np.isfinite(column).all()]
         title = f"{what} in step {standing.batch + 1} of epoch {standing.epoch + 1}"
         kept = f"; the parameters after epoch {standing.kept_epoch} are in {self.folder}" if standing.rows else ""
-        cure = "try a smaller rate, as in --set rate=1e-4, or clip=1.0, and look for a division or a log of 0"
+        cure = "try a smaller rate, as in --set rate=1e-4, or clip=1.0"
+        if not self.debug:
+            cure += "; with --debug the line is named where that began"
         if spoilt:
             cure = f"the rows of this step hold nan or inf in the column `{spoilt[0]}` of the data"
         note = f"{cure}{kept}"

@@ -43,18 +43,21 @@ def train_program(
     out: Path | str | None = None,
     resume: Path | str | None = None,
     quiet: bool = False,
+    debug: bool = False,
 ) -> dict[str, Any]:
     """Train a program from the values that its params have now; then they have those that the run hands over.
 
     `data` is a file, a folder or arrays by column, `settings` are texts such as `epochs=3`, `out` is a new run
     folder. `resume` names the folder of a run to go on with: its settings, its data and its seed are those of before
-    unless others are given. Returns the summary that the run folder holds. Raises `DgraphError` for a faulty program,
-    setting or data file; nothing is written before all of them are known to fit.
+    unless others are given. With `debug` a run that meets nan or inf names the line where that began. Returns the
+    summary that the run folder holds. Raises `DgraphError` for a faulty program, setting or data file; nothing is
+    written before all of them are known to fit.
     """
     started = time.perf_counter()
     folder = None if resume is None else Path(resume)
     before = None if folder is None else _origin(program, folder, out)
     run = _prepared(program, data, settings, before)
+    run.debug = debug
     place: AbstractContextManager[Path]
     if folder is None:
         place = new_folder(None if out is None else Path(out), Path(program.path).stem)

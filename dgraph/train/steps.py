@@ -32,11 +32,12 @@ class Step:
     inputs   data formals, params and states read, optimiser states of `params`, options of the optimiser
     outputs  loss, new states, new params, new optimiser states
 
-    `starts` are the first leaves of the optimiser states, `options` the values of the options. The options are inputs
-    so that another rate needs no other code.
+    `graph` is the step before any pass. `starts` are the first leaves of the optimiser states, `options` the values of
+    the options. The options are inputs so that another rate needs no other code.
     """
 
     settings: Settings
+    graph: Graph
     kernel: CompiledGraph
     data: tuple[Formal, ...]
     stored: tuple[Formal, ...]
@@ -108,6 +109,7 @@ def build_step(
     graph = Graph(f"{settings.function}_step", loss.sizes, formals, result, region, settings.span)
     return Step(
         settings,
+        graph,
         compile_lowered(graph),
         loss.formals[: len(info.formals)],
         loss.formals[len(info.formals) :],

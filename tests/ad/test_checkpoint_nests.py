@@ -8,7 +8,7 @@ from ad_check import Example, directions, forward_over_reverse, gradient, revers
 from test_random_nests import program
 
 from dgraph.ir.graph import Graph, Region
-from dgraph.ops.control import For
+from dgraph.ops.control import Loop
 from dgraph.passes import OPTIMISE, run_passes
 from dgraph.types import Tuple
 
@@ -16,11 +16,11 @@ WISHES = [{"every": 1}, {"every": 2}, {"every": 5}, {"slots": 1}, {"slots": 2}, 
 
 
 def with_wishes(region: Region, rng: np.random.Generator | None) -> Region:
-    """The region with a wish on every `for`: a random one, or that all is kept."""
+    """The region with a wish on every loop: a random one, or that all is kept."""
     nodes = []
     for node in region.nodes:
         op = node.op
-        if isinstance(op, For):
+        if isinstance(op, Loop):
             op = replace(op, **({"every": 0} if rng is None else WISHES[rng.integers(len(WISHES))]))
         nodes.append(replace(node, op=op, regions=tuple(with_wishes(inner, rng) for inner in node.regions)))
     return Region(region.inputs, tuple(nodes), region.outputs)

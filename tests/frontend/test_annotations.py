@@ -93,8 +93,9 @@ def test_the_options_of_training_are_those_that_the_check_knows():
     "annotation",
     ["@checkpoint(every=2)", "@checkpoint(slots=8)", '@checkpoint(budget="1.5 GiB")', "@checkpoint(none)"],
 )
-def test_annotations_of_loops(annotation: str):
-    assert faults(FOR.format(annotation=annotation)) == []
+@pytest.mark.parametrize("loop", ["for", "while"])
+def test_annotations_of_loops(loop: str, annotation: str):
+    assert faults({"for": FOR, "while": WHILE}[loop].format(annotation=annotation)) == []
 
 
 def test_a_bound_belongs_on_a_while():
@@ -130,7 +131,9 @@ def test_a_bound_belongs_on_a_while():
         (WHILE, "@implicit(steps=3)", "`@implicit` has no option `steps`"),
         (FOR, "@implicit", "`@implicit` does not belong on a `for` loop"),
         (FOR, "@derivative(of=f)", "`@derivative` does not belong on a `for` loop"),
-        (WHILE, "@checkpoint(every=2)", "`@checkpoint` on `while` is not supported yet"),
+        (WHILE, "@checkpoint(every=0)", "`every` is a positive integer"),
+        (WHILE, "@checkpoint(none)\n    @implicit", "`@checkpoint` has nothing to do beside `@implicit`"),
+        (WHILE, "@implicit\n    @checkpoint(slots=2)", "`@checkpoint` has nothing to do beside `@implicit`"),
     ],
 )
 def test_faults_of_annotations_of_loops(loop: str, annotation: str, title: str):

@@ -1,0 +1,267 @@
+"""Points that write to, or may read beside, a place a fixed distance away are turned into choices between numbers.
+
+* A buffer of a space that each point adds to once at most, at its own indices moved by sizes, is yielded by a space
+  over the buffer: entry j is what the point j - shift would have added, or 0.
+* A read that may miss its array by a shift is 0 under a choice on the index.
+
+Both are what the reverse of slices, of padding and of writes at shifted places consists of. As yields they are computed
+where they are read, like any other entry. A yield gives -0 where 0 + -0 was 0; nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from dgraph.ir.build import Builder
+from dgraph.ir.dead_code import remove_dead_code
+from dgraph.ir.graph import Graph, Node, Region, Value, walk
+from dgraph.ir.hoist import can_fault
+from dgraph.ops.control import If, Space
+from dgraph.ops.elementwise import Elementwise
+from dgraph.ops.index import Accumulate, Index
+from dgraph.ops.values import Constant, SizeValue
+from dgraph.passes.base import each_region, graph_pass, same_nodes, with_regions
+from dgraph.sizes import Size, size
+from dgraph.types import I64, Accumulator, Array
+
+MOST = 24
+"""How many nodes of a point are repeated when its results are computed by spaces of their own."""
+
+
+@graph_pass("writes and reads at a fixed distance become choices")
+def gather_points(graph: Graph) -> Graph:
+    """Gather in every region, inner ones first."""
+    return each_region(graph, _gathered)
+
+
+def _gathered(region: Region) -> Region:
+    if not any(isinstance(node.op, Space) for node in region.nodes):
+        return region
+    nodes: list[Node] = []
+    for node in region.nodes:
+        nodes += _split(_with_choices(node)) if isinstance(node.op, Space) else (node,)
+    return same_nodes(region, nodes, region.outputs)
+
+
+class Place(NamedTuple):
+    """An index of a point moved by a size."""
+
+    axis: int
+    shift: Size
+
+
+def place_of(space: Node, index: Value, body: Region) -> Place | None:
+    """The index of a point that a value of its body (so far) is, up to a shift."""
+    assert isinstance(space.op, Space)
+    shift = size(0)
+    while index not in body.inputs:
+        maker = body.producers.get(index)
+        if maker is None or maker.op.name not in ("add", "sub"):
+            return None
+        one, other = maker.operands
+        step = static_value(body, other)
+        if step is None and maker.op.name == "add":
+            one, step = other, static_value(body, one)
+        if step is None:
+            return None
+        shift = shift - step if maker.op.name == "sub" else shift + step
+        index = one
+    axis = body.inputs.index(index)
+    return Place(axis, shift) if axis < len(space.op.extents) else None
+
+
+def static_value(body: Region, value: Value) -> Size | None:
+    """The size that a value of a body is."""
+    maker = body.producers.get(value)
+    if maker is None:
+        return None
+    if isinstance(maker.op, SizeValue):
+        return maker.op.value
+    is_number = isinstance(maker.op, Constant) and value.type == Array(I64)
+    return size(int(maker.op.number)) if is_number else None  # type: ignore[attr-defined]
+
+
+def _in_range(g: Builder, index: Value, low: Size, high: Size, extent: Size) -> Value | None:
+    """Whether an index between two sizes lies below an extent; None where it always does."""
+    found = None
+    if not low.is_nonnegative():
+        found = g.greater_equal(index, g.number(0))
+    if not (extent - 1 - high).is_nonnegative():
+        below = g.less(index, g.number(extent))
+        found = below if found is None else g.logical_and(found, below)
+    return found
+
+
+# ---- reads that may miss ---------------------------------------------------------------------------------------------
+
+
+def _with_choices(space: Node) -> Node:
+    """The space with reads that may miss by a shift as choices."""
+    (body,) = space.regions
+    if not any(_may_miss(node) for node in body.nodes):
+        return space
+    g = Builder()
+    g.adopt(Region(body.inputs, (), ()))
+    known = {value: value for value in body.inputs}
+    for node in body.nodes:
+        operands = [known[operand] for operand in node.operands]
+        read = None
+        if _may_miss(node):
+            places = [place_of(space, index, body) for index in node.operands[1:]]
+            with g.at(node.span, node.scope, node.derived):
+                read = _chosen_read(g, space, [place for place in places if place is not None], operands)
+        if read is None:
+            g.append(replace(node, operands=tuple(operands)))
+            known.update((result, result) for result in node.results)
+        else:
+            known[node.result] = read
+    return with_regions(space, [g.close(known[output] for output in body.outputs)])
+
+
+def _may_miss(node: Node) -> bool:
+    is_read = isinstance(node.op, Index) and node.op.policy == "drop" and len(node.operands) > 1
+    return is_read and isinstance(node.result.type, Array) and not node.result.type.rank
+
+
+def _chosen_read(g: Builder, space: Node, places: Sequence[Place], operands: Sequence[Value]) -> Value | None:
+    array, *indices = operands
+    if len(places) != len(indices) or not places:
+        return None
+    assert isinstance(array.type, Array) and isinstance(space.op, Space)
+    dtype = array.type.dtype
+    held = None
+    for place, index, extent in zip(places, indices, array.type.shape, strict=True):
+        one = _in_range(g, index, place.shift, space.op.extents[place.axis] - 1 + place.shift, extent)
+        held = one if held is None or one is None else g.logical_and(held, one)
+    if held is None:
+        return g.index(array, *indices, policy="proven")
+    return g.if_(held, lambda h: [h.index(array, *indices, policy="proven")], lambda h: [h.constant(0, dtype)])[0]
+
+
+# ---- writes ----------------------------------------------------------------------------------------------------------
+
+
+def _split(space: Node) -> list[Node]:
+    """The space without the buffers that spaces of their own yield, and these spaces."""
+    op, (body,) = space.op, space.regions
+    assert isinstance(op, Space)
+    first = len(op.extents) + op.accumulators
+    made: dict[int, Node] = {}
+    for at, buffer in enumerate(op.buffers):
+        position = op.accumulators + at
+        found = _entry(body, body.inputs[first + at], position) if _fits(op, buffer) else None
+        node = _yielding(space, position, *found) if found is not None else None
+        if node is not None:
+            made[at] = node
+    if not made or (len(made) < len(space.results) and sum(1 for _ in walk(body)) > MOST):
+        return [space]
+    if len(made) == len(space.results):
+        return list(made.values())
+    kept = [at for at in range(len(space.results)) if at - op.accumulators not in made]
+    gone = {first + at for at in made}
+    inner = remove_dead_code(Region(body.inputs, body.nodes, tuple(body.outputs[at] for at in kept)))
+    inner = Region(tuple(v for at, v in enumerate(body.inputs) if at not in gone), inner.nodes, inner.outputs)
+    buffers = tuple(buffer for at, buffer in enumerate(op.buffers) if at not in made)
+    results = tuple(space.results[at] for at in kept)
+    return [*made.values(), replace(space, op=replace(op, buffers=buffers), results=results, regions=(inner,))]
+
+
+def _fits(op: Space, buffer: Accumulator) -> bool:
+    return buffer.kind == "add" and len(buffer.shape) == len(op.extents) > 0
+
+
+def _entry(region: Region, accumulator: Value, position: int) -> tuple[tuple[Value, ...], Region] | None:
+    """The indices to which a region adds, and the region with the number that it adds in place of the accumulator at
+    one of its outputs; None if it may add more than one. Where it adds nothing the number is 0, the indices are ()."""
+    output = region.outputs[position]
+    users = region.users.get(accumulator, ())
+    if output is accumulator and not users:
+        assert isinstance(accumulator.type, Accumulator)
+        g = Builder()
+        nothing = g.constant(0, accumulator.type.dtype)
+        return (), _with_output(region, position, nothing, (*region.nodes, *g.nodes))
+    maker = region.producers.get(output)
+    if maker is None or users != (maker,) or maker.operands.count(accumulator) != 1 or region.users.get(output):
+        return None
+    if isinstance(maker.op, Accumulate):
+        nodes = tuple(node for node in region.nodes if node is not maker)
+        is_entry = maker.op.policy == "proven" and len(maker.operands) > 2
+        return (maker.operands[1:-1], _with_output(region, position, maker.operands[-1], nodes)) if is_entry else None
+    return _chosen_entry(region, maker, accumulator, position) if isinstance(maker.op, If) else None
+
+
+def _with_output(region: Region, position: int, value: Value, nodes: tuple[Node, ...]) -> Region:
+    outputs = (*region.outputs[:position], value, *region.outputs[position + 1 :])
+    return Region(region.inputs, nodes, outputs)
+
+
+def _chosen_entry(
+    region: Region, choice: Node, accumulator: Value, position: int
+) -> tuple[tuple[Value, ...], Region] | None:
+    """`_entry` where one side of a choice adds, or both at the same place."""
+    captures = choice.operands[1:]
+    at = choice.results.index(region.outputs[position])
+    thread = captures.index(accumulator)
+    indices: tuple[Value, ...] = ()
+    sides = []
+    for side in choice.regions:
+        found = _entry(side, side.inputs[thread], at)
+        if found is None or any(index not in side.inputs for index in found[0]):
+            return None
+        outside = tuple(captures[side.inputs.index(index)] for index in found[0])
+        if indices and outside and indices != outside:
+            return None
+        indices = indices or outside
+        sides.append(found[1])
+    number = Value(sides[0].outputs[at].type)
+    results = tuple(number if k == at else value for k, value in enumerate(choice.results))
+    changed = replace(choice, results=results, regions=tuple(sides))
+    nodes = tuple(changed if node is choice else node for node in region.nodes)
+    return indices, _with_output(region, position, number, nodes)
+
+
+def _yielding(space: Node, position: int, indices: tuple[Value, ...], body: Region) -> Node | None:
+    """A space over a buffer that yields what the points would have added; None if they may meet, or do more.
+
+    The number is the output of the body at the position of the buffer among the results."""
+    op = space.op
+    assert isinstance(op, Space)
+    places = [place_of(space, index, body) for index in indices]
+    axes = {place.axis: at for at, place in enumerate(places) if place is not None}
+    if not len(axes) == len(places) == len(op.extents):
+        return None
+    point = remove_dead_code(Region(body.inputs, body.nodes, (body.outputs[position],)))
+    if not all(isinstance(node.op, If | Elementwise | Index | Constant | SizeValue) for node in walk(point)):
+        return None
+    captures = [value for value in body.inputs[op.leading_inputs(0) :] if value in point.used]
+    if any(can_fault(node) for node in point.nodes) or any(isinstance(v.type, Accumulator) for v in point.used):
+        return None
+    result = space.results[position]
+    assert isinstance(result.type, Array)
+    outside = dict(zip(body.inputs[op.leading_inputs(0) :], space.operands[op.accumulators :], strict=True))
+    taken = Region((*body.inputs[: len(op.extents)], *captures), point.nodes, point.outputs)
+    shape, dtype = result.type.shape, result.type.dtype
+
+    def entry(h: Builder, *at: Value) -> Value:
+        own, held = [], None
+        for axis, extent in enumerate(op.extents):
+            place = places[axes[axis]]
+            assert place is not None
+            index = at[axes[axis]]
+            if place.shift != size(0):
+                index = h.sub(index, h.number(place.shift))
+            own.append(index)
+            one = _in_range(h, index, -place.shift, shape[axes[axis]] - 1 - place.shift, extent)
+            held = one if held is None or one is None else h.logical_and(held, one)
+        operands = [outside[value] for value in captures]
+        if held is None:
+            return h.inline(taken, [*own, *operands])[0]
+        return h.if_(held, lambda k: k.inline(taken, [*own, *operands]), lambda k: [k.constant(0, dtype)])[0]
+
+    g = Builder()
+    g.adopt(Region(tuple(dict.fromkeys(outside.values())), (), ()))
+    with g.at(space.span, space.scope, space.derived):
+        g.map(shape, entry)
+    return replace(g.nodes[-1], results=(result,))

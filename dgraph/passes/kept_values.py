@@ -1,0 +1,277 @@
+"""One loop, the loops that walk what it keeps, and the choice between keeping and computing again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from dgraph.ir.build import Builder
+from dgraph.ir.dead_code import remove_dead_code, without_checks
+from dgraph.ir.graph import Node, Region, Value
+from dgraph.ops.control import For, While
+from dgraph.passes.base import outputs_of, with_operands
+from dgraph.passes.counters import Counter, counters
+from dgraph.passes.minimum_cut import Item, cheapest
+from dgraph.passes.prices import INTEGER, Prices
+from dgraph.types import Tape
+
+
+def kept_by(region: Region, node: Node) -> Kept | None:
+    """What a node keeps for loops of its region and for nothing else; None if that is nothing."""
+    if not isinstance(node.op, For | While):
+        return None
+    op: Any = node.op
+    body = node.regions[-1]
+    walked: dict[Value, Value] = {}
+    readers: dict[Node, None] = {}
+    for output, result in zip(body.outputs[op.carries :], node.results[op.carries :], strict=False):
+        users = region.users.get(result, ())
+        if users and result not in region.outputs and all(_only_walks(user, result) for user in users):
+            walked[result] = output
+            readers.update(dict.fromkeys(users))
+    return Kept(node, walked, tuple(readers)) if walked else None
+
+
+def _only_walks(user: Node, kept: Value) -> bool:
+    """Whether a node is a loop that reads a value step by step and in no other way."""
+    if not isinstance(user.op, For):
+        return False
+    walks = slice(1 + user.op.carries, user.op.leading_operands())
+    return kept not in (*user.operands[: walks.start], *user.operands[walks.stop :])
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A loop that keeps, what it keeps for loops to walk (results, with the values of the body), and those loops."""
+
+    writer: Node
+    walked: Mapping[Value, Value]
+    readers: tuple[Node, ...]
+
+    @property
+    def op(self) -> Any:
+        """The op of the loop that keeps."""
+        return self.writer.op
+
+    @cached_property
+    def body(self) -> Region:
+        """The body of the loop that keeps, without checks: what it computes once it has computed it."""
+        return without_checks(self.writer.regions[-1])
+
+    @cached_property
+    def held(self) -> dict[Value, Value]:
+        """Values of the body that are there for the readers anyway, with the operand or result that holds them."""
+        lead = int(isinstance(self.op, For))
+        first = lead + self.op.carries
+        found = dict(zip(self.body.inputs[first:], self.writer.operands[first:], strict=True))
+        outputs = zip(self.body.outputs[self.op.carries :], self.writer.results[self.op.carries :], strict=False)
+        for output, result in outputs:
+            if result not in self.walked:
+                found.setdefault(output, result)
+        return found
+
+    @cached_property
+    def counters(self) -> dict[Value, Counter]:
+        """Carries that follow from the number of the step."""
+        return counters(self.writer)
+
+    def choice(self, prices: Prices) -> Chosen | None:
+        """The cheapest choice; None if it is what is done already."""
+        items = _Items(self, prices)
+        found = cheapest(items.items, prices.byte)
+        values = [items.values[at] for at in found.kept]
+        saved = [value for value in values if value is not None and value not in self.held]
+        again = {value for at in found.again if (value := items.values[at]) is not None}
+        return None if not again and set(saved) == set(self.walked.values()) else Chosen(self, saved, again)
+
+
+class _Items:
+    """The values of a body as items of a choice. Where results of one node need the same, the work for them is an item
+    of its own, without a value."""
+
+    def __init__(self, kept: Kept, prices: Prices) -> None:
+        self.kept, self.prices = kept, prices
+        self.items: list[Item] = []
+        self.values: list[Value | None] = []
+        self.places: dict[Value, int] = {}
+        self.wanted = set(kept.walked.values())
+        lead = int(isinstance(kept.op, For))
+        for at, value in enumerate(kept.body.inputs):
+            is_free = at < lead or value in kept.held
+            self.add(value, None, (), is_free)
+        for node in kept.body.nodes:
+            self.add_node(node)
+
+    def add(self, value: Value, seconds: float | None, operands: tuple[int, ...], is_free: bool = False) -> None:
+        """Append a value."""
+        if value in self.kept.counters:
+            seconds, operands = INTEGER, ()
+        bytes_, moving = (0, 0.0) if is_free else self.prices.kept(value)
+        self.places[value] = len(self.items)
+        self.items.append(Item(bytes_, seconds, operands, value in self.wanted, moving))
+        self.values.append(value)
+
+    def add_node(self, node: Node) -> None:
+        """Append the results of a node, those that need the same together."""
+        groups: dict[tuple[int, ...], list[Value]] = {}
+        for result in node.results:
+            groups.setdefault(self.needs(node, result), []).append(result)
+        for operands, results in groups.items():
+            seconds = self.prices.seconds(pruned(node, results)) * len(self.kept.readers)
+            if len(results) > 1:
+                self.items.append(Item(None, seconds, operands))
+                self.values.append(None)
+                seconds, operands = 0.0, (len(self.items) - 1,)
+            for result in results:
+                self.add(result, seconds, operands, result in self.kept.held)
+
+    def needs(self, node: Node, result: Value) -> tuple[int, ...]:
+        """The places of what one result is computed from."""
+        return tuple(sorted({self.places[operand] for operand in pruned(node, [result]).operands}))
+
+
+def pruned(node: Node, results: Sequence[Value]) -> Node:
+    """A node cut down to some of its results."""
+    if not node.regions:
+        return node
+    region = remove_dead_code(Region(node.operands, (node,), tuple(results)))
+    return region.nodes[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A choice: values that are kept, and values that readers compute again from these and from what they have."""
+
+    kept: Kept
+    saved: Sequence[Value]
+    again: Set[Value]
+
+    @cached_property
+    def holds(self) -> dict[Value, Value]:
+        """Values of the body, with what a reader walks or captures to have them."""
+        found = dict(self.kept.held)
+        old = {output: result for result, output in self.kept.walked.items()}
+        for value in self.saved:
+            found[value] = old[value] if value in old else Value(Tape(value.type), value.name)
+        return found
+
+    def writer(self, g: Builder, moved: Node) -> Sequence[Value]:
+        """Append the loop that keeps. Returns its results; those that are not kept any more are read no more."""
+        op, body = self.kept.op, moved.regions[-1]
+        stacks = op.stacks if isinstance(op, For) else 0
+        outputs, results = list(body.outputs), list(moved.results[: len(body.outputs)])
+        gone = self.kept.walked.keys() - self.holds.values()
+        stay = [at for at, result in enumerate(results) if result not in gone]
+        added = [value for value in self.saved if self.holds[value] not in self.kept.walked]
+        tapes = [self.holds[value] for value in added]
+        stacked = sum(op.carries <= at < op.carries + stacks for at in stay)
+        facts: dict[str, Any] = {"tapes": len(stay) - op.carries - stacked + len(added)}
+        if isinstance(op, For):
+            facts["stacks"] = stacked
+        inner = Region(body.inputs, body.nodes, (*(outputs[at] for at in stay), *added))
+        rest = moved.results[len(body.outputs) :]
+        g.append(
+            replace(
+                moved,
+                op=replace(op, **facts),
+                results=(*(results[at] for at in stay), *tapes, *rest),
+                regions=(*moved.regions[:-1], inner),
+            )
+        )
+        return moved.results
+
+    def reader(self, g: Builder, moved: Node) -> Sequence[Value]:
+        """Append a loop that walks."""
+        g.append(_Again(self, moved).node())
+        return moved.results
+
+
+class _Again:
+    """A reader that computes again what is not kept."""
+
+    def __init__(self, chosen: Chosen, loop: Node) -> None:
+        op, (body,) = loop.op, loop.regions
+        assert isinstance(op, For)
+        self.chosen, self.kept, self.loop, self.op, self.body = chosen, chosen.kept, loop, op, body
+        self.first, lead = 1 + op.carries, op.leading_operands()
+        self.renamed: dict[Value, Value] = {}
+        self.walked = self._first_of(slice(self.first, lead))
+        self.captured = self._first_of(slice(lead, None))
+        self.known: dict[Value, Value] = {}
+        self.nodes: list[Node] = []
+        kept = chosen.kept
+        if isinstance(kept.op, For):
+            self.known[kept.body.inputs[0]] = body.inputs[0]
+        self.captures = set(kept.body.inputs[kept.op.leading_inputs(len(kept.writer.regions) - 1) :])
+
+    def _first_of(self, places: slice) -> dict[Value, Value]:
+        """Inputs of the body by the operands that they stand for; inputs that repeat another one are renamed."""
+        found: dict[Value, Value] = {}
+        for operand, value in zip(self.loop.operands[places], self.body.inputs[places], strict=True):
+            if found.setdefault(operand, value) is not value:
+                self.renamed[value] = found[operand]
+        return found
+
+    def node(self) -> Node:
+        """The loop."""
+        entries = {self.walked[result]: value for result, value in self.kept.walked.items() if result in self.walked}
+        for node in self.needed(entries.values()):
+            self.copy(node)
+        gone = self.kept.walked.keys() - self.chosen.holds.values()
+        for result in gone:
+            self.walked.pop(result, None)
+        found = {entry: self.value(value) for entry, value in entries.items()}
+        renamed = {old: found.get(new, new) for old, new in self.renamed.items()} | found
+        nodes = (*self.nodes, *(with_operands(node, renamed) for node in self.body.nodes))
+        inputs = (*self.body.inputs[: self.first], *self.walked.values(), *self.captured.values())
+        return replace(
+            self.loop,
+            op=replace(self.op, walks=len(self.walked)),
+            operands=(*self.loop.operands[: self.first], *self.walked, *self.captured),
+            regions=(Region(inputs, nodes, outputs_of(self.body, renamed)),),
+        )
+
+    def needed(self, wanted: Iterable[Value]) -> list[Node]:
+        """The nodes that compute values again, cut down to what is read of them, in order."""
+        pending = {value for value in wanted if value in self.chosen.again}
+        found = []
+        for node in reversed(self.kept.body.nodes):
+            results = [value for value in node.results if value in pending]
+            if results:
+                found.append(pruned(node, results))
+                pending.update(value for value in found[-1].operands if value in self.chosen.again)
+        return found[::-1]
+
+    def value(self, value: Value) -> Value:
+        """A value of the body of the loop that keeps, as this loop has it."""
+        if value not in self.known:
+            if value in self.chosen.again:
+                self.known[value] = self.counted(self.kept.counters[value])
+            else:
+                outside = self.chosen.holds[value]
+                group = self.captured if value in self.captures else self.walked
+                self.known[value] = group.setdefault(outside, Value(value.type, value.name))
+        return self.known[value]
+
+    def copy(self, node: Node) -> None:
+        """Compute a node again."""
+        operands = tuple(map(self.value, node.operands))
+        results = tuple(Value(value.type, value.name) for value in node.results)
+        self.nodes.append(replace(node, operands=operands, results=results))
+        self.known.update(zip(node.results, results, strict=True))
+
+    def counted(self, counter: Counter) -> Value:
+        """A carry that follows from the number of the step."""
+        g = Builder()
+
+        def outside(value: Value) -> Value:
+            found = self.captured.setdefault(value, Value(value.type, value.name))
+            g.adopt(Region((found,), (), ()))
+            return found
+
+        g.adopt(Region((self.body.inputs[0],), (), ()))
+        result = counter.at(g, self.body.inputs[0], outside)
+        self.nodes += g.nodes
+        return result

@@ -1,0 +1,111 @@
+"""What a loop keeps for the loops that walk it is chosen: by a minimum cut through the body of the loop.
+
+The loop that runs first keeps values on tapes and stacks, one entry per step; the loops that run after it, most often
+backwards, walk them. Any set of values of the body will do from which the others can be computed again, by the same ops
+and so with the same bits. Each value has a price if it is kept (its bytes, and the time of storing and loading it) and
+another if it is computed again; what is walked or captured, the index, and what follows from it, costs nothing. The
+cheapest choice is a minimum cut. Where memory costs nothing that is the fastest choice.
+
+One cut serves all loops that walk what one loop keeps. Where a loop stands in the body of another one and what walks it
+in the body that runs backwards, `joint_steps` puts the two bodies together first, so that inner loops are cut before
+outer ones; an inner loop is then one value of the outer body that may be kept or run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dgraph.ir.build import Builder
+from dgraph.ir.dead_code import without_dead_code
+from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.ops.control import For, If, While
+from dgraph.passes.base import change_regions, graph_pass, outputs_of, with_operands
+from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
+from dgraph.passes.kept_values import Kept, kept_by
+from dgraph.passes.prices import Prices
+from dgraph.sizes import Atom
+from dgraph.types import Tape
+
+Make = Callable[[Builder, Node], Sequence[Value]]
+"""Appends what stands for a node, whose operands are those of the new region; returns its results."""
+
+
+@graph_pass("loops keep what is cheaper to keep than to compute again")
+def residuals(graph: Graph, *, price: float = 0.0, sizes: Mapping[Atom, int] | None = None) -> Graph:
+    """Choose what loops keep, in every region.
+
+    `price` is what a byte costs in seconds beside the time of storing and loading it, `sizes` are the sizes that are
+    known; for others a nominal value is taken.
+    """
+    run = _Run(Prices(price, sizes or {}))
+    return without_dead_code(graph.with_region(change_regions(graph.region, run.pairs, {})))
+
+
+@dataclass
+class _Run:
+    """One run over a graph."""
+
+    prices: Prices
+
+    def pairs(self, region: Region) -> Region:
+        """A region with the pairs of loops in it cut."""
+        for at in range(len(region.nodes)):
+            if any(isinstance(value.type, Tape) for value in region.nodes[at].results):
+                region = self.joined(region, at)
+            kept = kept_by(region, region.nodes[at])
+            if kept is not None:
+                region = self.cut(region, kept)
+        return region
+
+    def joined(self, region: Region, at: int) -> Region:
+        """The region with the bodies of a node and of what walks its tapes rewritten together."""
+        node = region.nodes[at]
+        tapes = [value for value in node.results if isinstance(value.type, Tape)]
+        readers = list(dict.fromkeys(user for tape in tapes for user in region.users.get(tape, ())))
+        if len(readers) != 1 or any(tape in region.outputs for tape in tapes):
+            return region
+        (reader,) = readers
+        joined: JoinedLoop | JoinedChoice
+        if isinstance(node.op, For | While) and isinstance(reader.op, For):
+            if not any(isinstance(tape.type.entry, Tape) for tape in tapes):  # type: ignore[union-attr]
+                return region
+            joined = JoinedLoop(node, reader)
+        elif isinstance(node.op, If) and isinstance(reader.op, If):
+            joined = JoinedChoice(node, reader)
+        else:
+            return region
+        if not joined.is_possible:
+            return region
+        joined.rewrite(self.block)
+        return _replaced(region, {node: joined.first, reader: joined.second})
+
+    def block(self, joint: Region, count: int) -> tuple[list[Node], list[Node], tuple[Value, ...]]:
+        """What becomes of the first `count` nodes of two bodies put together, of the others, and of the outputs."""
+        found = self.pairs(joint)
+        return list(found.nodes[:count]), list(found.nodes[count:]), found.outputs
+
+    def cut(self, region: Region, kept: Kept) -> Region:
+        """The region with other values kept by one loop."""
+        choice = kept.choice(self.prices)
+        if choice is None:
+            return region
+        makers: dict[Node, Make] = {kept.writer: choice.writer}
+        makers.update((reader, choice.reader) for reader in kept.readers)
+        return _replaced(region, makers)
+
+
+def _replaced(region: Region, makers: Mapping[Node, Make]) -> Region:
+    """A region with some of its nodes made anew, each by one node."""
+    g = Builder()
+    g.adopt(Region(region.inputs, (), ()))
+    known: dict[Value, Value] = {}
+    for node in region.nodes:
+        moved = with_operands(node, known)
+        maker = makers.get(node)
+        if maker is None:
+            g.append(moved)
+            continue
+        with g.at(node.span, node.scope, node.derived):
+            known.update(zip(node.results, maker(g, moved), strict=False))
+    return Region(region.inputs, tuple(g.nodes), outputs_of(region, known))
