@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dgraph.errors import Span
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value
-from dgraph.ops.control import For
+from dgraph.ops.control import For, Loop, While
 from dgraph.passes.base import with_regions
 from dgraph.passes.costs import Costs
 from dgraph.sizes import Size, variable
@@ -20,12 +20,12 @@ from dgraph.types import Extent, Tape
 
 @dataclass(frozen=True)
 class KeepingLoop:
-    """A loop that keeps something at every step for its reverse: its place among all such loops, how many steps it
-    has, how often it runs, the bytes of what it keeps, and the seconds of a step."""
+    """A loop that keeps something at every step for its reverse: its place among all such loops, how many steps it has
+    (None if only the run knows), how often it runs, the bytes of what it keeps, and the seconds of a step."""
 
     at: int
     span: Span
-    steps: Size
+    steps: Size | None
     runs: int
     bytes: int
     seconds: float
@@ -35,19 +35,20 @@ def keeping_loops(graph: Graph, costs: Costs) -> tuple[list[KeepingLoop], float]
     """The loops without `@checkpoint` that keep something, and the seconds of the whole program."""
     seconds = costs.region(graph.region).seconds
     found: list[KeepingLoop] = []
-    seen: dict[Node, int] = {}
+    seen: set[Node] = set()
 
     def visit(region: Region, runs: int) -> None:
         for node in region.nodes:
             inner = runs
-            if isinstance(node.op, For):
-                steps = costs.count(node.operands[0])
+            if isinstance(node.op, For | While):
+                steps = costs.count(node.operands[0] if isinstance(node.op, For) else node.results[-1])
                 inner = runs * max(costs.number(steps), 1)
                 if _keeps(node) and node not in seen:
-                    seen[node] = len(seen)
-                    step = costs.region(node.regions[0]).seconds
+                    seen.add(node)
+                    step = costs.region(node.regions[-1]).seconds
                     kept = sum(costs.bytes(value) for value in node.results if isinstance(value.type, Tape))
-                    found.append(KeepingLoop(seen[node], node.span, steps, runs, kept * runs, step))
+                    known = steps if isinstance(node.op, For) else None
+                    found.append(KeepingLoop(len(found), node.span, known, runs, kept * runs, step))
             for body in node.regions:
                 visit(body, inner)
 
@@ -56,7 +57,7 @@ def keeping_loops(graph: Graph, costs: Costs) -> tuple[list[KeepingLoop], float]
 
 
 def _keeps(node: Node) -> bool:
-    return isinstance(node.op, For) and node.op.tapes > 0 and not node.op.has_wish
+    return isinstance(node.op, Loop) and node.op.tapes > 0 and not node.op.has_wish
 
 
 def with_settings(graph: Graph, kinds: Mapping[int, str]) -> tuple[Graph, dict[int, str]]:
@@ -72,29 +73,36 @@ def with_settings(graph: Graph, kinds: Mapping[int, str]) -> tuple[Graph, dict[i
             name += "_"
         taken.add(name)
         names[at] = name
-    seen: dict[Node, int] = {}
-    done: dict[Region, Region] = {}
-
-    def changed(region: Region) -> Region:
-        if region not in done:
-            done[region] = Region(region.inputs, tuple(map(node_of, region.nodes)), region.outputs)
-        return done[region]
-
-    def node_of(node: Node) -> Node:
-        if _keeps(node) and node not in seen:
-            seen[node] = len(seen)
-        at = seen.get(node, -1)
-        inner = with_regions(node, map(changed, node.regions)) if node.regions else node
-        if at not in names:
-            return inner
-        wish = variable(names[at])
-        op = replace(node.op, slots=wish) if kinds[at] == "slots" else replace(node.op, every=wish)  # type: ignore[call-arg]
-        return replace(inner, op=op)
-
-    region = changed(graph.region)
+    region = _Settings(kinds, names).region(graph.region)
     formals = tuple(Formal(name, Extent()) for name in names.values())
     sizes = (*graph.sizes, *names.values())
     return replace(graph, region=region, formals=(*graph.formals, *formals), sizes=sizes), names
+
+
+class _Settings:
+    """Loops get their settings, in the order in which `keeping_loops` finds them."""
+
+    def __init__(self, kinds: Mapping[int, str], names: Mapping[int, str]) -> None:
+        self.kinds = kinds
+        self.names = names
+        self.seen: dict[Node, int] = {}
+        self.done: dict[Region, Region] = {}
+
+    def region(self, region: Region) -> Region:
+        if region not in self.done:
+            self.done[region] = Region(region.inputs, tuple(map(self.node, region.nodes)), region.outputs)
+        return self.done[region]
+
+    def node(self, node: Node) -> Node:
+        if _keeps(node):
+            self.seen.setdefault(node, len(self.seen))
+        at = self.seen.get(node, -1)
+        inner = with_regions(node, [self.region(body) for body in node.regions]) if node.regions else node
+        op = node.op
+        if at not in self.names or not isinstance(op, For | While):
+            return inner
+        wish = variable(self.names[at])
+        return replace(inner, op=replace(op, slots=wish) if self.kinds[at] == "slots" else replace(op, every=wish))
 
 
 def by_arguments(steps: Size, inputs: Sequence[Value], costs: Costs) -> Size:

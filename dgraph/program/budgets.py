@@ -27,7 +27,7 @@ from dgraph.passes.keeping import KeepingLoop, by_arguments, keeping_loops, with
 from dgraph.passes.rematerialise import Halves
 from dgraph.passes.trade_off import TradeOff
 from dgraph.program.pipeline import before_keeping, fused, keeping_less
-from dgraph.sizes import in_units
+from dgraph.sizes import in_units, size
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ LOOPS = 6
 """How many loops are looked at, those first that keep most."""
 CHEAP = 1.5
 """A way that takes at most so many times as long is taken without looking further."""
+MOST_SLOTS = 2**20
+"""How many states a loop keeps at most whose steps nobody can count."""
 NAMED = 3
 """How many arrays are named where a budget is too small."""
 
@@ -140,7 +142,10 @@ class _Search:
         inputs = ways.graph.region.inputs
         costs = Costs({**point.known, **{inputs[at]: number for at, number in point.numbers.items()}})
         self.loops, self.seconds = keeping_loops(ways.graph, costs)
-        self.steps = {loop.at: by_arguments(loop.steps, inputs, costs) for loop in self.loops}
+        self.steps = {
+            loop.at: size(MOST_SLOTS) if loop.steps is None else by_arguments(loop.steps, inputs, costs)
+            for loop in self.loops
+        }
         self.failed = _Failed(ways, point)
         self.found: tuple[float, Way, Allowance] | None = None
 
@@ -170,7 +175,8 @@ class _Search:
         settings = []
         for at, kind in way.loops:
             loop = self.loops[at]
-            settings.append(Setting(plan.names[at], kind, self.steps[at], loop.seconds * loop.runs))
+            seconds = 0.0 if loop.steps is None else loop.seconds * loop.runs
+            settings.append(Setting(plan.names[at], kind, self.steps[at], seconds))
         words = tuple(f"{self.loops[at].span}" for at, _ in way.loops)
         allowance = Allowance(self.ways.budget, tuple(settings), self.seconds, added, words, self.ways.places(way))
         try:
@@ -200,12 +206,13 @@ class _Search:
 
 
 def _kinds(loops: Sequence[KeepingLoop]) -> Iterator[tuple[tuple[int, str], ...]]:
-    """Kinds of settings for some loops: all blocks, all slots, slots for the first and blocks for the others."""
-    places = sorted(loop.at for loop in loops)
-    yield tuple((at, "every") for at in places)
-    yield tuple((at, "slots") for at in places)
-    if len(loops) > 1:
-        yield tuple((at, "slots" if at == loops[0].at else "every") for at in places)
+    """Kinds of settings for some loops: all blocks, all slots, slots for the first and blocks for the others. A loop
+    whose steps nobody can count has slots."""
+    ordered = sorted(loops, key=lambda loop: loop.at)
+    forms = [[loop.steps is None or slotted for loop in ordered] for slotted in (False, True)]
+    forms.append([loop.steps is None or loop is loops[0] for loop in ordered])
+    for form in dict.fromkeys(map(tuple, forms)):
+        yield tuple((loop.at, "slots" if slotted else "every") for loop, slotted in zip(ordered, form, strict=True))
 
 
 class _Failed:
@@ -233,7 +240,9 @@ class _Failed:
             unknown = "how often this runs only the run knows"
             labels = tuple(Label(span, unknown) for span in self.open if _is_shown(span))
             title = f"what {words} keeps cannot be foretold, so it has no budget"
-            return ArgumentError(Diagnostic(title, labels[:NAMED], "a `for` with a known number of steps can be"))
+            return ArgumentError(
+                Diagnostic(title, labels[:NAMED], "leave `@checkpoint(none)` out, or write `@checkpoint(slots=8)`")
+            )
         peak, way, settings = self.least
         plan = self.ways.plan(way)
         known = {**self.point.known, **settings}

@@ -226,18 +226,34 @@ def test_what_does_not_fit_is_refused_with_what_takes_it():
     assert step.memory(0.1 * normal(4), 3).peak <= 3000
 
 
-def test_loops_that_nobody_can_count_have_no_budget():
-    text = """
-def f(x: f64) -> f64:
-    while x < 100:
-        x = x * x + 0.1
+UNCOUNTED = """
+def f(x: f64, rate: f64) -> f64:
+{}    while x < 100:
+        x = x + rate * sqrt(x)
     return x
 """
+
+
+def test_loops_that_nobody_can_count_keep_as_many_states_as_fit():
+    slope = dg.value_and_grad(dg.parse(UNCOUNTED.format("")).f, wrt=("x", "rate"))
+    free = dg.compile(slope)
+    for rate in (1e-3, 200.0, 1e-2, 1e-4):
+        checked(dg.compile(slope, budget="3kB"), 3000, (1.0, rate), free(1.0, rate))
+    step = dg.compile(slope, budget="100kB")
+    for rate in (1e-3, 200.0, 1e-2, 1e-4):
+        choice = checked(step, 100_000, (1.0, rate), free(1.0, rate))
+    assert [loop["keeps"] for loop in choice["loops"]] == ["slots"]
+    assert choice["loops"][0]["number"] > 1000
+    assert free.held_bytes > 1_000_000
+
+
+def test_what_cannot_be_foretold_has_no_budget():
+    text = UNCOUNTED.format("    @checkpoint(none)\n")
     step = dg.compile(dg.grad(dg.parse(text).f), budget="1MB")
     with pytest.raises(ArgumentError, match="cannot be foretold") as caught:
-        step(1.5)
-    assert caught.value.diagnostics[0].labels[0].span.line == 3
-    assert dg.compile(dg.parse(text).f, budget="1MB")(1.5) > 100
+        step(1.5, 0.1)
+    assert caught.value.diagnostics[0].labels[0].span.line == 4
+    assert dg.compile(dg.parse(text).f, budget="1MB")(1.5, 0.1) >= 100
 
 
 @pytest.mark.parametrize("budget", ["", "much", "0MB", "1", "-1MB", "1kiB", "1 TB", 100, 1.5])
