@@ -2,8 +2,8 @@
 
 A loop is cut into a primal loop that keeps a tape of what the linear half reads, and a linear loop that walks it; a
 `while` becomes a `while` and a linear `for` over its trips. A choice hands its residuals over as results. An index
-space keeps nothing: its linear half runs the point again. Captures, the loop index, integers that each step changes by
-the same number, walked values and what follows cheaply from them are never taped.
+space keeps nothing: its linear half runs the point again. Captures, the loop index, walked values and what follows
+cheaply from them are never taped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dgraph.ad.induction import Induction, inductions
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.hoist import split_invariant
@@ -169,8 +168,7 @@ class _LoopCut:
     """A loop about to be cut in two.
 
     `inputs`, `operands` and `linear` belong together: carries, walks and captures, then what was hoisted out of the
-    body. `linear_outputs` flags the outputs of the body, `tapes` hold the residuals, `induced` are carries that the
-    linear half computes from its index.
+    body. `linear_outputs` flags the outputs of the body, `tapes` hold the residuals.
     """
 
     node: Node
@@ -181,7 +179,6 @@ class _LoopCut:
     linear: tuple[bool, ...]
     linear_outputs: tuple[bool, ...]
     tapes: tuple[Value, ...]
-    induced: tuple[Induction, ...]
 
     @property
     def counted(self) -> bool:
@@ -247,8 +244,7 @@ class _LoopCut:
         body, carries = self.node.regions[-1], op.carries
         start = self._pairs(0, carries, needed=False)
         walked = [*self._pairs(carries, carries + self.walks), *zip(self.reads.residuals, self.tapes, strict=True)]
-        first = [(Value(found.value.type, found.value.name), self.operands[found.place]) for found in self.induced]
-        pairs = [*start, *walked, *self._pairs(carries + self.walks, len(self.inputs)), *first]
+        pairs = [*start, *walked, *self._pairs(carries + self.walks, len(self.inputs))]
         stacks = sum(self.linear_outputs[carries : carries + self.stacks])
         facts: dict[str, Any] = {
             "carries": len(start),
@@ -260,8 +256,6 @@ class _LoopCut:
             facts |= {"slots": op.slots, "every": op.every, "budget": op.budget}
         index = body.inputs[0] if self.counted else Value(Array(I64), "i")
         inputs = (index, *(inner for inner, _ in pairs))
-        starts = zip(self.induced, first, strict=True)
-        induced = tuple(made for found, (inner, _) in starts for made in found.nodes(inner, index))
         outputs = tuple(_pick(body.outputs, self.linear_outputs, True))
         return replace(
             self.node,
@@ -269,7 +263,7 @@ class _LoopCut:
             derived="tangent",
             operands=(*(self.lead or self.node.results[-1:]), *(outer for _, outer in pairs)),
             results=tuple(_pick(self.results, self.linear_outputs, True)),
-            regions=(Region(inputs, induced + self.reads.copied + self.halves.linear, outputs),),
+            regions=(Region(inputs, self.reads.copied + self.halves.linear, outputs),),
         )
 
     def _pairs(self, first: int, last: int, needed: bool = True) -> list[tuple[Value, Value]]:
@@ -294,13 +288,7 @@ def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node],
         *(output in halves.values for output in body.outputs[carries:]),
     )
     free = {*body.inputs[:lead], *body.inputs[lead + carries :], *moved}
-    followed = {}
-    if not (isinstance(op, For) and op.reverse):
-        primal = Region(body.inputs, halves.primal, body.outputs)
-        followed = inductions(primal, lead, carries, {*body.inputs[first_capture:], *moved})
-    reads = _reads(halves, _pick(body.outputs, linear_outputs, True), free | followed.keys())
-    induced = tuple(found for value, found in followed.items() if value in reads.given)
-    reads = replace(reads, given=reads.given | {found.step for found in induced if found.constant is None})
+    reads = _reads(halves, _pick(body.outputs, linear_outputs, True), free)
     cut = _LoopCut(
         node,
         halves,
@@ -310,7 +298,6 @@ def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node],
         (*settled[lead:], *(False for _ in moved)),
         linear_outputs,
         tuple(Value(Tape(value.type), value.name) for value in reads.residuals),
-        induced,
     )
     return [*front, cut.forward()], cut.linear_loop()
 

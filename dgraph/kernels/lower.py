@@ -7,6 +7,7 @@ rule of their own are written as index spaces by their `expand`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dgraph.errors import NOWHERE, NotSupported
@@ -14,16 +15,20 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.kernels import lapack_lower, lower_arrays, lower_control, lower_index, lower_space
 from dgraph.kernels.lowering import Lowering, compare
+from dgraph.kernels.nest_parts import blocks_of, walk
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
     Check,
+    Copied,
     Expression,
     Extent,
     Local,
+    Loop,
     Program,
     Statement,
     Store,
+    While,
     machine_type,
     number,
 )
@@ -164,13 +169,13 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         else:
             assert not isinstance(result, View) and not hasattr(result, "rows")
             lowering.emit(Store(buffer, number(0), result))
-    body = [*_extent_checks(lowering, graph), *lowering.out]
+    body = (*_extent_checks(lowering, graph), *lowering.out)
     return Program(
         graph.name,
         graph.sizes,
         tuple(inputs),
         tuple(outputs),
-        tuple(body),
+        body,
         tuple(_shape(value) for value in graph.region.inputs),
         tuple(_shape(value) for value in graph.region.outputs),
         graph.size_formals,
@@ -178,7 +183,19 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         lowering.rows,
         blocks=tuple(dict.fromkeys(lowering.blocks)),
         tapes=tuple(lowering.tapes.values()),
+        copies=_copies(lowering, body),
     )
+
+
+def _copies(lowering: Lowering, body: tuple[Statement, ...]) -> tuple[Copied, ...]:
+    """What was copied because it could not be updated in place, and whether loops do it again and again."""
+    loops = (
+        statement
+        for statement in walk(body)
+        if isinstance(statement, While) or (isinstance(statement, Loop) and statement.kind == "sequential")
+    )
+    repeated = {inner for loop in loops for block in blocks_of(loop) for inner in walk(block)}
+    return tuple(replace(copied, each_step=statement in repeated) for statement, copied in lowering.copied)
 
 
 def _shape(value: Value) -> Shape:

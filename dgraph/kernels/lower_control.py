@@ -108,16 +108,19 @@ def _open_array(lowering: GraphLowering, scope: Scope, node: Node, binding: View
     if is_alone and binding.is_compact and scope.is_free(binding.buffer) and binding.buffer not in lowering.literals:
         first = binding
     else:
+        reason = lowering.why_not_in_place(scope, binding)
         target = scope.targets.get(result)
         first = target if target is not None and target.is_compact else lowering.temporary(name, type_)
-        lowering.copy(first, binding)
+        lowering.copy(first, binding, reason, node.span)
     current = lowering.buffer(name, type_, "pointer")
     coming = lowering.buffer(f"next_{name}" if name else "next", type_, "pointer")
     lowering.emit(Point(current, first.buffer, first.offset))
     return Carry(whole(current, type_.shape), current, coming, first)
 
 
-def _close_turn(lowering: GraphLowering, carries: Sequence[Carry], outputs: Sequence[Binding]) -> list[Statement]:
+def _close_turn(
+    lowering: GraphLowering, carries: Sequence[Carry], outputs: Sequence[Binding], node: Node
+) -> list[Statement]:
     """Give the carries their next values. Returns the exchanges of memory, to be done last."""
     exchanges: list[Statement] = []
     for carry, output in zip(carries, outputs, strict=True):
@@ -126,7 +129,7 @@ def _close_turn(lowering: GraphLowering, carries: Sequence[Carry], outputs: Sequ
         assert isinstance(output, View)
         target = carry.target
         assert target is not None and carry.current is not None
-        lowering.copy(target, output)
+        lowering.copy(target, output, "the next value of what is carried lies elsewhere", node.span)
         if carry.first is None:
             count = Extent(carry.coming.entries)
             exchanges.append(Copy(carry.current, number(0), carry.coming, number(0), count))
@@ -240,7 +243,7 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
             lowering.put(place, value)
         entries = outputs[op.carries + len(stacks) :]
         write_entries(lowering, writers, step, entries)
-        exchanges = _close_turn(lowering, carries, outputs[: op.carries])
+        exchanges = _close_turn(lowering, carries, outputs[: op.carries], node)
     statements.extend(exchanges)
     _finish_carries(scope, final, carries, statements, lowering.out)
     kind = "reverse" if op.reverse else "sequential"
@@ -279,7 +282,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
             outputs = lowering.region(body, inputs, targets, inside)
         leaving.extend(outputs)
         write_entries(lowering, writers, trips, outputs[op.carries :])
-        exchanges = _close_turn(lowering, carries, outputs[: op.carries])
+        exchanges = _close_turn(lowering, carries, outputs[: op.carries], node)
         lowering.emit(Let(trips, plus(trips, number(1))))
     statements.extend(exchanges)
     _finish_carries(scope, final, carries, statements, lowering.out)

@@ -152,8 +152,9 @@ def _set_at(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     )
     is_constant = view.buffer in lowering.literals
     if is_constant or not is_dense or not scope.is_free(view.buffer):
+        reason = lowering.why_not_in_place(scope, view)
         fresh = lowering.allocate(scope, node.result)
-        lowering.copy(fresh, view)
+        lowering.copy(fresh, view, reason, node.span)
         view = fresh
     indices, condition = guard(lowering, node, op.policy, [scope.expression(value) for value in rest], view)
     with lowering.block() as body:

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dgraph.errors import NOWHERE
+from dgraph.errors import NOWHERE, Span
 from dgraph.ir.graph import Node, Value
 from dgraph.ir.places import Turn, shown
 from dgraph.kernels.bind import FAULT_VALUES
 from dgraph.kernels.nests import (
+    WIDTHS,
     Apply,
     Buffer,
     Check,
+    Copied,
     Copy,
     Expression,
     Extent,
@@ -70,6 +72,7 @@ class Lowering:
         self.extents: dict[Size, None] = {}
         self.blocks: list[Size] = []
         self.literals: dict[Buffer, Literal] = {}
+        self.copied: list[tuple[Statement, Copied]] = []
         self.passed: list[set[tuple[Expression, Check]]] = [set()]
         self.turns: list[tuple[Turn, tuple[Expression, ...]]] = []
 
@@ -147,20 +150,31 @@ class Lowering:
 
     # ---- copies -------------------------------------------------------------------------------------------------
 
-    def copy(self, target: View, source: View) -> None:
-        """Copy an array; nothing to do if it is there already."""
+    def copy(self, target: View, source: View, reason: str = "", span: Span = NOWHERE) -> None:
+        """Copy an array; nothing to do if it is there already. With a reason, an update that could not be done in place
+        is the cause, and it is remembered."""
         if target == source:
             return
+        known = self.literals.get(source.buffer)
         if target.is_compact and source.is_compact:
             self.emit(Copy(target.buffer, target.offset, source.buffer, source.offset, Extent(target.entries)))
-            return
-        known = self.literals.get(source.buffer)
-        self.each(
-            target,
-            lambda at: self.emit(
-                Store(target.buffer, target.index(at), known or Load(source.buffer, source.index(at)))
-            ),
-        )
+        else:
+            self.each(
+                target,
+                lambda at: self.emit(
+                    Store(target.buffer, target.index(at), known or Load(source.buffer, source.index(at)))
+                ),
+            )
+        if reason and known is None:
+            self.copied.append((self.out[-1], Copied(span, reason, target.entries * WIDTHS[target.buffer.type])))
+
+    def why_not_in_place(self, scope: Scope, view: View) -> str:
+        """Why an array that something writes to has to be copied first."""
+        if view.buffer.kind == "input":
+            return "it is an argument, and arguments are never changed"
+        if view.buffer not in scope.owned:
+            return "it comes from outside of the loop or branch, where it is still needed"
+        return "its old value is read later"
 
     def each(self, view: View, write: object) -> None:
         """A nest over the entries of a view; `write(indices)` emits what is done for each."""

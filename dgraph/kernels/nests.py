@@ -421,10 +421,22 @@ class TapeRow:
     span: Span = NOWHERE
 
 
+@dataclass(frozen=True)
+class Copied:
+    """An array that could not be updated in place: the update, why not, and the bytes copied, at each step of the loops
+    around it if `each_step`."""
+
+    span: Span
+    reason: str
+    bytes: Size
+    each_step: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory; `blocks` are the bytes of
-    tapes as far as the sizes decide them, `tapes` what is written to each row, `rooms` the demands on the arena."""
+    tapes as far as the sizes decide them, `tapes` what is written to each row, `rooms` the demands on the arena.
+    `copies` are for people to read."""
 
     name: str
     sizes: tuple[str, ...]
@@ -440,6 +452,7 @@ class Program:
     blocks: tuple[Size, ...] = ()
     tapes: tuple[TapeRow, ...] = ()
     rooms: dict[Buffer, Room] = field(default_factory=dict)
+    copies: tuple[Copied, ...] = ()
 
     @property
     def scalars(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
+from dgraph.ir.induction import Induction, inductions
 from dgraph.ops.control import For, While
 from dgraph.passes.base import outputs_of, with_operands
-from dgraph.passes.counters import Counter, counters
 from dgraph.passes.minimum_cut import Item, cheapest
 from dgraph.passes.prices import INTEGER, Prices
-from dgraph.types import Tape
+from dgraph.passes.undo_log import Undo, depending, restored, undoable, with_readings
+from dgraph.types import I64, Tape
 
 
 def kept_by(region: Region, node: Node) -> Kept | None:
@@ -73,25 +74,33 @@ class Kept:
         return found
 
     @cached_property
-    def counters(self) -> dict[Value, Counter]:
-        """Carries that follow from the number of the step."""
-        return counters(self.writer)
+    def undoable(self) -> list[Undo]:
+        """Carried arrays that the readers can walk backwards."""
+        return undoable(self.writer, self.body, self.readers)
 
-    def choice(self, prices: Prices) -> Chosen | None:
-        """The cheapest choice; None if it is what is done already."""
-        items = _Items(self, prices)
+    @cached_property
+    def counters(self) -> dict[Value, Induction]:
+        """Carries that follow from the number of the step."""
+        captured = self.body.inputs[self.op.leading_inputs(len(self.writer.regions) - 1) :]
+        return inductions(self.body, int(isinstance(self.op, For)), self.op.carries, captured)
+
+    def choice(self, prices: Prices, can_undo: bool) -> Chosen | None:
+        """The cheapest choice; None if it is what is done already. `can_undo` says whether the last state of what the
+        loop carries is at hand where the readers are."""
+        items = _Items(self, prices, self.undoable if can_undo else [])
         found = cheapest(items.items, prices.byte)
-        values = [items.values[at] for at in found.kept]
-        saved = [value for value in values if value is not None and value not in self.held]
-        again = {value for at in found.again if (value := items.values[at]) is not None}
-        return None if not again and set(saved) == set(self.walked.values()) else Chosen(self, saved, again)
+        values = (items.values[at] for at in found.kept)
+        saved = dict.fromkeys(value for value in values if value is not None and value not in self.held)
+        again = {value for at in found.again if (value := items.values[at]) is not None} - saved.keys()
+        undone = [undo for at, undo in items.undone.items() if at in found.again]
+        return None if not again and saved.keys() == set(self.walked.values()) else Chosen(self, saved, again, undone)
 
 
 class _Items:
     """The values of a body as items of a choice. Where results of one node need the same, the work for them is an item
-    of its own, without a value."""
+    of its own, without a value; so is the work of undoing the updates of an array."""
 
-    def __init__(self, kept: Kept, prices: Prices) -> None:
+    def __init__(self, kept: Kept, prices: Prices, undoable: Sequence[Undo]) -> None:
         self.kept, self.prices = kept, prices
         self.items: list[Item] = []
         self.values: list[Value | None] = []
@@ -103,6 +112,32 @@ class _Items:
             self.add(value, None, (), is_free)
         for node in kept.body.nodes:
             self.add_node(node)
+        self.undone: dict[int, Undo] = {}
+        late = depending(kept.body, [version for undo in undoable for version in undo.versions])
+        for undo in undoable:
+            self.add_undo(undo, late)
+
+    def add_undo(self, undo: Undo, late: Set[Value]) -> None:
+        """Append the work of undoing, by which all versions of an array can be had. What it needs of the array itself
+        has to be kept."""
+        needs = dict.fromkeys(value for update in undo.updates for value in (update.old, *update.indices))
+        operands = []
+        for value in needs:
+            if value in late or value not in self.places:
+                bytes_, moving = self.prices.kept(value)
+                self.items.append(Item(bytes_, None, (), moving=moving))
+                self.values.append(value)
+                operands.append(len(self.items) - 1)
+            else:
+                operands.append(self.places[value])
+        seconds = sum(self.prices.kept(update.old)[1] for update in undo.updates) * len(self.kept.readers)
+        self.undone[len(self.items)] = undo
+        for version in undo.versions:
+            at = self.places[version]
+            if self.items[at].bytes:
+                self.items[at] = replace(self.items[at], seconds=0.0, operands=(len(self.items),))
+        self.items.append(Item(None, seconds, tuple(operands)))
+        self.values.append(None)
 
     def add(self, value: Value, seconds: float | None, operands: tuple[int, ...], is_free: bool = False) -> None:
         """Append a value."""
@@ -142,11 +177,13 @@ def pruned(node: Node, results: Sequence[Value]) -> Node:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A choice: values that are kept, and values that readers compute again from these and from what they have."""
+    """A choice: values that are kept, values that readers compute again from these and from what they have, and arrays
+    that they walk backwards."""
 
     kept: Kept
-    saved: Sequence[Value]
+    saved: Collection[Value]
     again: Set[Value]
+    undone: Sequence[Undo]
 
     @cached_property
     def holds(self) -> dict[Value, Value]:
@@ -170,7 +207,7 @@ class Chosen:
         facts: dict[str, Any] = {"tapes": len(stay) - op.carries - stacked + len(added)}
         if isinstance(op, For):
             facts["stacks"] = stacked
-        inner = Region(body.inputs, body.nodes, (*(outputs[at] for at in stay), *added))
+        inner = Region(body.inputs, with_readings(body, self.undone), (*(outputs[at] for at in stay), *added))
         rest = moved.results[len(body.outputs) :]
         g.append(
             replace(
@@ -217,6 +254,7 @@ class _Again:
     def node(self) -> Node:
         """The loop."""
         entries = {self.walked[result]: value for result, value in self.kept.walked.items() if result in self.walked}
+        starts, carried, before = self.undo()
         for node in self.needed(entries.values()):
             self.copy(node)
         gone = self.kept.walked.keys() - self.chosen.holds.values()
@@ -225,24 +263,48 @@ class _Again:
         found = {entry: self.value(value) for entry, value in entries.items()}
         renamed = {old: found.get(new, new) for old, new in self.renamed.items()} | found
         nodes = (*self.nodes, *(with_operands(node, renamed) for node in self.body.nodes))
-        inputs = (*self.body.inputs[: self.first], *self.walked.values(), *self.captured.values())
+        inputs = (*self.body.inputs[: self.first], *carried, *self.walked.values(), *self.captured.values())
+        outputs, results, carries = outputs_of(self.body, renamed), self.loop.results, self.op.carries
+        ends = (Value(value.type, value.name) for value in starts)
         return replace(
             self.loop,
-            op=replace(self.op, walks=len(self.walked)),
-            operands=(*self.loop.operands[: self.first], *self.walked, *self.captured),
-            regions=(Region(inputs, nodes, outputs_of(self.body, renamed)),),
+            op=replace(self.op, carries=carries + len(starts), walks=len(self.walked)),
+            operands=(*self.loop.operands[: self.first], *starts, *self.walked, *self.captured),
+            results=(*results[:carries], *ends, *results[carries:]),
+            regions=(Region(inputs, nodes, (*outputs[:carries], *before, *outputs[carries:])),),
         )
+
+    def undo(self) -> tuple[list[Value], list[Value], list[Value]]:
+        """Put back what the step has overwritten. Returns for each array that is carried for it the last state, the
+        array after the step, and before it."""
+        undone = self.chosen.undone
+        starts = [self.kept.writer.results[undo.carry] for undo in undone]
+        carried = [Value(value.type, value.name) for value in starts]
+        before = []
+        for undo, value in zip(undone, carried, strict=True):
+            needs = [value for update in undo.updates for value in (update.old, *update.indices)]
+            for node in self.needed(needs):
+                self.copy(node)
+            nodes, versions = restored(undo, value, {need: self.value(need) for need in needs})
+            self.nodes += nodes
+            self.known.update(versions)
+            before.append(versions[undo.updates[0].before])
+        return starts, carried, before
 
     def needed(self, wanted: Iterable[Value]) -> list[Node]:
         """The nodes that compute values again, cut down to what is read of them, in order."""
-        pending = {value for value in wanted if value in self.chosen.again}
+        pending = {value for value in wanted if self.is_missing(value)}
         found = []
         for node in reversed(self.kept.body.nodes):
             results = [value for value in node.results if value in pending]
             if results:
                 found.append(pruned(node, results))
-                pending.update(value for value in found[-1].operands if value in self.chosen.again)
+                pending.update(value for value in found[-1].operands if self.is_missing(value))
         return found[::-1]
+
+    def is_missing(self, value: Value) -> bool:
+        """Whether a value is to be computed again and has not been yet."""
+        return value in self.chosen.again and value not in self.known
 
     def value(self, value: Value) -> Value:
         """A value of the body of the loop that keeps, as this loop has it."""
@@ -262,16 +324,22 @@ class _Again:
         self.nodes.append(replace(node, operands=operands, results=results))
         self.known.update(zip(node.results, results, strict=True))
 
-    def counted(self, counter: Counter) -> Value:
+    def counted(self, counter: Induction) -> Value:
         """A carry that follows from the number of the step."""
         g = Builder()
-
-        def outside(value: Value) -> Value:
-            found = self.captured.setdefault(value, Value(value.type, value.name))
-            g.adopt(Region((found,), (), ()))
-            return found
-
-        g.adopt(Region((self.body.inputs[0],), (), ()))
-        result = counter.at(g, self.body.inputs[0], outside)
-        self.nodes += g.nodes
+        order, op = self.body.inputs[0], self.kept.op
+        if isinstance(op, For) and op.reverse:
+            count = self.outer(self.kept.writer.operands[0])
+            g.adopt(Region((order, count), (), ()))
+            zero, one = g.constant(0, I64), g.constant(1, I64)
+            order = g.sub(g.sub(g.maximum(count, zero), one), order)
+        start = self.outer(self.kept.writer.operands[int(isinstance(op, For)) + counter.place])
+        (*nodes, last) = counter.nodes(start, order)
+        known = {} if counter.constant is not None else {counter.step: self.value(counter.step)}
+        result = Value(counter.value.type, counter.value.name)
+        self.nodes += [*g.nodes, *(with_operands(node, known) for node in nodes), replace(last, results=(result,))]
         return result
+
+    def outer(self, value: Value) -> Value:
+        """A value from outside of the loop."""
+        return self.captured.setdefault(value, Value(value.type, value.name))

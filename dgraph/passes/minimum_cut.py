@@ -24,7 +24,8 @@ from dgraph.errors import InvalidGraph
 
 @dataclass(frozen=True)
 class Item:
-    """A value that may be kept or computed again. `operands` are the places of what it is computed from, all before it.
+    """A value that may be kept or computed again. `operands` are the places of what it is computed from: those of items
+    before it, except from an item that can be kept to one that can be computed again.
 
     `bytes` is None for what cannot be kept, and 0 for what is at hand anyway; `seconds` is None for what cannot be
     computed again. `moving` are the seconds that it takes to store and load what is kept.

@@ -2,8 +2,8 @@
 
 Work is priced as everywhere (`costs`), with exceptions. Elementwise ops and views of arrays are fused into what reads
 them, so only their arithmetic counts and no traffic. Arithmetic on scalars that is done again does not lie on the path
-that the steps wait for, so it costs half of what it costs where it does. Integers and truth values made of what is
-at hand cost next to nothing, as in `unzip`.
+that the steps wait for, so it costs half of what it costs where it does; an entry of an array is loaded, but not
+stored. Integers and truth values made of what is at hand cost next to nothing, as in `unzip`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from dgraph.ir.graph import Node, Value
 from dgraph.ops.elementwise import Elementwise
+from dgraph.ops.index import Index
 from dgraph.passes.costs import NOMINAL, Costs
 from dgraph.passes.expand_arrays import VIEWS
 from dgraph.sizes import Atom, product
@@ -52,6 +53,8 @@ class Prices:
         work, machine = self.costs.node(node), self.costs.machine
         if isinstance(node.op, VIEWS) or not node.operands:
             return 0.0
+        if isinstance(node.op, Index) and isinstance(node.result.type, Array) and not node.result.type.shape:
+            return ENTRY / 2
         if not isinstance(node.op, Elementwise):
             return work.seconds
         type_ = node.operands[0].type

@@ -48,14 +48,15 @@ class _Run:
 
     prices: Prices
 
-    def pairs(self, region: Region) -> Region:
-        """A region with the pairs of loops in it cut."""
+    def pairs(self, region: Region, is_joint: bool = False) -> Region:
+        """A region with the pairs of loops in it cut. If it is two bodies put together, what is between the loops of a
+        pair has to be kept from one to the other, so that it is not at hand."""
         for at in range(len(region.nodes)):
             if any(isinstance(value.type, Tape) for value in region.nodes[at].results):
                 region = self.joined(region, at)
             kept = kept_by(region, region.nodes[at])
             if kept is not None:
-                region = self.cut(region, kept)
+                region = self.cut(region, kept, not is_joint)
         return region
 
     def joined(self, region: Region, at: int) -> Region:
@@ -82,12 +83,12 @@ class _Run:
 
     def block(self, joint: Region, count: int) -> tuple[list[Node], list[Node], tuple[Value, ...]]:
         """What becomes of the first `count` nodes of two bodies put together, of the others, and of the outputs."""
-        found = self.pairs(joint)
+        found = self.pairs(joint, True)
         return list(found.nodes[:count]), list(found.nodes[count:]), found.outputs
 
-    def cut(self, region: Region, kept: Kept) -> Region:
+    def cut(self, region: Region, kept: Kept, can_undo: bool) -> Region:
         """The region with other values kept by one loop."""
-        choice = kept.choice(self.prices)
+        choice = kept.choice(self.prices, can_undo)
         if choice is None:
             return region
         makers: dict[Node, Make] = {kept.writer: choice.writer}

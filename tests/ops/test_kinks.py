@@ -1,4 +1,5 @@
-"""The table of kinks holds in every mode, to the second order, interpreted and compiled."""
+"""The table of kinks holds in every mode, to the second order, in loops, index formulas and batches, interpreted and
+compiled."""
 
 from __future__ import annotations
 
@@ -21,14 +22,28 @@ SECOND = {
     "reverse over forward": 'jacobian(ahead, wrt=x, mode="reverse")',
 }
 
+PLACES = {
+    "plain": "    return inner({arguments})\n",
+    "for": "    y = 0.0\n    for t in range(2):\n        y += 0.5 * inner({arguments})\n    return y\n",
+    "while": "    y, t = 0.0, 0\n    while t < 2:\n        y, t = y + 0.5 * inner({arguments}), t + 1\n    return y\n",
+    "formula": "    return mean(inner({arguments}) for t in range(2))\n",
+    "vmap": "    return mean(vmap(inner, over=({arguments},))({batches}))\n",
+}
+"""Where the expression stands: the mean of two of it, whose derivatives are its own."""
 
-def program(kink: Kink) -> str:
+
+def program(kink: Kink, place: str = "plain") -> str:
     """The expression and all its derivatives, each as a function of the same arguments."""
     names = ["x", "c"][: len(kink.at)]
     types = [f"f64[{len(value)}]" if isinstance(value, tuple) else "f64" for value in kink.at]
     formals = ", ".join(f"{name}: {type_}" for name, type_ in zip(names, types, strict=True))
     arguments = ", ".join(names)
-    lines = [f"def f({formals}) -> f64 = {kink.text}"]
+    batches = ", ".join(
+        f"stack({name}, {name})" if "[" in type_ else f"[{name}, {name}]"
+        for name, type_ in zip(names, types, strict=True)
+    )
+    lines = [f"def inner({formals}) -> f64 = {kink.text}"]
+    lines.append(f"def f({formals}) -> f64:\n" + PLACES[place].format(arguments=arguments, batches=batches))
     lines.append(f'def slope({formals}) -> {types[0]} = grad(f, wrt=x, mode="reverse")({arguments})')
     lines.append(f'def ahead({formals}) -> {types[0]} = grad(f, wrt=x, mode="forward")({arguments})')
     for name in names:
@@ -49,13 +64,14 @@ def wanted(kink: Kink) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kink", KINKS, ids=lambda kink: kink.id)
-def test_derivatives_at_kinks(kink: Kink) -> None:
-    text, arguments = program(kink), [np.asarray(value, float)[()] for value in kink.at]
+def test_derivatives_at_kinks(kink: Kink, place: str) -> None:
+    text, arguments = program(kink, place), [np.asarray(value, float)[()] for value in kink.at]
     module = parse_program(text)
     for name, expected in wanted(kink).items():
         (found,) = evaluate(expand(lower_function(module, name)), arguments)
-        np.testing.assert_allclose(found, expected, rtol=1e-14, err_msg=f"{kink.id}: {name}")
+        np.testing.assert_allclose(found, expected, rtol=1e-14, err_msg=f"{kink.id}: {name}, {place}")
 
 
 @pytest.mark.parametrize("kink", KINKS, ids=lambda kink: kink.id)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from dgraph.errors import Span
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.op import OPS
-from dgraph.ops.values import Constant
 from dgraph.types import Array
 
 
@@ -59,7 +58,7 @@ def inductions(body: Region, first: int, carries: int, fixed: Collection[Value])
         if right is value and maker.op.name == "add":
             left, right = right, left
         constant = makers.get(right)
-        if left is value and (right in fixed or (constant is not None and isinstance(constant.op, Constant))):
+        if left is value and (right in fixed or (constant is not None and constant.op.name == "constant")):
             found[value] = Induction(
                 value, place, maker.op.name, right, None if right in fixed else constant, maker.span
             )
