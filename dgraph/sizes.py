@@ -8,8 +8,10 @@ atoms as far as polynomial arithmetic can tell. Every atom stands for a non-nega
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 Atom = Hashable
@@ -186,6 +188,24 @@ class Size:
             sign = "-" if coefficient < 0 else "+"
             out += (f" {sign} " if out else "-" if coefficient < 0 else "") + " * ".join(factors)
         return out
+
+
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_AMOUNT = re.compile(rf"(?=.*[1-9])(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})")
+AMOUNT_WORDS = "a number and a unit: B, kB, MB, GB, KiB, MiB or GiB"
+"""What an amount of memory is written as."""
+
+
+def bytes_in(text: str) -> int | None:
+    """The bytes of an amount of memory such as "200MB" or "1.5 GiB"; None if it is none."""
+    found = _AMOUNT.fullmatch(text)
+    return None if found is None else int(Fraction(found[1]) * UNITS[found[2]])
+
+
+def in_units(count: int) -> str:
+    """An amount of memory in words."""
+    unit = next((name for name in ("GB", "MB", "kB") if count >= UNITS[name]), "B")
+    return f"{count / UNITS[unit]:.3g} {unit}" if unit != "B" else f"{count} B"
 
 
 def size(value: Size | int) -> Size:

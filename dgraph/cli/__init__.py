@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     def how(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         sub.add_argument("--precision", choices=("f32", "f64"), help="promote all floats")
+        sub.add_argument("--budget", metavar="AMOUNT", help="the most memory of a call, as in 200MB")
 
     def as_json(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="print one JSON object")

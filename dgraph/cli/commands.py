@@ -59,10 +59,15 @@ def names_of(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip()) or None
 
 
+def compiled_as_asked(function: Function, options: Namespace) -> Compiled:
+    """A function compiled with the options of a command."""
+    return functions.compile(function, device=options.device, precision=options.precision, budget=options.budget)
+
+
 def run(options: Namespace) -> int:
     """`dgraph run`."""
     program, name = load_target(options)
-    compiled = functions.compile(chosen(program, name), device=options.device, precision=options.precision)
+    compiled = compiled_as_asked(chosen(program, name), options)
     given = read_arguments(options.arg)
     result = compiled(**given)
     if options.json:
@@ -79,7 +84,7 @@ def grad(options: Namespace) -> int:
     function = chosen(program, name)
     names = names_of(options.wrt)
     derivative = functions.value_and_grad(function, names, mode=options.mode)
-    compiled = functions.compile(derivative, device=options.device, precision=options.precision)
+    compiled = compiled_as_asked(derivative, options)
     given = read_arguments(options.arg)
     value, slopes = compiled(**given)
     result = value, slopes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -13,9 +12,7 @@ from dgraph.cli.commands import chosen, load_target, names_of
 from dgraph.cli.values import print_json, read_arguments
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.passes.costs import NOMINAL
-from dgraph.passes.slots import UNITS
-
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?(\w+)")
+from dgraph.sizes import AMOUNT_WORDS, bytes_in
 
 
 def explain(options: Namespace) -> int:
@@ -34,11 +31,10 @@ def explain(options: Namespace) -> int:
 
 def budget_of(text: str) -> int:
     """The bytes of an amount of memory. Raises `ArgumentError`."""
-    found = _AMOUNT.fullmatch(text.strip())
-    if found is None or found[2] not in UNITS:
-        note = "a number and a unit: B, kB, MB, GB, KiB, MiB or GiB"
-        raise ArgumentError(Diagnostic(f'"{text}" is no amount of memory', (), note))
-    return int(float(found[1]) * UNITS[found[2]])
+    found = bytes_in(text)
+    if found is None:
+        raise ArgumentError(Diagnostic(f'"{text}" is no amount of memory', (), AMOUNT_WORDS))
+    return found
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.modules import unknown
 from dgraph.frontend.values import Annotated
+from dgraph.sizes import AMOUNT_WORDS, bytes_in
 
 KNOWN = ("entry", "metric", "train", "checkpoint", "bound", "implicit", "unroll", "derivative")
 LATER = ("unroll",)
@@ -27,9 +27,6 @@ BEFORE = {
     "derivative": "a `def` at the top of the file",
 }
 
-
-BUDGET = re.compile(r"(?=.*[1-9])\d+(\.\d+)? ?([kKMG]i?)?B")
-"""An amount of memory."""
 
 TRAIN: Mapping[str, str] = {
     "optimiser": "an optimiser, as in `optimiser=adam(rate=1e-3)`",
@@ -208,10 +205,10 @@ def _check_wish(annotation: t.Annotation, name: str, value: Any) -> None:
     if name == "budget" and not isinstance(value, str):
         raise TypeMismatch.at(annotation.span, "a budget is a string", note='`@checkpoint(budget="200MB")`')
     if isinstance(value, str) and name in ("budget", "disk"):
-        if not BUDGET.fullmatch(value):
+        if bytes_in(value) is None:
             what = "memory" if name == "budget" else "room on disk"
-            note = "a number and a unit: B, kB, MB, GB, KiB, MiB or GiB"
-            raise TypeMismatch.at(annotation.span, f'"{value}" is no amount of {what}', "not understood", note=note)
+            title = f'"{value}" is no amount of {what}'
+            raise TypeMismatch.at(annotation.span, title, "not understood", note=AMOUNT_WORDS)
     elif not _is_count(value):
         if name == "disk":
             title = "`disk` is a positive integer, which counts states, or an amount"

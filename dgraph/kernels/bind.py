@@ -14,6 +14,12 @@ SHOWN_VALUES = 16
 FAULT_VALUES = SHOWN_VALUES + 16
 """How many words the state has for a failed check: its values, then the numbers of the loops around it."""
 
+ALIGNMENT = 64
+"""Bytes to whose multiples memory is aligned; every block of it is so much larger."""
+
+SMALLEST_TAPE = 4096
+"""Bytes of a row of tape memory that has been written to, at least."""
+
 LARGEST_BLOCK = 2**46
 """Bytes that no machine has in one block; what needs more is refused before its size wraps round."""
 
@@ -40,11 +46,13 @@ class Step:
 @dataclass(frozen=True)
 class Layout:
     """The slots of a table: each input (address and extents, or the bits of a scalar), the size formals, each output
-    (address and extents, a scalar being an array of one entry), the state."""
+    (address and extents, a scalar being an array of one entry), the state, and if sizes decide the places in the arena
+    its bytes and the offsets of its rooms."""
 
     ranks: tuple[int, ...]
     size_formals: tuple[str, ...]
     output_ranks: tuple[int, ...]
+    rooms: int = 0
 
     @property
     def input_slots(self) -> tuple[int, ...]:
@@ -77,6 +85,11 @@ class Layout:
     @property
     def length(self) -> int:
         """Number of slots."""
+        return self.arena_slot + (1 + self.rooms if self.rooms else 0)
+
+    @property
+    def arena_slot(self) -> int:
+        """The slot of the bytes of the arena; the offsets of the rooms follow."""
         return self.state_slot + 1
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dgraph.kernels.bind import ALIGNMENT
 from dgraph.kernels.fill_code import native_fill
 
 NUMPY_NAMES = {"f32": "f4", "f64": "f8", "i32": "i4", "i64": "i8", "u8": "u1", "bool": "?", "key": "u8"}
@@ -48,7 +49,7 @@ class Workspace:
     """What one running call owns: a table of 64-bit words, and the memory it has grown.
 
     The state is a second row of words that is kept from call to call; it starts with so many rows of tape memory, the
-    first being the arena, which is given back with the workspace.
+    first being the arena, which is given back with the workspace. `needs` says for which sizes the table is filled.
     """
 
     def __init__(self, slots: int, state_words: int = 0, tape_rows: int = 0) -> None:
@@ -62,6 +63,20 @@ class Workspace:
         self.state_address: int = self.state.buffer_info()[0]
         self._tape_rows = tape_rows
         self.plans: dict[Checker, Plan] = {}
+        self.needs: object = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that it has grown so far."""
+        rows = (self.state[4 * row : 4 * row + 4] for row in range(self._tape_rows))
+        return sum(capacity + ALIGNMENT for _, capacity, _, raw in rows if raw)
+
+    def release(self) -> None:
+        """Give the memory back that it has grown."""
+        for row in range(self._tape_rows):
+            if raw := self.state[4 * row + 3]:
+                self.state[4 * row : 4 * row + 4] = array.array("q", bytes(4 * _WORD))
+                _free(raw)
 
     def write(self, slot: int, spec: ArraySpec, value: Any) -> None:
         """Write the value of a number into its slot."""
@@ -100,6 +115,11 @@ class Pool:
             return self._idle.pop()
         except IndexError:
             return self._make()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that idle workspaces keep."""
+        return sum(workspace.held_bytes for workspace in list(self._idle))
 
     def give(self, workspace: Workspace) -> None:
         """Hand a workspace back for later calls."""

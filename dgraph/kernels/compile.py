@@ -8,26 +8,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dgraph.errors import ArgumentError, Diagnostic, NotSupported
+from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_to_json
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
 from dgraph.kernels.disk_store import in_a_session
-from dgraph.kernels.interface import Interface, Port
+from dgraph.kernels.interface import Interface, Port, size_from_json, size_to_json
 from dgraph.kernels.native import load_object, machine_name, uses_disk
 from dgraph.kernels.results import result_maker
 
 if TYPE_CHECKING:
+    from array import array
+
     from dgraph.ir.graph import Graph
+    from dgraph.kernels.demand import Memory
     from dgraph.kernels.nests import Program
 
-_LARGEST_PLAN_CACHE = 256
+_MOST_NEEDS = 256
 Maker = Callable[[], Any]
+
+
+class Needs:
+    """What a call needs whose arguments have certain extents: what gives memory for each result, and the words of the
+    table that say where the rooms of the arena are, and the numbers of settings."""
+
+    __slots__ = ("makers", "places", "settings")
+
+    def __init__(self, makers: Sequence[Maker], places: array[int], settings: Mapping[str, int]) -> None:
+        self.makers = makers
+        self.places = places
+        self.settings = settings
 
 
 def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
@@ -47,19 +64,31 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
 
     Raises `NotSupported` for an op that has no kernels.
     """
-    from dgraph.kernels.numba_source import layout_of, print_program
+    program = plan_graph(graph, checks=checks)
+    return compile_program(program, interface_of(graph, program))
+
+
+def compile_program(program: Program, interface: Interface, allowance: Allowance | None = None) -> CompiledGraph:
+    """Compile a loop program. With an allowance its last size formals are settings."""
+    from dgraph.kernels.numba_source import print_program
     from dgraph.kernels.report import report_of
 
-    program = plan_graph(graph, checks=checks)
+    source = print_program(program)
+    return CompiledGraph(interface, source, report_of(program), _object_code(source), allowance)
+
+
+def interface_of(graph: Graph, program: Program) -> Interface:
+    """What a caller must know of the loop program of a graph."""
+    from dgraph.kernels.numba_source import layout_of
+    from dgraph.kernels.tape_use import tape_demands
+
     steps = binding_steps(layout_of(program), program.input_shapes)
     known = {*graph.size_formals, *(step.solves for step in steps)}
     unknown = next((name for name in graph.sizes if name not in known), None)
     if unknown is not None:
         title = f"the size `{unknown}` of {graph.name} cannot be found from its arguments"
         raise NotSupported.at(graph.span, title, "declared here")
-    source = print_program(program)
-    code = _object_code(source)
-    interface = Interface(
+    return Interface(
         graph.name,
         graph.sizes,
         graph.size_formals,
@@ -69,9 +98,10 @@ def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) ->
         program.rows,
         graph.span,
         program.scalars,
-        (*program.slots, *program.blocks),
+        program.blocks,
+        tuple(program.rooms.values()),
+        tape_demands(program),
     )
-    return CompiledGraph(interface, source, report_of(program), code)
 
 
 def _object_code(source: str) -> bytes:
@@ -97,10 +127,21 @@ def _port(name: str, value: Any) -> Port:
 
 
 class CompiledGraph:
-    """Machine code for a graph, for all sizes. Calls are safe from several threads."""
+    """Machine code for a graph, for all sizes. Calls are safe from several threads.
 
-    def __init__(self, interface: Interface, source: str, report: Mapping[str, Any], code: bytes) -> None:
+    With an allowance calls set the last size formals by themselves; they raise `OverBudget` where nothing keeps within.
+    """
+
+    def __init__(
+        self,
+        interface: Interface,
+        source: str,
+        report: Mapping[str, Any],
+        code: bytes,
+        allowance: Allowance | None = None,
+    ) -> None:
         self.interface = interface
+        self.allowance = allowance
         self.source = source
         self.report = report
         self.code = code
@@ -111,11 +152,16 @@ class CompiledGraph:
         results = [ArraySpec(port.type.dtype.name, max(port.type.rank, 1)) for port in interface.outputs]
         self._result_filler = Checker(results, layout.first_output_slot)
         self._pool = Pool(self._new_workspace)
-        self._extents_of = _getter([slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)])
-        self._plans: dict[Any, list[Maker]] = {}
+        settings = len(allowance.settings) if allowance is not None else 0
+        self._size_places = list(zip(interface.size_formals, layout.size_slots, strict=True))
+        self._setting_places = [self._size_places.pop() for _ in range(settings)]
+        extents = [slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)]
+        self._extents_of = _getter([*extents, *(slot for _, slot in self._deciding_numbers())])
+        self._needs: dict[Any, Needs] = {}
+        self._arena_slot = layout.arena_slot
         self._scalars = [place for place, port in enumerate(interface.outputs) if not port.type.rank]
         # A function that takes sizes is never called by its arrays alone.
-        self._arity = -1 if interface.size_formals else len(interface.inputs)
+        self._arity = -1 if self._size_places else len(interface.inputs)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -147,6 +193,41 @@ class CompiledGraph:
         if len(arrays) != self._arity:
             return None
         return self._run(tuple(arrays), ())
+
+    def memory(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> Memory:
+        """The bytes that a call on these leaves uses."""
+        held = self._adapted(arrays)
+        shapes = [array.shape for array in held]
+        known, _ = self._allowed(shapes, dict(extents or {}), lambda at: int(held[at]))
+        self.interface.refuse_memory(known)
+        return self.interface.memory(known, lambda at: int(held[at]))
+
+    def choice(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """What is chosen for a call on these leaves to keep within the budget, as plain data."""
+        allowance = self.allowance
+        assert allowance is not None
+        held = self._adapted(arrays)
+        shapes = [array.shape for array in held]
+        known, settings = self._allowed(shapes, dict(extents or {}), lambda at: int(held[at]))
+        named = known | {f"#{at}": int(held[at]) for at, port in enumerate(self.inputs) if _is_whole(port)}
+        loops = [
+            {"loop": words, "keeps": setting.kind, "number": settings[setting.name]}
+            for words, setting in zip(allowance.words, allowance.settings, strict=True)
+        ]
+        peak = self.interface.memory(known, lambda at: int(held[at])).peak
+        slowdown = allowance.slowdown(settings, named)
+        return {
+            "budget": allowance.budget,
+            "peak": peak,
+            "slowdown": slowdown,
+            "loops": loops,
+            "again": list(allowance.again),
+        }
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of arenas and tapes that are kept for later calls."""
+        return self._pool.held_bytes
 
     def bind(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> BoundCall:
         """A call on fixed arrays that writes to fixed outputs, without checks of its arguments."""
@@ -182,29 +263,69 @@ class CompiledGraph:
         key = self._extents_of(words)
         if sizes:
             known = dict(sizes)
-            for name, slot in zip(self.interface.size_formals, self.interface.layout.size_slots, strict=True):
+            for name, slot in self._size_places:
                 words[slot] = known[name]
             key = key, sizes
-        plan = self._plans.get(key) or self._plan_results(workspace, sizes, key)
+        needs = self._needs.get(key) or self._find_needs(workspace, sizes, key)
+        if workspace.needs is not needs:
+            self._settle(workspace, needs)
         try:
-            results = [make() for make in plan]
+            results = [make() for make in needs.makers]
         except MemoryError:
             raise self.interface.no_memory() from None
         self._result_filler.fill(workspace, tuple(results))
         return results
 
-    def _plan_results(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> list[Maker]:
-        """What gives memory for each result for arguments of these extents."""
-        known = self.interface.solve(self._shapes(workspace), dict(sizes))
+    def _find_needs(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> Needs:
+        """What a call needs for arguments of these extents."""
+        known, settings = self._allowed(self._shapes(workspace), dict(sizes), partial(self._number, workspace))
         self.interface.refuse_memory(known)
-        plan = []
+        makers = []
         for port in self.outputs:
             shape = tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
-            plan.append(result_maker(shape or (1,), port.type.dtype.numpy))
-        if len(self._plans) >= _LARGEST_PLAN_CACHE:
-            self._plans.clear()
-        self._plans[key] = plan
-        return plan
+            makers.append(result_maker(shape or (1,), port.type.dtype.numpy))
+        if len(self._needs) >= _MOST_NEEDS:
+            self._needs.clear()
+        needs = self._needs[key] = Needs(makers, self.interface.place_words(known), settings)
+        return needs
+
+    def _settle(self, workspace: Workspace, needs: Needs) -> None:
+        """Write to the table what follows from the sizes."""
+        if self.allowance is not None:
+            # Blocks of other sizes could together be more than is allowed.
+            workspace.release()
+        for name, slot in self._setting_places:
+            workspace.words[slot] = needs.settings[name]
+        if needs.places:
+            workspace.words[self._arena_slot :] = needs.places
+        workspace.needs = needs
+
+    def _allowed(
+        self, shapes: list[tuple[int, ...]], sizes: dict[str, int], number: Callable[[int], int]
+    ) -> tuple[dict[Any, int], dict[str, int]]:
+        """The number of every size variable, those that are settings included, and the settings."""
+        if self.allowance is None:
+            return self.interface.solve(shapes, sizes), {}
+        names = [name for name, _ in self._setting_places]
+        known = self.interface.solve(shapes, {**sizes, **dict.fromkeys(names, 1)})
+        self.interface.refuse_memory(known)
+        numbers = {f"#{at}": number(at) for at, port in enumerate(self.inputs) if _is_whole(port)}
+        settings = self.allowance.chosen(
+            lambda tried: self.interface.memory({**known, **tried}, number), known | numbers
+        )
+        return known | settings, settings
+
+    def _deciding_numbers(self) -> list[tuple[int, int]]:
+        """The arguments that are whole numbers and decide, with the sizes, what a call is allowed."""
+        if self.allowance is None:
+            return []
+        slots = self.interface.layout.input_slots
+        return [(at, slots[at]) for at, port in enumerate(self.inputs) if _is_whole(port)]
+
+    def _number(self, workspace: Workspace, at: int) -> int:
+        """An argument that is a whole number."""
+        slot, name = self.interface.layout.input_slots[at], self.inputs[at].type.dtype.name
+        return int(workspace.halves[2 * slot] if name == "i32" else workspace.words[slot])
 
     def _adapted(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Arguments as arrays without gaps of the declared dtypes."""
@@ -260,6 +381,7 @@ class CompiledGraph:
             "interface": self.interface.to_json(),
             "source": self.source,
             "report": self.report,
+            "allowance": None if self.allowance is None else allowance_to_json(self.allowance, size_to_json),
         }
         text = json.dumps(head).encode()
         return len(text).to_bytes(8, "little") + text + self.code
@@ -270,7 +392,8 @@ class CompiledGraph:
         length = int.from_bytes(data[:8], "little")
         head = json.loads(data[8 : 8 + length])
         code = data[8 + length :] if head["machine"] == machine_name() else _object_code(head["source"])
-        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code)
+        allowance = head["allowance"] and allowance_from_json(head["allowance"], size_from_json)
+        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code, allowance)
 
 
 class BoundCall:
@@ -301,6 +424,11 @@ class BoundCall:
         if status:
             self.compiled.refuse(status, self.workspace, self.sizes)
         return self.outputs
+
+
+def _is_whole(port: Port) -> bool:
+    """Whether an argument is one whole number."""
+    return not port.type.rank and port.type.dtype.name in ("i32", "i64", "u8")
 
 
 def _getter(slots: list[int]) -> Callable[[Any], Any]:

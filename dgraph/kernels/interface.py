@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -12,8 +14,10 @@ from dgraph.ir.evaluate import bind_sizes
 from dgraph.ir.graph import Formal, Graph, Region, Value
 from dgraph.ir.places import Standing, Turn, placed
 from dgraph.kernels.bind import LARGEST_BLOCK, Layout
+from dgraph.kernels.demand import Count, Given, Made, Memory, TapeDemand, arena_block, block_of_tapes
 from dgraph.kernels.disk_store import fault
 from dgraph.kernels.nests import FAULT, Check
+from dgraph.kernels.rooms import Arrangement, Room, arrange, fixed_arrangement
 from dgraph.sizes import Quotient, Size
 from dgraph.types import DTYPES, Array, Extent, Tuple
 
@@ -28,7 +32,8 @@ class Port:
 
 @dataclass(frozen=True)
 class Interface:
-    """Arguments, results and checks of a compiled graph; rows of tape memory and scalars that a kernel leaves."""
+    """Arguments, results and checks of a compiled graph; rows of tape memory and scalars that a kernel leaves; `rooms`
+    and `tapes` are its demands on memory, `blocks` the bytes of tapes as far as the sizes decide them."""
 
     name: str
     sizes: tuple[str, ...]
@@ -40,13 +45,15 @@ class Interface:
     span: Span = NOWHERE
     scalars: int = 0
     blocks: tuple[Size, ...] = ()
+    rooms: tuple[Room, ...] = ()
+    tapes: tuple[TapeDemand, ...] = ()
 
     @cached_property
     def layout(self) -> Layout:
         """The table."""
         ranks = (tuple(port.type.rank for port in ports) for ports in (self.inputs, self.outputs))
         taken, made = ranks
-        return Layout(taken, self.size_formals, made)
+        return Layout(taken, self.size_formals, made, 0 if fixed_arrangement(self.rooms) else len(self.rooms))
 
     def solve(self, shapes: list[tuple[int, ...]], extents: dict[str, int]) -> dict[Any, int]:
         """The number of every size variable. Raises `ArgumentError` if the shapes do not fit together."""
@@ -64,7 +71,8 @@ class Interface:
         """Raise `ArgumentError` if an array or a block of scratch memory would have more bytes than can be counted, or
         a size is divided by 0."""
         try:
-            wanted = [extent.evaluate(known.__getitem__) for extent in self.blocks]
+            blocks = (*self.blocks, *(room.bytes for room in self.rooms))
+            wanted = [extent.evaluate(known.__getitem__) for extent in blocks]
             for port in self.outputs:
                 shape = [max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape]
                 wanted.append(prod(shape) * port.type.dtype.bytes)
@@ -73,6 +81,26 @@ class Interface:
             raise ArgumentError(Diagnostic("a size is divided by zero", labels)) from None
         if any(count > LARGEST_BLOCK for count in wanted):
             raise self.no_memory()
+
+    def arrangement(self, known: Mapping[Any, int]) -> Arrangement:
+        """Where the rooms of the arena are, for numbers of the size variables."""
+        return fixed_arrangement(self.rooms) or arrange(self.rooms, known.__getitem__)
+
+    def place_words(self, known: Mapping[Any, int]) -> array[int]:
+        """The words of the table that say where the rooms of the arena are."""
+        if not self.layout.rooms:
+            return array("q")
+        found = self.arrangement(known)
+        return array("q", (found.total, *found.offsets))
+
+    def memory(self, known: Mapping[Any, int], number: Callable[[int], int]) -> Memory:
+        """The bytes that a call uses, from the numbers of the size variables and of arguments by their position."""
+        tapes, rest = block_of_tapes(self.tapes, known.__getitem__, number)
+        results = 0
+        for port in self.outputs:
+            shape = (max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
+            results += prod(shape) * port.type.dtype.bytes
+        return Memory(arena_block(self.arrangement(known).total), results, tapes, rest)
 
     def no_memory(self) -> ArgumentError:
         """The error where memory does not suffice."""
@@ -110,6 +138,14 @@ class Interface:
             "rows": self.rows,
             "scalars": self.scalars,
             "blocks": [size_to_json(extent) for extent in self.blocks],
+            "rooms": [
+                [room.name, size_to_json(room.bytes), room.first, room.last, _span_to_json(room.span, sources)]
+                for room in self.rooms
+            ],
+            "tapes": [
+                [size_to_json(tape.entry), _count_to_json(tape.total), tape.words, _span_to_json(tape.span, sources)]
+                for tape in self.tapes
+            ],
             "span": _span_to_json(self.span, sources),
             "checks": [
                 [
@@ -152,6 +188,14 @@ class Interface:
             span(data["span"]),
             data["scalars"],
             tuple(size_from_json(extent) for extent in data["blocks"]),
+            tuple(
+                Room(name, size_from_json(count), first, last, span(place))
+                for name, count, first, last, place in data["rooms"]
+            ),
+            tuple(
+                TapeDemand(size_from_json(entry), _count_from_json(total), words, span(place))
+                for entry, total, words, place in data["tapes"]
+            ),
         )
 
 
@@ -175,6 +219,25 @@ def _port_to_json(port: Port) -> list[Any]:
 def _port_from_json(data: list[Any]) -> Port:
     name, dtype, shape = data
     return Port(name, Array(DTYPES[dtype], tuple(size_from_json(extent) for extent in shape)))
+
+
+def _count_to_json(count: Count | None) -> Any:
+    """A count as JSON: terms of a size, the position of an argument, or an op with what it is made of."""
+    if isinstance(count, Size):
+        return {"size": size_to_json(count)}
+    if isinstance(count, Made):
+        return {"op": count.op, "parts": [_count_to_json(part) for part in count.parts]}
+    return None if count is None else {"number": count.position}
+
+
+def _count_from_json(data: Any) -> Any:
+    if data is None:
+        return None
+    if "size" in data:
+        return size_from_json(data["size"])
+    if "number" in data:
+        return Given(data["number"])
+    return Made(data["op"], tuple(map(_count_from_json, data["parts"])))
 
 
 def size_to_json(value: Size) -> list[Any]:

@@ -44,9 +44,8 @@ def _parts(program: Program) -> Iterator[str]:
             yield f"    {source.kind} {head.buffer(source)}: {source.type}[{source.entries}]"
         else:
             yield f"    input {head.local(source)}: {source.type}"
-    for place, extent in enumerate(program.slots):
-        held = ", ".join(buffer.name for buffer, slot in program.places.items() if slot == place)
-        yield f"    slot {place}: {extent} bytes for {held}"
+    for buffer, room in program.rooms.items():
+        yield f"    room {head.buffer(buffer)}: {room.bytes} bytes, in use from {room.first} to {room.last}"
     for kernel in program.kernels:
         yield ""
         yield from _LoopsPrinter(program).kernel(kernel)

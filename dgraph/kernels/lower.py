@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dgraph.errors import NotSupported
+from dgraph.errors import NOWHERE, NotSupported
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.kernels import disk_lower, lapack_lower, lower_arrays, lower_control, lower_index, lower_space
@@ -78,6 +78,8 @@ class GraphLowering(Lowering):
 
     def node(self, scope: Scope, node: Node) -> None:
         """Lower one node by its rule, as a scalar, or by its expansion."""
+        if node.span is not NOWHERE:
+            self.span = node.span
         rule = RULES.get(node.op.name)
         if rule is not None:
             rule(self, scope, node)
@@ -96,7 +98,11 @@ class GraphLowering(Lowering):
         if machine == "i64" and node.op.name in _INDEX_ARITHMETIC and sum(map(_length, operands)) < 8:
             return _INDEX_ARITHMETIC[node.op.name](*operands)
         applied = Apply(node.op.name, machine, tuple(operands), scalar_facts(node.op))
-        return self.let(node.result.name or node.op.name, applied)
+        local = self.let(node.result.name or node.op.name, applied)
+        most = self.at_most(applied)
+        if most is not None:
+            self.most[local] = most
+        return local
 
     def check_divisor(self, node: Node, divisor: Expression) -> None:
         """Stop at an integer divided by 0, if its op says so."""
@@ -177,7 +183,8 @@ def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Prog
         tuple(lowering.checks),
         lowering.rows,
         blocks=tuple(dict.fromkeys(lowering.blocks)),
-        copies=_copies(lowering, tuple(body)),
+        tapes=tuple(lowering.tapes.values()),
+        copies=_copies(lowering, body),
     )
 
 

@@ -18,8 +18,10 @@ from dgraph.kernels.lower_tapes import (
     close_tapes,
     make_room,
     open_tapes,
+    outputs_of,
     read_tape,
     reserve,
+    stack_of,
     tape_targets,
     walked_entry,
     write_entries,
@@ -177,7 +179,8 @@ def _finish_carries(
         binding = carry.binding
         if carry.current is not None and carry.coming is not None and carry.first is not None:
             if carry.coming in written:
-                second = Buffer(carry.coming.name, carry.coming.type, carry.coming.entries)
+                coming = carry.coming
+                second = Buffer(coming.name, coming.type, coming.entries, span=coming.span)
                 before.append(Point(carry.coming, second))
             else:
                 binding = carry.first
@@ -195,24 +198,26 @@ def _written(statement: Statement) -> list[Buffer]:
 
 def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     op: Any = node.op
-    (body,) = node.regions
     carried, walked = node.operands[1 : 1 + op.carries], node.operands[1 + op.carries : op.leading_operands()]
     captured = [scope.bindings[value] for value in node.operands[op.leading_operands() :]]
     final = node.results[: op.carries]
-    stacked = node.results[op.carries : op.carries + op.stacks]
-    taped = node.results[op.carries + op.stacks :]
     count = scope.expression(node.operands[0])
-    fixed = as_static(count)
+    fixed = most = as_static(count)
     if fixed is not None and fixed.is_nonnegative():
         count = Extent(fixed)
     else:
+        most = lowering.at_most(count)
         count = lowering.let("count", Apply("maximum", "i64", (count, number(0))))
     carries = _open_carries(lowering, scope, node, carried, final)
-    stacks = [lowering.allocate(scope, value) for value in stacked]
-    writers = open_tapes(lowering, taped)
+    most = most if most is not None and most.is_nonnegative() else None
+    body, stacked, taped = outputs_of(scope, node, most)
+    stacks = [stack_of(lowering, scope, value, most) for value in stacked]
+    writers = open_tapes(lowering, node, taped, most)
+    # A tape whose length differs from time to time is given its greatest length at once, if that is known.
+    reserved = count if most is None else Extent(most)
     for writer in writers:
-        bound_tape(lowering, node, writer, count)
-        reserve(lowering, writer, count)
+        bound_tape(lowering, node, writer, reserved)
+        reserve(lowering, writer, reserved)
     readers = [read_tape(lowering, scope.bindings[value], value.type, value.name) for value in walked]
     step = Local(body.inputs[0].name or "i", "i64")
     extent = op.length if op.length is not None else count.size if isinstance(count, Extent) else None
@@ -236,7 +241,7 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         leaving.extend(outputs)
         for place, value in zip(places, outputs[op.carries :], strict=False):
             lowering.put(place, value)
-        entries = outputs[op.carries + op.stacks :]
+        entries = outputs[op.carries + len(stacks) :]
         write_entries(lowering, writers, step, entries)
         exchanges = _close_turn(lowering, carries, outputs[: op.carries], node)
     statements.extend(exchanges)
@@ -256,7 +261,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     captured = [scope.bindings[value] for value in node.operands[op.carries :]]
     final, taped = node.results[: op.carries], node.results[op.carries : op.carries + op.tapes]
     carries = _open_carries(lowering, scope, node, node.operands[: op.carries], final)
-    writers = open_tapes(lowering, taped)
+    writers = open_tapes(lowering, node, taped)
     foretold = number(op.bound or 0)
     for writer in writers if op.bound else ():
         bound_tape(lowering, node, writer, foretold)

@@ -1,15 +1,16 @@
 """Lowering of tapes: where the entries that a loop writes lie, and what a loop that walks them reads.
 
-A loop of a known number of steps reserves the memory of its tapes beforehand, any other whenever it runs out.
+A loop of a known number of steps reserves the memory of its tapes beforehand, any other whenever it runs out. A tape
+whose length never exceeds a size, and that is only walked, is a stack in the arena.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dgraph.ir.graph import Node, Value
+from dgraph.ir.graph import Node, Region, Value
 from dgraph.kernels.bind import LARGEST_BLOCK
 from dgraph.kernels.lowering import compare, entry_bytes
 from dgraph.kernels.nests import (
@@ -32,7 +33,7 @@ from dgraph.kernels.nests import (
 )
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, as_static, plus, row_major, times
-from dgraph.sizes import product, size
+from dgraph.sizes import Size, product, size
 from dgraph.types import Array, Tape, ValueType
 
 if TYPE_CHECKING:
@@ -69,12 +70,14 @@ def entry_view(buffer: Buffer, entry: ValueType, step: Expression) -> View:
     return View(buffer, times(step, Extent(product(shape))), shape, row_major(shape))
 
 
-def open_tapes(lowering: GraphLowering, results: Sequence[Value]) -> list[TapeWriter]:
+def open_tapes(
+    lowering: GraphLowering, node: Node, results: Sequence[Value], steps: Size | None = None
+) -> list[TapeWriter]:
     """A writer for each result that is a tape; it starts where its row is in use up to."""
     writers = []
     for result in results:
         assert isinstance(result.type, Tape)
-        row = lowering.new_row()
+        row = lowering.new_row(entry_bytes(result.type.entry), node, steps)
         start = lowering.let("start", TapeTop(number(row)))
         writers.append(TapeWriter(row, start, tape_buffer(result.name, result.type.entry), result.type.entry))
     return writers
@@ -167,6 +170,41 @@ def walked_entry(
     if place.shape:
         return place
     return lowering.literals.get(place.buffer) or lowering.let(place.buffer.name, Load(place.buffer, place.offset))
+
+
+def outputs_of(scope: Scope, node: Node, most: Size | None) -> tuple[Region, list[Value], list[Value]]:
+    """The body of a loop with its outputs in the order carries, stacks, tapes; the results that are stacks, and those
+    that are tapes. A tape that other loops only walk is a stack if there is a size that its length never exceeds."""
+    op: Any = node.op
+    (body,) = node.regions
+    places = range(op.carries, len(node.results))
+    flat = [at for at in places if at < op.carries + op.stacks or _lies_flat(scope, node.results[at], most)]
+    rest = [at for at in places if at not in flat]
+    order = [*range(op.carries), *flat, *rest]
+    ordered = Region(body.inputs, body.nodes, tuple(body.outputs[at] for at in order))
+    return ordered if rest else body, [node.results[at] for at in flat], [node.results[at] for at in rest]
+
+
+def _lies_flat(scope: Scope, tape: Value, most: Size | None) -> bool:
+    type_ = tape.type
+    if most is None or not isinstance(type_, Tape) or not isinstance(type_.entry, Array):
+        return False
+    if tape in scope.region.outputs:
+        return False
+    for user in scope.region.users.get(tape, ()):
+        op: Any = user.op
+        if user.op.name != "for" or tape in (*user.operands[: 1 + op.carries], *user.operands[op.leading_operands() :]):
+            return False
+    return True
+
+
+def stack_of(lowering: GraphLowering, scope: Scope, value: Value, most: Size | None) -> View:
+    """Memory for a stack, or for a tape as one."""
+    if isinstance(value.type, Array):
+        return lowering.allocate(scope, value)
+    assert isinstance(value.type, Tape) and isinstance(value.type.entry, Array) and most is not None
+    entry = value.type.entry
+    return lowering.temporary(value.name or "tape", Array(entry.dtype, (most, *entry.shape)))
 
 
 def read_tape(lowering: GraphLowering, source: Binding, type_: ValueType, name: str) -> Buffer | None:

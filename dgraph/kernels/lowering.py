@@ -32,6 +32,7 @@ from dgraph.kernels.nests import (
     Loop,
     Statement,
     Store,
+    TapeRow,
     TapeSetTop,
     TapeTop,
     Update,
@@ -64,7 +65,10 @@ class Lowering:
         self.checks: list[Check] = []
         self.rows = 1
         self.pushed: set[int] = set()
+        self.tapes: dict[int, TapeRow] = {}
+        self.span = NOWHERE
         self.bounds: dict[Local, tuple[Size, Size]] = {}
+        self.most: dict[Local, Size] = {}
         self.extents: dict[Size, None] = {}
         self.blocks: list[Size] = []
         self.literals: dict[Buffer, Literal] = {}
@@ -95,6 +99,19 @@ class Lowering:
         self.emit(Let(local, value))
         return local
 
+    def at_most(self, value: Expression) -> Size | None:
+        """A size that an integer never exceeds, if one is known."""
+        match value:
+            case Extent(size=extent):
+                return extent
+            case Literal(value=int(most)):
+                return size(most)
+            case Local():
+                return self.most.get(value)
+            case Apply(op="minimum", operands=operands):
+                return next((most for most in map(self.at_most, operands) if most is not None), None)
+        return None
+
     def index(self, name: str, extent: Size) -> Local:
         """A loop index that runs below an extent."""
         local = Local(name or "i", "i64")
@@ -110,7 +127,7 @@ class Lowering:
         entries = size(1)
         for extent in type_.shape:
             entries = entries * extent
-        return Buffer(name or "a", machine_type(type_.dtype), entries, kind)
+        return Buffer(name or "a", machine_type(type_.dtype), entries, kind, span=self.span)
 
     def allocate(self, scope: Scope, value: Value) -> View:
         """Memory for an array that a node makes: where it is wanted, or a new buffer."""
@@ -207,11 +224,13 @@ class Lowering:
 
     # ---- tapes --------------------------------------------------------------------------------------------------
 
-    def new_row(self) -> int:
-        """A row of tape memory for one place in the program that writes a tape."""
+    def new_row(self, entry: Size, node: Node, steps: Size | None) -> int:
+        """A row of tape memory for one place in the program that writes a tape with entries of so many bytes."""
+        row = self.rows
         self.rows += 1
-        self.pushed.add(self.rows - 1)
-        return self.rows - 1
+        self.pushed.add(row)
+        self.tapes[row] = TapeRow(row, entry, steps, True, describe(node), node.span)
+        return row
 
     @contextmanager
     def turn(self) -> Iterator[list[Binding]]:
@@ -227,7 +246,10 @@ class Lowering:
             body.insert(0, Let(top, TapeTop(number(row))))
             body.append(TapeSetTop(number(row), top))
         self.out.extend(body)
-        self.pushed = outer | (self.pushed & kept)
+        left = self.pushed & kept
+        for row in left:
+            self.tapes[row] = replace(self.tapes[row], is_alone=False)
+        self.pushed = outer | left
 
     # ---- checks -------------------------------------------------------------------------------------------------
 

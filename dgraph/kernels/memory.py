@@ -6,22 +6,23 @@ takes 2.4 once LLVM cannot see that its bounds are not negative. A bool takes on
 
 A tape is described by a row of four i64, all zero at first: base address, capacity in bytes, top in bytes, and the
 address to free. The base is aligned to 64 bytes and moves when the tape grows. The memory is Python's raw allocator's,
-which needs no interpreter lock and which `Workspace` can give back on every platform.
+which needs no interpreter lock and which `Workspace` can give back on every platform. The arena is described by a row
+too; it is exactly as large as the largest call needed it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
+from dgraph.kernels.bind import ALIGNMENT, SMALLEST_TAPE
 from dgraph.kernels.primitives import Primitive, every_type, register
 from dgraph.kernels.values import POINTER, SCALARS, Value, declare, memory_type, select
 
 _I64 = SCALARS["i64"]
 _BYTE_POINTER = ir.PointerType(SCALARS["u8"])
-_ALIGNMENT = 64
-_SMALLEST_TAPE = 4096
 _BASE, _CAPACITY, _TOP, _RAW = range(4)
 
 
@@ -116,7 +117,7 @@ def tape_reserve(row: Value, count: Value) -> Value:
     before = _field(row, _BASE)
     start = builder.block
     with builder.if_then(enough.make(builder.not_(enough.llvm)).llvm, likely=False):
-        grown = _grow(row, count)
+        grown = _function(row, count, "dgraph.tape_grow", _emit_grow)
         end = builder.block
     joined = builder.phi(_I64)
     joined.add_incoming(before.llvm, start)
@@ -124,43 +125,75 @@ def tape_reserve(row: Value, count: Value) -> Value:
     return row.make(joined, "i64")
 
 
-def _grow(row: Value, count: Value) -> Value:
-    """Call the module's function that moves a tape to a larger block."""
+def _function(row: Value, count: Value, name: str, emit: Callable[[Any, Value, Value], None]) -> Value:
+    """Call a function of the module that gives a row a larger block."""
     module = row.builder.module
-    name = "dgraph.tape_grow"
     function = module.globals.get(name)
     if function is None:
         function = ir.Function(module, ir.FunctionType(_I64, [row.llvm.type, _I64]), name)
         function.linkage = "internal"
         set.update(function.attributes, ("noinline", "nounwind"))
-        _emit_grow(function)
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        own, wanted = function.args
+        emit(builder, Value(builder, own, POINTER + "i64"), Value(builder, wanted, "i64"))
     return row.make(row.builder.call(function, [row.llvm, count.llvm]), "i64")
 
 
-def _emit_grow(function: Any) -> None:
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    row = Value(builder, function.args[0], POINTER + "i64")
-    count = Value(builder, function.args[1], "i64")
+def _emit_grow(builder: Any, row: Value, count: Value) -> None:
     capacity = _field(row, _CAPACITY)
     doubled = capacity + capacity
     wanted = select(doubled > count, doubled, count)
-    wanted = select(wanted > _SMALLEST_TAPE, wanted, _SMALLEST_TAPE)
+    wanted = select(wanted > SMALLEST_TAPE, wanted, SMALLEST_TAPE)
     old = _field(row, _RAW)
     offset_before = _field(row, _BASE) - old
     # Large blocks grow where they are, or by moving pages: nothing is copied and the old block is not held beside.
-    block = _library_call(builder, "PyMem_RawRealloc", _BYTE_POINTER, _bytes_at(old), (wanted + _ALIGNMENT).llvm)
+    block = _library_call(builder, "PyMem_RawRealloc", _BYTE_POINTER, _bytes_at(old), (wanted + ALIGNMENT).llvm)
     raw = row.make(builder.ptrtoint(block, _I64), "i64")
     with builder.if_then(raw.equals(0).llvm, likely=False):
         builder.ret(_I64(0))
-    base = (raw + (_ALIGNMENT - 1)) & -_ALIGNMENT
+    base = (raw + (ALIGNMENT - 1)) & -ALIGNMENT
     with builder.if_then((base - raw).differs(offset_before).llvm), builder.if_then(capacity.differs(0).llvm):
         _library_call(builder, "memmove", _BYTE_POINTER, _bytes_at(base), _bytes_at(raw + offset_before), capacity.llvm)
-    _set_field(row, _BASE, base)
-    _set_field(row, _CAPACITY, wanted)
-    _set_field(row, _RAW, raw)
+    _set_row(row, base, wanted, raw)
     builder.ret(base.llvm)
+
+
+def arena_reserve(row: Value, count: Value) -> Value:
+    """Make room for exactly so many bytes, of any content, if there is less; the base address, or 0 without memory."""
+    builder = row.builder
+    enough = count <= _field(row, _CAPACITY)
+    before = _field(row, _BASE)
+    start = builder.block
+    with builder.if_then(enough.make(builder.not_(enough.llvm)).llvm, likely=False):
+        fresh = _function(row, count, "dgraph.arena_renew", _emit_renew)
+        end = builder.block
+    joined = builder.phi(_I64)
+    joined.add_incoming(before.llvm, start)
+    joined.add_incoming(fresh.llvm, end)
+    return row.make(joined, "i64")
+
+
+def _emit_renew(builder: Any, row: Value, count: Value) -> None:
+    # What is there is given back first, so that both are never held at once.
+    old, nothing = _field(row, _RAW), row.make(_I64(0), "i64")
+    with builder.if_then(old.differs(0).llvm):
+        _library_call(builder, "PyMem_RawFree", ir.VoidType(), _bytes_at(old))
+    _set_row(row, nothing, nothing, nothing)
+    block = _library_call(builder, "PyMem_RawMalloc", _BYTE_POINTER, (count + ALIGNMENT).llvm)
+    raw = row.make(builder.ptrtoint(block, _I64), "i64")
+    with builder.if_then(raw.equals(0).llvm, likely=False):
+        builder.ret(_I64(0))
+    base = (raw + (ALIGNMENT - 1)) & -ALIGNMENT
+    _set_row(row, base, count, raw)
+    builder.ret(base.llvm)
+
+
+def _set_row(row: Value, base: Value, capacity: Value, raw: Value) -> None:
+    for position, value in ((_BASE, base), (_CAPACITY, capacity), (_RAW, raw)):
+        _set_field(row, position, value)
 
 
 register(Primitive("fill_zero", ("i64", "i64"), "none", fill_zero))
 register(Primitive("copy_bytes", ("i64", "i64", "i64"), "none", copy_bytes))
 register(Primitive("tape_reserve", ("pointer_i64", "i64"), "i64", tape_reserve))
+register(Primitive("arena_reserve", ("pointer_i64", "i64"), "i64", arena_reserve))

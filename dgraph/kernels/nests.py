@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.places import Turn
+from dgraph.kernels.rooms import Room
 from dgraph.sizes import Size, size
 from dgraph.types import DType, Shape
 
@@ -129,8 +130,9 @@ class Buffer:
     """A block of memory, compared by identity.
 
     kind    input, output: memory of the caller, number `position`
-            arena: a slot of the arena, placed by the memory plan
+            arena: a room in the arena, placed when the sizes are known
             pointer: no memory of its own: set by `Point` and `PointTape`
+    span    where the program makes it
     """
 
     name: str
@@ -138,6 +140,7 @@ class Buffer:
     entries: Size
     kind: str = "arena"
     position: int = 0
+    span: Span = NOWHERE
 
     @property
     def bytes(self) -> Size:
@@ -411,6 +414,19 @@ class Check:
 
 
 @dataclass(frozen=True)
+class TapeRow:
+    """What is written to a row of tape memory: bytes of a step, how many steps if sizes say so, and whether each tape
+    is given up before the next one starts. `words` name the loop, which stands at `span`."""
+
+    row: int
+    entry: Size
+    steps: Size | None
+    is_alone: bool
+    words: str
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
 class Copied:
     """An array that could not be updated in place: the update, why not, and the bytes copied, at each step of the loops
     around it if `each_step`."""
@@ -424,7 +440,8 @@ class Copied:
 @dataclass(frozen=True, eq=False)
 class Program:
     """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory; `blocks` are the bytes of
-    tapes as far as the sizes decide them, `slots` those of the arena. `copies` are for people to read."""
+    tapes as far as the sizes decide them, `tapes` what is written to each row, `rooms` the demands on the arena.
+    `copies` are for people to read."""
 
     name: str
     sizes: tuple[str, ...]
@@ -438,8 +455,8 @@ class Program:
     rows: int = 0
     kernels: tuple[Kernel, ...] = ()
     blocks: tuple[Size, ...] = ()
-    slots: tuple[Size, ...] = ()
-    places: dict[Buffer, int] = field(default_factory=dict)
+    tapes: tuple[TapeRow, ...] = ()
+    rooms: dict[Buffer, Room] = field(default_factory=dict)
     copies: tuple[Copied, ...] = ()
 
     @property

@@ -1,8 +1,9 @@
 """The loop program as Numba source: the text that is compiled and shown to the user.
 
 The entry reads the table that the caller fills: for each input its address and extents (a scalar input: its bits), the
-formals of type `size`, the address of each output, and the address of the state (rows of tape memory, the first being
-the arena; then the values of a failed check; then scalars that kernels leave behind).
+formals of type `size`, the address of each output, the address of the state (rows of tape memory, the first being the
+arena; then the values of a failed check; then scalars that kernels leave behind), and where the rooms of the arena are
+if the sizes decide it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from dgraph.kernels.nests import (
     TapeTop,
 )
 from dgraph.kernels.printer import Printer, Text
+from dgraph.kernels.rooms import fixed_arrangement
 from dgraph.kernels.scalars import RANDOM_BITS, TIGHT
-from dgraph.sizes import Size
 
 PRODUCT_KERNEL = "kernel_product"
 """The kernel for products of matrices, followed by the type."""
@@ -265,7 +266,9 @@ def needs_state(kernel: Kernel) -> bool:
 
 def layout_of(program: Program) -> Layout:
     """The table of a program."""
-    return Layout(tuple(map(len, program.input_shapes)), program.size_formals, tuple(map(len, program.output_shapes)))
+    rooms = 0 if fixed_arrangement(tuple(program.rooms.values())) else len(program.rooms)
+    ranks = tuple(map(len, program.input_shapes)), tuple(map(len, program.output_shapes))
+    return Layout(ranks[0], program.size_formals, ranks[1], rooms)
 
 
 class _KernelPrinter(_NumbaPrinter):
@@ -354,24 +357,19 @@ class _EntryPrinter(_NumbaPrinter):
         for output, slot in zip(program.outputs, layout.output_slots, strict=True):
             self.line(f"{self.buffer(output)} = pointer_{output.type}(load_i64(table, {slot}))")
         self.line(f"state = pointer_i64(load_i64(table, {layout.state_slot}))")
-        if program.slots:
-            total = " + ".join(self.rounded(slot) for slot in program.slots)
-            self.line(f"arena = tape_reserve(state, {total})")
+        if program.rooms:
+            fixed = fixed_arrangement(tuple(program.rooms.values()))
+            total = f"load_i64(table, {layout.arena_slot})" if fixed is None else str(fixed.total)
+            self.line(f"arena = arena_reserve(state, {total})")
             self.line("if arena == 0:")
             self.line(f"    return {OUT_OF_MEMORY}")
-            previous = "arena"
-            for place, extent in enumerate(program.slots):
-                self.line(f"slot_{place} = {previous}")
-                previous = f"slot_{place} + {self.rounded(extent)}"
-        for buffer, place in program.places.items():
-            self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}(slot_{place})")
+            for place, buffer in enumerate(program.rooms):
+                if fixed is None:
+                    start = f"arena + load_i64(table, {layout.arena_slot + 1 + place})"
+                else:
+                    start = f"arena + {fixed.offsets[place]}" if fixed.offsets[place] else "arena"
+                self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}({start})")
         if program.rows > 1:
             row = self.names.fresh("row")
             self.line(f"for {row} in range(1, {program.rows}):")
             self.line(f"    store_i64(state, 4 * {row} + 2, 0)")
-
-    def rounded(self, extent: Size) -> str:
-        """Bytes rounded up to whole cache lines."""
-        if extent.constant is not None:
-            return str(max((extent.constant + 63) // 64, 1) * 64)
-        return f"and_i64({self.size(extent + 127)[0]}, -64)"

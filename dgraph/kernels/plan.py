@@ -1,7 +1,7 @@
-"""The memory plan: which arena buffers share a slot because they are never in use at the same time.
+"""Which buffers of the arena are in use at once: from which statement to which the contents of each matter.
 
-Sizes are run-time numbers, so two buffers share a slot only if their sizes are equal as formulas, or both are plain
-numbers. Buffers that one kernel touches never share: kernels promise that their pointers do not overlap.
+Buffers that one kernel touches are always in use at once: kernels promise that their pointers do not overlap. Where
+each lies is decided by `rooms` when the sizes are known.
 """
 
 from __future__ import annotations
@@ -11,42 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from dgraph.kernels.nest_parts import blocks_of, read_buffers, walk, written_buffers
 from dgraph.kernels.nests import Block, Buffer, Loop, Point, Program, Swap, While
-from dgraph.sizes import Size, size
+from dgraph.kernels.rooms import Room
 
 
 def plan(program: Program) -> Program:
-    """The program with a slot for every arena buffer."""
+    """The program with a room for every arena buffer."""
     intervals = _Uses(program.body).intervals()
-    slots: list[Size] = []
-    busy: list[int] = []
-    places: dict[Buffer, int] = {}
-    for buffer, (first, last) in sorted(intervals.items(), key=lambda item: item[1]):
-        place = _free_slot(buffer.bytes, slots, busy, first)
-        if place is None:
-            place = len(slots)
-            slots.append(buffer.bytes)
-            busy.append(last)
-        else:
-            slots[place] = _larger(slots[place], buffer.bytes)
-            busy[place] = last
-        places[buffer] = place
-    return replace(program, slots=tuple(slots), places=places)
-
-
-def _free_slot(wanted: Size, slots: list[Size], busy: list[int], first: int) -> int | None:
-    free = [place for place in range(len(slots)) if busy[place] < first]
-    for place in free:
-        if slots[place] == wanted:
-            return place
-    if wanted.constant is not None:
-        return next((place for place in free if slots[place].constant is not None), None)
-    return None
-
-
-def _larger(one: Size, other: Size) -> Size:
-    if one.constant is not None and other.constant is not None:
-        return size(max(one.constant, other.constant))
-    return one
+    ordered = sorted(intervals.items(), key=lambda item: item[1])
+    rooms = {buffer: Room(buffer.name, buffer.bytes, *uses, buffer.span) for buffer, uses in ordered}
+    return replace(program, rooms=rooms)
 
 
 @dataclass

@@ -30,14 +30,14 @@ _NUMBER = Array(I64)
 class Loop(RegionOp):
     """What `for` and `while` have in common: steps that hand on carries and write tapes.
 
-    `slots`, `every` and `budget` are the user's `@checkpoint` wishes, `every=0` that all is kept: they change what is
-    stored, never the meaning.
+    `slots`, `every` and `budget` are the user's `@checkpoint` wishes, `every=0` that all is kept; a size stands for a
+    number that each call sets. They change what is stored, never the meaning.
     """
 
     carries: int
     tapes: int
-    slots: int | None
-    every: int | None
+    slots: Size | int | None
+    every: Size | int | None
     budget: str | None
 
     @property
@@ -71,8 +71,8 @@ class For(Loop):
     tapes: int = 0
     reverse: bool = False
     length: Size | None = None
-    slots: int | None = None
-    every: int | None = None
+    slots: Size | int | None = None
+    every: Size | int | None = None
     budget: str | None = None
     disk: int | str | None = None
 
@@ -149,8 +149,8 @@ class While(Loop):
     bound: int | None = None
     implicit: bool = False
     tolerance: float | None = None
-    slots: int | None = None
-    every: int | None = None
+    slots: Size | int | None = None
+    every: Size | int | None = None
     budget: str | None = None
 
     def leading_operands(self) -> int:

@@ -13,6 +13,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.control import While
 from dgraph.passes.rerun import Steps, Turn, loop_op, number, put_rows, undefined
+from dgraph.sizes import Size
 
 
 class Blocks:
@@ -20,7 +21,7 @@ class Blocks:
 
     count: Value
 
-    def __init__(self, g: Builder, steps: Steps, every: int) -> None:
+    def __init__(self, g: Builder, steps: Steps, every: Size | int) -> None:
         self.steps = steps
         self.every = number(g, every)
         self.size = every
@@ -73,7 +74,7 @@ class Blocks:
 
         start = [*steps.start, steps.goes_on(g, steps.start), number(g, 0)]
         bound = steps.op.bound if isinstance(steps.op, While) else None
-        blocks = None if bound is None else -(-bound // self.size)
+        blocks = None if bound is None or not isinstance(self.size, int) else -(-bound // self.size)
         kept = len(steps.kept)
         results = g.while_(start, lambda _, carried: carried[carries], block, tapes=kept, bound=blocks)
         steps.count, self.count = results[carries + 1], results[-1]

@@ -19,8 +19,8 @@ from dgraph.ops.disk import DiskAdvance, DiskRead, DiskWorth, DiskWrite
 from dgraph.ops.index import Undefined
 from dgraph.ops.two_levels import MOST
 from dgraph.passes.rerun import Steps, Turn, number, put_rows
-from dgraph.passes.slots import Slots, Stack, bytes_in, split, state_bytes
-from dgraph.sizes import Size, size
+from dgraph.passes.slots import Slots, Stack, split, state_bytes
+from dgraph.sizes import Size, bytes_in, size
 from dgraph.types import BOOL, I64, Array
 
 NUMBERS = 2
@@ -170,5 +170,7 @@ def states_on_disk(g: Builder, steps: Steps, disk: int | str) -> tuple[Value, Si
     """For how many states there is room on disk, at least one, and how many rows the tables of them have."""
     if isinstance(disk, int):
         return number(g, min(disk, MOST)), size(min(disk, MOST))
-    fitting = size(bytes_in(disk)) // state_bytes(steps, NUMBERS)
+    total = bytes_in(disk)
+    assert total is not None
+    fitting = size(total) // state_bytes(steps, NUMBERS)
     return g.minimum(g.maximum(g.number(fitting), number(g, 1)), number(g, MOST)), size(MOST)

@@ -12,6 +12,7 @@ from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ops.check import AtStep
 from dgraph.ops.control import For, Loop
 from dgraph.ops.index import Undefined
+from dgraph.sizes import Size
 from dgraph.types import I64, Array, Tape
 
 
@@ -27,9 +28,9 @@ def walked_operands(node: Node) -> tuple[Value, ...]:
     return node.operands[1 + op.carries : op.leading_operands()]
 
 
-def number(g: Builder, value: int) -> Value:
-    """An i64 constant."""
-    return g.constant(value, I64)
+def number(g: Builder, value: Size | int) -> Value:
+    """A whole number that is known, or that the sizes decide."""
+    return g.constant(value, I64) if isinstance(value, int) else g.number(value)
 
 
 def undefined(g: Builder, value: Value) -> Value:

@@ -16,7 +16,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.index import Undefined
 from dgraph.passes.rerun import Steps, Turn, number, put_rows, undefined
-from dgraph.sizes import Size, product, size
+from dgraph.sizes import Size, bytes_in, product, size
 from dgraph.types import I64, Array
 
 
@@ -220,22 +220,15 @@ class Slots:
         return [*found[:carries], *put_rows(h, held[carries:], index, found[carries:])]
 
 
-UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
 def slots_in(g: Builder, steps: Steps, budget: str, numbers: int) -> tuple[Value, Size]:
     """How many slots keep within a budget such as "200MB", at least one, and how many rows there have to be, if each
     holds a state and so many whole numbers.
 
     One more state is in memory, that which is just being reversed."""
-    fitting = size(bytes_in(budget)) // state_bytes(steps, numbers)
+    total = bytes_in(budget)
+    assert total is not None
+    fitting = size(total) // state_bytes(steps, numbers)
     return g.maximum(g.number(fitting - 1), number(g, 1)), fitting + 2
-
-
-def bytes_in(budget: str) -> int:
-    """The bytes of an amount such as "200MB"."""
-    digits = budget.rstrip("kKMGiB ")
-    return int(float(digits) * UNITS[budget[len(digits) :].strip()])
 
 
 def state_bytes(steps: Steps, numbers: int) -> Size:

@@ -17,11 +17,13 @@ from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, package_state, still_stands
+from dgraph.sizes import AMOUNT_WORDS, bytes_in
 from dgraph.types import Array, Type
 from dgraph.types import leaves as leaves_of
 
 if TYPE_CHECKING:
     from dgraph.ir.graph import Graph
+    from dgraph.kernels.demand import Memory
     from dgraph.program.functions import Function
     from dgraph.program.generic import Open
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Options:
     """How a function is compiled. `precision` promotes all floats; `checks="off"` clamps reads and drops writes that
-    are out of range; `parallel` allows the use of several cores; `budget` bounds the memory. With `debug` a call whose
+    are out of range; `parallel` allows the use of several cores; `budget`, as in "200MB", bounds the memory of a
+    call. With `debug` a call whose
     outputs are not all finite says why; the code is the same."""
 
     device: str = "cpu"
@@ -49,8 +52,13 @@ class Options:
         if self.device == "cuda":
             note = "`dgraph show FILE --stage cuda` prints the kernels"
             raise ArgumentError(Diagnostic('device="cuda" is not supported yet for whole programs', (), note))
-        if self.budget is not None:
-            raise ArgumentError(Diagnostic("budget= is not supported yet", (), "leave it out"))
+        if self.budget is not None and (not isinstance(self.budget, str) or bytes_in(self.budget) is None):
+            raise ArgumentError(Diagnostic(f"budget={self.budget!r} is no amount of memory", (), AMOUNT_WORDS))
+
+    @property
+    def limit(self) -> int | None:
+        """The bytes of the budget."""
+        return None if self.budget is None else bytes_in(self.budget)
 
 
 class Compiled:
@@ -167,6 +175,16 @@ class Compiled:
 
         return run
 
+    def memory(self, *arguments: Any, **named: Any) -> Memory:
+        """The bytes that a call on these arguments uses: its arena, its results and the tapes of its loops."""
+        leaves, extents = self.leaves(arguments, named)
+        return self.kernel.memory(leaves, extents)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of arenas and tapes that earlier calls left for later ones."""
+        return self.kernel.held_bytes
+
     def __reduce__(self) -> tuple[Any, tuple[Function, Options]]:
         # Machine code stays where it was made: a copy, also one in another process, asks the cache for its own.
         return compile_function, (self.function, self.options)
@@ -202,13 +220,17 @@ def compile_function(function: Function, options: Options) -> Compiled:
     stored = Cache.default()
     with COMPILING:
         entry = stored.get(key)
-        found = None if entry is None else _unpack(entry)
+        found = None if entry is None else unpack(entry)
         if found is None:
             found = _made(function, options)
-            stored.put(key, _pack(*found, program.files))
+            stored.put(key, pack(*found, program.files))
         head, code = found
         if isinstance(head, Open):
             return Generic(function, options, head)
+        if options.budget is not None:
+            from dgraph.program.budgeted import Budgeted
+
+            return Budgeted(function, options, head)
         kernel = CompiledGraph.from_bytes(code)
         if head.is_sparse:
             from dgraph.program.sparse import SparseFunction
@@ -225,19 +247,24 @@ def _made(function: Function, options: Options) -> tuple[Signature | Open, bytes
     opened = open_formals(function.program.module, function.recipe)
     if opened is not None:
         return opened, b""
+    if options.budget is not None:
+        # Kernels follow when a call says how large everything is.
+        from dgraph.program.budgeted import budgeted_signature
+
+        return budgeted_signature(function, options), b""
     signature, kernel = build_kernel(function.program, function.recipe, options)
     return signature, kernel.to_bytes()
 
 
-def _pack(head: Signature | Open, code: bytes, read: Files) -> bytes:
+def pack(head: Signature | Open, code: bytes, read: Files) -> bytes:
     """What is known of a function, with the files that were read and a hash of each, and its code."""
     kind = "signature" if isinstance(head, Signature) else "open"
     text = json.dumps({kind: head.to_json(), "read": read}).encode()
     return len(text).to_bytes(8, "little") + text + code
 
 
-def _unpack(entry: bytes) -> tuple[Signature | Open, bytes] | None:
-    """What `_pack` wrote, or None if one of the files has changed since."""
+def unpack(entry: bytes) -> tuple[Signature | Open, bytes] | None:
+    """What `pack` wrote, or None if one of the files has changed since."""
     from dgraph.program.generic import Open
 
     length = int.from_bytes(entry[:8], "little")

@@ -16,6 +16,8 @@ from dgraph.ir.evaluate import bind_sizes
 from dgraph.ir.graph import Formal, Graph, Region, walk
 from dgraph.kernels.compile import plan_graph
 from dgraph.kernels.nests import Program as Nests
+from dgraph.kernels.report import most_in_use
+from dgraph.kernels.rooms import Room, arrange
 from dgraph.ops.transform import Transform
 from dgraph.passes import FUSE, OPTIMISE, run_passes
 from dgraph.passes.costs import Costs, Work
@@ -25,7 +27,7 @@ from dgraph.program.explain_loops import Amounts, Words, has_wish, kernels_of, l
 from dgraph.program.functions import Function, value_and_grad
 from dgraph.program.generic import concrete
 from dgraph.program.pipeline import stage
-from dgraph.sizes import Atom, Size
+from dgraph.sizes import Atom, Size, variable
 from dgraph.types import Array, Extent, Tape, Tuple, leaves
 
 if TYPE_CHECKING:
@@ -142,12 +144,21 @@ class _Part:
                 if isinstance(result.type, Tape):
                     tapes = tapes + self.costs.size_bytes(result)
         held = {
-            "arena": sum(self.plan.slots, Size(())),
             "tapes": tapes,
             "results": sum(map(self.costs.size_bytes, region.outputs), Size(())),
             "arguments": sum(map(self.costs.size_bytes, region.inputs), Size(())),
         }
-        return {name: self.amounts.of(count) for name, count in held.items()}
+        return {"arena": self.arena(), **{name: self.amounts.of(count) for name, count in held.items()}}
+
+    def arena(self) -> dict[str, Any]:
+        """The bytes of the arena: as formulas of what is in use at once, and as it is laid out for known sizes."""
+        rooms = tuple(self.plan.rooms.values())
+        words = " or ".join(self.amounts.words.formula(count) for count in most_in_use(rooms)) or "0"
+        return {"formula": words, "number": self.laid_out(rooms) if self.is_known else None}
+
+    def laid_out(self, rooms: Sequence[Room]) -> int:
+        """The bytes of an arena with these rooms."""
+        return arrange(rooms, lambda atom: self.costs.number(variable(atom))).total
 
     def copies(self) -> list[dict[str, Any]]:
         """Updates that could not be done in place."""
@@ -176,7 +187,7 @@ class _Part:
 
     def arena_of(self, graph: Graph) -> int:
         """The bytes of the arena that is planned for a graph."""
-        return self.costs.number(sum(plan_graph(run_passes(graph, FUSE)).slots, Size(())))
+        return self.laid_out(tuple(plan_graph(run_passes(graph, FUSE)).rooms.values()))
 
 
 def _point(graph: Graph, point: Point, is_chosen: bool) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from dgraph.ops.reduce import Reduction
 from dgraph.passes.costs import Costs
 from dgraph.passes.kept_values import Kept, kept_by
 from dgraph.passes.rerun import kept_carries
-from dgraph.passes.slots import UNITS
-from dgraph.sizes import Atom, Size, size, variable
+from dgraph.sizes import Atom, Size, bytes_in, size, variable
 from dgraph.types import Array, Tape
 
 UNSHOWN = ("constant", "size", "cast", "index", "iota", "after", "select", "stop_gradient")
@@ -259,7 +258,7 @@ def _checkpoint(node: Node, trips: Size, amounts: Amounts) -> dict[str, Any] | N
     if option == "slots":
         slots: int | None = value
     else:
-        slots = max(_bytes_of(value) // max(bytes_, 1) - 1, 1) if amounts.is_known else None
+        slots = max((bytes_in(value) or 0) // max(bytes_, 1) - 1, 1) if amounts.is_known else None
     found["states"] = slots
     if steps is not None and slots is not None:
         forwards = advances(steps, slots)
@@ -272,11 +271,6 @@ def _checkpoint(node: Node, trips: Size, amounts: Amounts) -> dict[str, Any] | N
 def _again_seconds(node: Node, steps: int, amounts: Amounts) -> float:
     """The seconds of so many steps of a loop that are run again."""
     return steps * amounts.costs.region(node.regions[-1]).seconds
-
-
-def _bytes_of(text: str) -> int:
-    digits = text.rstrip("kKMGiB ")
-    return int(float(digits) * UNITS[text[len(digits) :].strip()])
 
 
 # ---- kernels --------------------------------------------------------------------------------------------------------

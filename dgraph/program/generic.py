@@ -19,6 +19,7 @@ from dgraph.program.records import RecordValue
 from dgraph.types import DTYPES, DType, dtype_of_numpy
 
 if TYPE_CHECKING:
+    from dgraph.kernels.demand import Memory
     from dgraph.program.functions import Function, Types
 
 PLURALS = {"float": "floats", "int": "integers", "number": "numbers"}
@@ -90,6 +91,10 @@ class Generic(Compiled):
     def bind(self, *arguments: Any, **named: Any) -> Any:
         """A call without checks on fixed arrays."""
         return self.specialised(arguments, named).bind(*arguments, **named)
+
+    def memory(self, *arguments: Any, **named: Any) -> Memory:
+        """The bytes that a call on these arguments uses."""
+        return self.specialised(arguments, named).memory(*arguments, **named)
 
     def specialised(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Compiled:
         """The function compiled for the types of some arguments. Raises `ArgumentError` if they do not say them."""

@@ -19,6 +19,25 @@ STAGES: list[tuple[str, str, Callable[[Graph], Graph]]] = [
 """Name of the graph after each step, what the step does, and the step."""
 
 
+KEEPING = OPTIMISE.index("checkpoint")
+"""The pass before which it is decided what loops keep."""
+
+
+def before_keeping(graph: Graph) -> Graph:
+    """A source graph up to where it is decided what its loops keep."""
+    return verify(run_passes(stage(graph, "expand"), OPTIMISE[:KEEPING]))
+
+
+def keeping_less(graph: Graph) -> Graph:
+    """The optimised graph, with what its loops keep as they are told."""
+    return verify(run_passes(graph, OPTIMISE[KEEPING:]))
+
+
+def fused(graph: Graph) -> Graph:
+    """The last graph, from an optimised one."""
+    return verify(run_passes(graph, FUSE))
+
+
 def stage(graph: Graph, name: str) -> Graph:
     """The graph after a stage; "source" is the graph itself. Every stage in between is verified."""
     if name == "source":

@@ -34,7 +34,7 @@ class Space(dict):
         self["range"] = range
         self["fill_zero"] = lambda address, count: ctypes.memset(address, 0, count)
         self["copy_bytes"] = lambda target, source, count: ctypes.memmove(target, source, count)
-        self["tape_reserve"] = self.reserve
+        self["tape_reserve"] = self["arena_reserve"] = self.reserve
         self["bool"] = bool
         self["blas_threads"] = lambda _: 2
         self["set_blas_threads"] = lambda _: None
@@ -138,7 +138,8 @@ def run_table(space: Space, program: Any, graph: Any, arguments: list[Any], exte
         tuple(outs),
         program.checks,
         program.rows,
-        program.scalars,
+        scalars=program.scalars,
+        rooms=tuple(program.rooms.values()),
     )
     known = interface.solve([array.shape for array in held], extents)
     for array, slot in zip(held, layout.input_slots, strict=True):
@@ -154,6 +155,8 @@ def run_table(space: Space, program: Any, graph: Any, arguments: list[Any], exte
         results.append(np.full(shape, 113, port.type.dtype.numpy))
         table[slot] = results[-1].ctypes.data
     table[layout.state_slot] = state.ctypes.data
+    if layout.rooms:
+        table[layout.arena_slot :] = interface.place_words(known)
     with np.errstate(all="ignore"):
         status = space["entry"](table.ctypes.data)
     assert status != MISFIT

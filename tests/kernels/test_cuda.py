@@ -202,8 +202,9 @@ def refused(graph):
 def test_tapes_are_refused():
     def build(g, x):
         with g.at(span=PLACE):
-            last, tape = g.for_(g.number(N), [x], lambda h, _i, c, _w: [h.mul(c[0], c[0]), c[0]], tapes=1)
-            return g.for_(g.number(N), [last], lambda h, _i, c, w: [h.add(c[0], w[0])], walks=[tape], reverse=True)
+            count = g.cast(x, dtype=I64)
+            last, tape = g.for_(count, [x], lambda h, _i, c, _w: [h.mul(c[0], c[0]), c[0]], tapes=1)
+            return g.for_(count, [last], lambda h, _i, c, w: [h.add(c[0], w[0])], walks=[tape], reverse=True)
 
     graph = make_graph([("x", Array(F64)), ("v", VECTOR)], lambda g, x, _: build(g, x))
     assert "a loop that writes or walks a tape cannot be printed for CUDA yet" in refused(graph)

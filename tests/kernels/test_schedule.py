@@ -98,7 +98,7 @@ def test_the_same_entries_give_the_same_bits_wherever_they_lie():
 def test_a_sum_of_plain_entries_needs_no_scratch():
     graph = make_graph([("x", VECTOR)], lambda g, x: [g.reduce_sum(x, axes=(0,))])
     program = plan_graph(graph)
-    assert not program.slots
+    assert not program.rooms
     ((let,),) = [kernel.body for kernel in program.kernels]
     assert any(isinstance(part, Sum) for part in let.value.operands)
 
@@ -245,4 +245,4 @@ def test_text_of_loops():
     assert "(n x m x k)" in text
     assert "parallel i1 in 0 .. k * n:" in text
     assert "exchange" in text
-    assert "slot 0:" in text
+    assert "room dot: 8 * k * n bytes, in use from 1 to 2" in text
