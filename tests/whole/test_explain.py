@@ -10,6 +10,7 @@ import pytest
 import dgraph as dg
 from dgraph.cli import main
 from dgraph.kernels.compile import plan_graph
+from dgraph.kernels.rooms import arrange
 from dgraph.program.explain_loops import advances, repetitions
 from dgraph.program.pipeline import stage
 
@@ -71,7 +72,7 @@ def test_the_arena_is_the_one_that_is_planned(explain: Explain):
     found = explain(text, "--arg", f"x={list(range(1, 101))}")
     graph = dg.value_and_grad(dg.parse(text).function("main")).graph
     program = plan_graph(stage(graph, "kernels"))
-    planned = sum(slot.evaluate({"n": 100}.__getitem__) for slot in program.slots)
+    planned = arrange(tuple(program.rooms.values()), {"n": 100}.__getitem__).total
     assert found["memory"]["derivative"]["arena"]["number"] == planned
 
 
