@@ -16,6 +16,7 @@ from dgraph.kernels.nest_parts import (
     expressions_of,
     parts,
     read_buffers,
+    read_first,
     set_locals,
     walk,
     written_buffers,
@@ -29,6 +30,7 @@ from dgraph.kernels.nests import (
     Fill,
     If,
     Let,
+    Literal,
     Load,
     Local,
     Loop,
@@ -73,7 +75,14 @@ def in_registers(program: Program) -> Program:
     body = _written_out(program.body, small, _homes(program.body, (), {}))
     kept = _elsewhere(body, small)
     places = {buffer: [Local(buffer.name, buffer.type) for _ in range(_length(buffer))] for buffer in small - kept}
-    return replace(program, body=_as_locals(body, places)) if places else replace(program, body=body)
+    return replace(program, body=_with_starts(_as_locals(body, places), places))
+
+
+def _with_starts(body: Block, places: dict[Buffer, list[Local]]) -> Block:
+    """The body with a first value for locals that it writes on one side of a choice and reads on a side of another."""
+    entries = {local for locals_ in places.values() for local in locals_}
+    doubtful = [local for local in read_first(body)[0] if local in entries]
+    return (*(Let(local, Literal(0, local.type)) for local in doubtful), *body)
 
 
 def _length(buffer: Buffer) -> int:

@@ -79,6 +79,7 @@ OPTIMISE = [
     "sink",
     "common_subexpressions",
     "dead_code",
+    "hand_on",
     "checkpoint",
 ]
 """What runs after derivatives are expanded."""

@@ -21,11 +21,8 @@ from typing import ClassVar
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
-from dgraph.ops.index import Undefined
-from dgraph.passes.rerun import number, put_rows
+from dgraph.passes.rerun import number, put_rows, undefined
 from dgraph.passes.slots import Slots, Stack
-from dgraph.sizes import Size
-from dgraph.types import I64, Array
 
 HIGHEST = 2**62
 """The level of the first state."""
@@ -76,8 +73,8 @@ class Placement:
         arrays = [self.levels, before, self.orders, *self.rows]
         return Placement.of([used, row, raised, *put_rows(g, arrays, row, [level, below, order, *state])])
 
-    def as_stack(self, g: Builder, steps: Value, size: Size) -> Stack:
-        """The states as they are after so many steps, the newest on top; there are `size` rows."""
+    def as_stack(self, g: Builder, steps: Value) -> Stack:
+        """The states as they are after so many steps, the newest on top."""
         one = number(g, 1)
 
         def place(h: Builder, step: Value, carried: list[Value], _walked: list[Value]) -> list[Value]:
@@ -87,10 +84,9 @@ class Placement:
             below = h.index(self.before, row, policy="proven")
             return [below, *put_rows(h, [places, orders], depth, [row, order])]
 
-        own = g.map((size,), lambda _, row: row)
-        sorted_ = g.emit(Undefined(Array(I64, (size,))), name="orders")
-        _, places, orders = g.for_(self.used, [self.newest, own, sorted_], place)
-        return Stack(g.sub(steps, one), self.used, orders, self.rows, places)
+        places, orders = undefined(g, self.orders), undefined(g, self.orders)
+        _, places, orders = g.for_(self.used, [self.newest, places, orders], place)
+        return Stack(g.sub(steps, one), self.used, orders, self.rows, (places, self.used))
 
 
 class OnlineSlots(Slots):
@@ -104,7 +100,7 @@ class OnlineSlots(Slots):
         # The newest state is at work, and its row is one more than the slots: that is how one slot is enough.
         room = g.maximum(self.count, number(g, 2))
         orders, rows = self._open(g)
-        levels, before = (g.zeros(orders.type) for _ in range(2))
+        levels, before = (g.set_at(undefined(g, orders), zero, zero, policy="proven") for _ in range(2))
         empty = Placement(zero, zero, zero, levels, before, orders, tuple(rows))
 
         def goes_on(h: Builder, carried: list[Value]) -> Value:
@@ -118,5 +114,5 @@ class OnlineSlots(Slots):
 
         results = g.while_([*steps.start, zero, *empty.values], goes_on, step)
         steps.count = results[-1]
-        self.stack = Placement.of(results[carries + 1 : -1]).as_stack(g, steps.count, self.rows)
+        self.stack = Placement.of(results[carries + 1 : -1]).as_stack(g, steps.count)
         return list(results[:carries])

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import without_dead_code
-from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.ops.control import For, If, While
+from dgraph.ir.graph import Graph, Node, Region, Value, walk
+from dgraph.ops.control import For, If, Loop, While
 from dgraph.passes.base import change_regions, graph_pass, outputs_of, with_operands
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
 from dgraph.passes.kept_values import Kept, kept_by
@@ -29,6 +29,9 @@ from dgraph.types import Tape
 
 Make = Callable[[Builder, Node], Sequence[Value]]
 """Appends what stands for a node, whose operands are those of the new region; returns its results."""
+
+BYTES_ALONE = 1.0
+"""Seconds for a byte, beside which no work counts."""
 
 
 @graph_pass("loops keep what is cheaper to keep than to compute again")
@@ -42,11 +45,29 @@ def residuals(graph: Graph, *, price: float = 0.0, sizes: Mapping[Atom, int] | N
     return without_dead_code(graph.with_region(change_regions(graph.region, run.pairs, {})))
 
 
+@graph_pass("a step that is run again hands on little")
+def hand_on(graph: Graph) -> Graph:
+    """Let loops that run single steps again keep as few bytes of a step as possible.
+
+    What `@checkpoint(slots=)` and `@checkpoint(budget=)` run again is reversed at once: what is not handed on is
+    computed in the reversed step instead of before it, and in sum nothing twice but for the step that ran last.
+    """
+    if not any(_runs_steps_again(node) for node in walk(graph.region)):
+        return graph
+    run = _Run(Prices(BYTES_ALONE, {}), _runs_steps_again)
+    return without_dead_code(graph.with_region(change_regions(graph.region, run.pairs, {})))
+
+
+def _runs_steps_again(node: Node) -> bool:
+    return isinstance(node.op, Loop) and bool(node.op.slots or node.op.budget)
+
+
 @dataclass
 class _Run:
-    """One run over a graph."""
+    """One run over a graph, of the loops for which `applies` holds."""
 
     prices: Prices
+    applies: Callable[[Node], bool] = lambda _: True
 
     def pairs(self, region: Region, is_joint: bool = False) -> Region:
         """A region with the pairs of loops in it cut. If it is two bodies put together, what is between the loops of a
@@ -54,7 +75,7 @@ class _Run:
         for at in range(len(region.nodes)):
             if any(isinstance(value.type, Tape) for value in region.nodes[at].results):
                 region = self.joined(region, at)
-            kept = kept_by(region, region.nodes[at])
+            kept = kept_by(region, region.nodes[at]) if self.applies(region.nodes[at]) else None
             if kept is not None:
                 region = self.cut(region, kept, not is_joint)
         return region

@@ -45,18 +45,18 @@ def split(g: Builder, left: Value, slots: Value) -> Value:
 class Stack:
     """The slots: the order of the step in the top row, how many rows are in use, the orders and states in all rows.
 
-    `places` holds where the state of each row is, if not there: the orders are in the order of the rows.
+    `moved` says where the states of the first rows are, and how many rows those are; the others are in their own place.
     """
 
     top: Value
     depth: Value
     orders: Value
     rows: tuple[Value, ...]
-    places: Value | None = None
+    moved: tuple[Value, Value] | None = None
 
     @property
     def values(self) -> list[Value]:
-        """As carries; the places do not change."""
+        """As carries; where rows are does not change."""
         return [self.top, self.depth, self.orders, *self.rows]
 
     def of(self, values: Sequence[Value]) -> Stack:
@@ -64,7 +64,10 @@ class Stack:
         return replace(self, top=values[0], depth=values[1], orders=values[2], rows=tuple(values[3:]))
 
     def _place(self, g: Builder, row: Value) -> Value:
-        return row if self.places is None else g.index(self.places, row, policy="proven")
+        if self.moved is None:
+            return row
+        places, count = self.moved
+        return g.select(g.less(row, count), g.index(places, row, policy="proven"), row)
 
     def state(self, g: Builder) -> list[Value]:
         """The state in the top row."""

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from nest_graphs import M, N, check, compare, evaluate, make_graph
 
+from dgraph.kernels.compile import plan_graph
+from dgraph.kernels.numba_source import print_program
 from dgraph.sizes import size
 from dgraph.types import BOOL, F32, F64, I64, Array
 
@@ -397,3 +399,67 @@ def test_interpreter_agrees_at_f32():
     graph = make_graph([("xs", Array(F32, (N,)))], build)
     check(graph, {"n": 10})
     assert evaluate(graph, [np.ones(2, np.float32)])[0].dtype == np.float32
+
+
+SMALL = Array(F64, (size(3),))
+
+
+def test_small_carries_become_locals():
+    """Element updates at fixed places, a carry that the body does not read, and a swap."""
+
+    def build(g, a, b):
+        def step(h, i, c, w):
+            one, other, _ = c
+            changed = h.set_at(one, h.number(1), h.index(one, h.number(2)))
+            return [h.add(other, changed), one, h.index(one, h.number(0))]
+
+        start = g.index(a, g.number(0))
+        return g.for_(g.number(5), [a, b, start], step)
+
+    graph = make_graph([("a", SMALL), ("b", SMALL)], build)
+    check(graph, {})
+    assert "arena" not in print_program(plan_graph(graph))
+
+
+def test_a_small_array_that_one_side_of_a_choice_writes():
+    def build(g, a):
+        def step(h, i, c, w):
+            first = h.equal(i, h.number(0))
+            (kept,) = h.if_(first, lambda k: [k.sin(c[0])], lambda k: [c[1]])
+            (used,) = h.if_(first, lambda k: [c[0]], lambda k: [k.add(kept, c[0])])
+            return [used, kept]
+
+        return g.for_(g.number(5), [a, a], step)
+
+    check(make_graph([("a", SMALL)], build), {})
+
+
+def test_the_turns_of_a_small_loop_keep_what_is_read_after_it():
+    def build(g, a):
+        def step(h, i, c, w):
+            def inner(q, j, d, u):
+                entry = q.index(d[0], j, policy="proven")
+                return [q.set_at(d[0], j, q.add(entry, entry), policy="proven"), entry]
+
+            state, last = h.for_(h.number(3), [c[0], c[1]], inner)
+            return [state, last]
+
+        return g.for_(g.number(5), [a, g.index(a, g.number(1))], step)
+
+    check(make_graph([("a", SMALL)], build), {})
+
+
+def test_the_tape_of_a_while_grows_without_losing_entries():
+    def build(g, x, limit):
+        def step(h, c):
+            return [h.add(c[0], h.constant(1.0, F64)), h.add(h.mul(c[1], h.constant(0.75, F64)), c[0]), c[1]]
+
+        starts, half = [g.constant(0.0, F64), x], g.constant(0.5, F64)
+        *_, tape, trips = g.while_(starts, lambda h, c: h.less(c[0], limit), step, tapes=1)
+        back = g.for_(trips, [x], lambda h, i, c, w: [h.add(h.mul(c[0], half), w[0])], walks=[tape], reverse=True)
+        return [*back, trips]
+
+    graph = make_graph([("x", SCALAR), ("limit", SCALAR)], build)
+    machine = check(graph, arguments=[0.5, 40.0])
+    for limit in (0.0, 1.0, 15.0, 16.0, 17.0, 1000.0, 70_000.0, 3.0):
+        compare(machine.call([0.5, limit]), evaluate(graph, [0.5, limit]))

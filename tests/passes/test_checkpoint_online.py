@@ -58,8 +58,9 @@ def placement(slots: int) -> Region:
         return Placement.of(carried).with_state(h, number(h, slots), order, [h.mul(order, order)]).values
 
     found = Placement.of(g.for_(steps, Placement(zero, zero, zero, *arrays[:3], (arrays[3],)).values, step))
-    stack = found.as_stack(g, steps, size(ROWS))
-    return g.close([stack.top, stack.depth, stack.orders, stack.places, *stack.rows])
+    stack = found.as_stack(g, steps)
+    assert stack.moved is not None
+    return g.close([stack.top, stack.depth, stack.orders, *stack.moved, *stack.rows])
 
 
 @pytest.mark.parametrize("slots", [2, 3, 4, 7, 12, 40])
@@ -67,12 +68,13 @@ def test_states_are_kept_by_the_rule(slots: int):
     draw = random.Random(slots)
     interpreter = Interpreter({})
     for steps in (1, 2, slots - 1, slots, slots + 1, 10 * slots, *(draw.randint(1, 700) for _ in range(4))):
-        top, depth, orders, places, rows = interpreter.run(placement(slots), [np.int64(steps)])
+        top, depth, orders, places, moved, rows = interpreter.run(placement(slots), [np.int64(steps)])
         expected = kept_by_the_rule(steps, slots)
         assert orders[:depth].tolist() == expected
         assert top == expected[-1] == steps - 1
         assert rows[places[:depth]].tolist() == [order**2 for order in expected]
-        assert sorted(places) == list(range(ROWS))
+        assert sorted(places[:depth]) == list(range(len(expected)))
+        assert moved == depth == len(expected)
 
 
 @pytest.mark.parametrize(
