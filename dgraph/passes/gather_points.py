@@ -94,6 +94,13 @@ def _in_range(g: Builder, index: Value, low: Size, high: Size, extent: Size) -> 
     return found
 
 
+def _both(g: Builder, one: Value | None, other: Value | None) -> Value | None:
+    """Whether two conditions hold; None is one that always does."""
+    if one is None or other is None:
+        return other if one is None else one
+    return g.logical_and(one, other)
+
+
 # ---- reads that may miss ---------------------------------------------------------------------------------------------
 
 
@@ -134,7 +141,7 @@ def _chosen_read(g: Builder, space: Node, places: Sequence[Place], operands: Seq
     held = None
     for place, index, extent in zip(places, indices, array.type.shape, strict=True):
         one = _in_range(g, index, place.shift, space.op.extents[place.axis] - 1 + place.shift, extent)
-        held = one if held is None or one is None else g.logical_and(held, one)
+        held = _both(g, held, one)
     if held is None:
         return g.index(array, *indices, policy="proven")
     return g.if_(held, lambda h: [h.index(array, *indices, policy="proven")], lambda h: [h.constant(0, dtype)])[0]
@@ -254,7 +261,7 @@ def _yielding(space: Node, position: int, indices: tuple[Value, ...], body: Regi
                 index = h.sub(index, h.number(place.shift))
             own.append(index)
             one = _in_range(h, index, -place.shift, shape[axes[axis]] - 1 - place.shift, extent)
-            held = one if held is None or one is None else h.logical_and(held, one)
+            held = _both(h, held, one)
         operands = [outside[value] for value in captures]
         if held is None:
             return h.inline(taken, [*own, *operands])[0]
