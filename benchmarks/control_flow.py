@@ -1,7 +1,7 @@
 """Loops and their gradients beside JAX, Equinox, PyTorch and a reverse sweep written by hand in C.
 
     python benchmarks/control_flow.py            # prints, and writes its section of docs/benchmarks.md
-    python benchmarks/control_flow.py --quick    # small sizes, prints alone
+    python benchmarks/control_flow.py --quick    # small sizes, prints alone; with --alone without peers
     python benchmarks/control_flow.py sines      # some cases alone, prints alone
 
 Peers where they are installed (`pip install -e ".[bench]"`, equinox, gcc). One thread on one core for all; answers are
@@ -67,7 +67,7 @@ def _heat(quick: bool) -> dict[str, Any]:
 def _lstm(quick: bool) -> dict[str, Any]:
     random = np.random.default_rng(0)
     steps, d, h = (50, 4, 8) if quick else (5_000, 32, 64)
-    w, u, b = (0.1 * random.standard_normal(shape) for shape in ((d, 4, h), (h, 4, h), (4, h)))
+    w, u, b = (0.1 * random.standard_normal(shape) for shape in ((d, 4 * h), (h, 4 * h), (4 * h)))
     return {"w": w, "u": u, "b": b, "x": random.standard_normal((steps, d)), "h": h}
 
 
@@ -144,7 +144,7 @@ def flat(answer: Any) -> list[np.ndarray]:
     return [np.asarray(answer, np.float64)]
 
 
-def contenders(name: str, data: dict[str, Any], small: dict[str, Any]) -> dict[str, Peer]:
+def contenders(name: str, data: dict[str, Any], small: dict[str, Any], alone: bool) -> dict[str, Peer]:
     """Everybody who takes part in a case, by name; dgraph first."""
     case = CASES[name]
     program = dg.load(PROGRAM)
@@ -160,8 +160,9 @@ def contenders(name: str, data: dict[str, Any], small: dict[str, Any]) -> dict[s
                 lambda slope=slope, tiny=tiny: slope(*tiny),
             )
         )
-    peers = [*found, *c_peers(name, data), *jax_peers(name, data), *torch_peers(name, data)]
-    return {peer.name: peer for peer in peers}
+    if not alone:
+        found += [*c_peers(name, data), *jax_peers(name, data), *torch_peers(name, data)]
+    return {peer.name: peer for peer in found}
 
 
 def compare(name: str, taking_part: dict[str, Peer]) -> None:
@@ -190,7 +191,7 @@ def resident(field: str) -> int:
 
 def measure_memory(name: str, title: str, quick: bool) -> None:
     """Print the bytes that one gradient adds to the resident set at its peak."""
-    peer = contenders(name, CASES[name].data(quick), CASES[name].data(True))[title]
+    peer = contenders(name, CASES[name].data(quick), CASES[name].data(True), title.startswith("dgraph"))[title]
     peer.warm()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -221,10 +222,10 @@ def advances(steps: int, slots: int) -> int:
     return most * steps - comb(slots + most, slots + 1)
 
 
-def measured(name: str, quick: bool) -> list[str]:
+def measured(name: str, quick: bool, alone: bool) -> list[str]:
     """The table of a case."""
     case, data = CASES[name], CASES[name].data(quick)
-    taking_part = contenders(name, data, CASES[name].data(True))
+    taking_part = contenders(name, data, CASES[name].data(True), alone)
     compare(name, taking_part)
     calls: dict[str, Callable[[], object]] = {}
     for title, peer in taking_part.items():
@@ -232,7 +233,7 @@ def measured(name: str, quick: bool) -> list[str]:
             calls[f"{title}/primal"] = peer.primal
         if peer.gradient is not None:
             calls[f"{title}/gradient"] = peer.gradient
-    seconds = fastest(calls)
+    seconds = fastest(calls, 1) if quick else fastest(calls)
     for title, peer in taking_part.items():
         for part in ("primal", "gradient"):
             if f"{title}/{part}" in seconds:
@@ -291,7 +292,7 @@ def main(arguments: list[str]) -> None:
         "",
     ]
     for name in names or CASES:
-        lines += measured(name, quick)
+        lines += measured(name, quick, "--alone" in arguments)
     if quick or names:
         print("\n".join(lines))
     else:

@@ -193,7 +193,7 @@ def _jax_lstm(data: dict[str, Any]) -> list[Peer]:
     def value(w: Any, u: Any, b: Any, x: Any) -> Any:
         def step(state: Any, row: Any) -> Any:
             out, memory = state
-            z = (row @ w.reshape(-1, 4 * h) + out @ u.reshape(-1, 4 * h)).reshape(4, h) + b
+            z = (row @ w + out @ u + b).reshape(4, h)
             memory = jax.nn.sigmoid(z[0]) * memory + jax.nn.sigmoid(z[1]) * jnp.tanh(z[2])
             return (jax.nn.sigmoid(z[3]) * jnp.tanh(memory), memory), None
 

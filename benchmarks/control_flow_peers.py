@@ -110,7 +110,7 @@ def _torch_lstm(data: dict[str, Any]) -> Peer:
     h = data["h"]
     order = [1, 0, 2, 3]
     w, u = (torch.tensor(data[k].reshape(-1, 4, h)[:, order].reshape(-1, 4 * h).T.copy()) for k in ("w", "u"))
-    b = torch.tensor(data["b"][order].reshape(4 * h))
+    b = torch.tensor(data["b"].reshape(4, h)[order].reshape(4 * h))
     cell = torch.nn.LSTM(w.shape[1], h).double()
     with torch.no_grad():
         for own, given in ((cell.weight_ih_l0, w), (cell.weight_hh_l0, u), (cell.bias_ih_l0, b)):

@@ -27,11 +27,11 @@ class Row:
     seconds: Mapping[str, float]
 
 
-def fastest(contenders: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+def fastest(contenders: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
     """Seconds per call of each contender; one that takes over a second leaves after two rounds."""
     best = {name: _warm(call) for name, call in contenders.items()}
     counts = {name: max(1, int(BATCH_SECONDS / seconds)) for name, seconds in best.items()}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for name, call in contenders.items():
             if number >= SLOW_ROUNDS and best[name] > SLOW_SECONDS:
                 continue

@@ -55,7 +55,7 @@ def _jvp_while(
     right = []
     for value, next_, shift, flag in zip(results, after, shifts, flags, strict=False):
         if flag:
-            _require_settled(g, op.tolerance, value, next_)
+            _require_settled(g, op.tolerance, value, next_, results[-1])
             right.append(_filled(g, shift, value))
     h = g.child()
     unknowns = [h.input(value.type, f"d{value.name}" if value.name else "") for value in right]
@@ -187,14 +187,14 @@ for _name in ("fixed_point", "linear_solve"):
     TRANSPOSE[_name] = _transpose_fixed_point
 
 
-def _require_settled(g: Builder, tolerance: float | None, value: Value, after: Value) -> None:
+def _require_settled(g: Builder, tolerance: float | None, value: Value, after: Value, trips: Value) -> None:
     """Check, as the program runs, that one more step would not change what a loop gives."""
     with g.at(derived=""):
         change = change_between(g, value, after)
         limit = g.constant(limit_of(tolerance, value), array_type(value).dtype)
         message = "this loop has not settled, so its end has no implicit derivative"
         name = f"relative change of {value.name or 'a carried value'} in one more step"
-        g.apply(Check(message=message, names=(name,)), g.less_equal(change, limit), change)
+        g.apply(Check(message=message, names=(name, "steps")), g.less_equal(change, limit), change, trips)
 
 
 def _require_root(g: Builder, tolerance: float | None, value: Value, step: Value) -> None:

@@ -201,7 +201,8 @@ def _iterated(
     limit = g.constant(limit_of(tolerance, right[0]), dtype)
     message = "the implicit derivative of this loop does not converge"
     name = "relative change in the last steps"
-    g.apply(Check(message=message, names=(name,)), g.less_equal(results[count], limit), results[count])
+    shown = results[count], results[count + 2]
+    g.apply(Check(message=message, names=(name, "steps")), g.less_equal(results[count], limit), *shown)
     return results[:count]
 
 

@@ -1,4 +1,4 @@
-"""The command line: `dgraph check | run | grad | train | draw | show | fmt | doctor`.
+"""The command line: `dgraph check | run | grad | train | draw | show | explain | fmt | doctor`.
 
 Exit codes: 0 done, 1 a fault in the program, data or arguments (a diagnostic on standard error), 2 wrong usage of the
 command, 3 a fault of dgraph itself.
@@ -83,6 +83,7 @@ def _open_closed_streams() -> None:
 def _parser() -> argparse.ArgumentParser:
     # Most of dgraph is read here and not at the top, so that Ctrl-C meets `main` also while that goes on.
     from dgraph.cli import commands
+    from dgraph.cli import explain as explaining
 
     parser = argparse.ArgumentParser(
         prog="dgraph", description="A compiler and visualiser for differentiable programs."
@@ -153,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     target(show)
     show.add_argument("--stage", choices=SHOW_STAGES, default="graph")
     show.add_argument("--wrt", metavar="NAMES", help="for --stage grad")
+
+    explain = command("explain", explaining.explain, "what a function and its derivative cost and keep, and why")
+    for add in (target, values, as_json):
+        add(explain)
+    explain.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
+    explain.add_argument("--budget", metavar="BYTES", help="what straight code may hold, as in 200MB")
 
     formats = command("fmt", commands.fmt, "format programs, in place")
     formats.add_argument("files", nargs="+", metavar="FILE", help="`-` is standard input, written to standard output")

@@ -140,7 +140,7 @@ def fact(node: t.Expression) -> Any:
 
 def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]:
     """The wishes of `@checkpoint`, `@bound` and `@implicit` as facts of a loop."""
-    allowed: dict[str, tuple[str, ...] | None] = {"checkpoint": ("every", "slots", "budget")}
+    allowed: dict[str, tuple[str, ...] | None] = {"checkpoint": ("every", "slots", "budget", "disk")}
     if what == "a `while` loop":
         allowed |= {"bound": (), "implicit": ("tolerance",)}
     found = check_annotations(annotations, what, allowed)
@@ -161,6 +161,9 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
         if annotation.name == "implicit":
             facts |= _implicit(annotation, held)
             continue
+        if "disk" in held.keywords and what == "a `while` loop":
+            title = "`disk` of `@checkpoint` on `while` is not supported yet"
+            raise NotSupported.at(annotation.span, title, note="leave `disk` out: all states are then kept in memory")
         facts.update(_checkpoint(annotation, held))
     return facts
 
@@ -185,17 +188,31 @@ def _keeps_all(held: Annotated) -> bool:
 def _checkpoint(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
     if _keeps_all(held):
         return {"every": 0}
-    if held.arguments or len(held.keywords) != 1:
+    in_memory = [name for name in held.keywords if name != "disk"]
+    if "disk" in held.keywords and in_memory not in (["slots"], ["budget"]):
+        title = "`disk` stands beside `slots` or `budget`, which say what is kept in memory"
+        note = "`@checkpoint(slots=8, disk=20)`: 8 states in memory and 20 on disk"
+        raise TypeMismatch.at(annotation.span, title, note=note)
+    if held.arguments or len(in_memory) != 1:
         note = '`@checkpoint(every=16)`, `@checkpoint(slots=8)`, `@checkpoint(budget="200MB")` or `@checkpoint(none)`'
         raise TypeMismatch.at(annotation.span, "`@checkpoint` takes one option", note=note)
-    ((name, value),) = held.keywords.items()
-    if name == "budget":
-        if not isinstance(value, str):
-            raise TypeMismatch.at(annotation.span, "a budget is a string", note='`@checkpoint(budget="200MB")`')
+    for name, value in held.keywords.items():
+        _check_wish(annotation, name, value)
+    return dict(held.keywords)
+
+
+def _check_wish(annotation: t.Annotation, name: str, value: Any) -> None:
+    if name == "budget" and not isinstance(value, str):
+        raise TypeMismatch.at(annotation.span, "a budget is a string", note='`@checkpoint(budget="200MB")`')
+    if isinstance(value, str) and name in ("budget", "disk"):
         if bytes_in(value) is None:
-            title = f'"{value}" is no amount of memory'
+            what = "memory" if name == "budget" else "room on disk"
+            title = f'"{value}" is no amount of {what}'
             raise TypeMismatch.at(annotation.span, title, "not understood", note=AMOUNT_WORDS)
-    if name != "budget" and not _is_count(value):
+    elif not _is_count(value):
+        if name == "disk":
+            title = "`disk` is a positive integer, which counts states, or an amount"
+            note = '`@checkpoint(slots=8, disk=20)` or `@checkpoint(slots=8, disk="2GB")`'
+            raise TypeMismatch.at(annotation.span, title, "something else is given", note=note)
         title = f"`{name}` is a positive integer"
         raise TypeMismatch.at(annotation.span, title, "something else is given", note=f"`@checkpoint({name}=16)`")
-    return dict(held.keywords)

@@ -37,6 +37,7 @@ from dgraph.frontend.values import (
     leaves_of,
 )
 from dgraph.ir.graph import Value
+from dgraph.ir.places import step_of
 from dgraph.ops.control import Space
 from dgraph.sizes import Size, size, variable
 from dgraph.types import I64, Array, Shape
@@ -58,6 +59,12 @@ class Index:
     step: int = 1
     source: Bound | None = None
     count: Leaf | None = None
+
+    @property
+    def place_name(self) -> str:
+        """What the number of the step is called: the name itself, if that stands for it."""
+        is_number = self.source is None and self.step == 1 and affine_of(self.start) == size(0)
+        return self.name if is_number else step_of(self.name)
 
 
 # ---- indices --------------------------------------------------------------------------------------------------------
@@ -295,7 +302,7 @@ def space_of(ctx: Context, indices: Sequence[Index], body: Callable[[], Bound], 
     """An index space that yields the value of the body at each point."""
     extents = static_extents(indices, "an array")
     child = ctx.g.child()
-    values = [child.input(Array(I64), index.name) for index in indices]
+    values = [child.input(Array(I64), index.place_name) for index in indices]
     with ctx.region(child), point_names(ctx, indices, values):
         value = body()
         if isinstance(value, Pending):

@@ -139,7 +139,7 @@ def _by_accumulator(ctx: Context, word: str, node: t.Reduce, indices: Sequence[I
     if node.generator.guard is None:
         require_terms(ctx, word, extents, node.span)
     child = outer.child()
-    at = [child.input(Array(I64), index.name) for index in indices]
+    at = [child.input(Array(I64), index.place_name) for index in indices]
     buffers: list[Value] = []
     with ctx.region(child), point_names(ctx, indices, at):
         guard = node.generator.guard

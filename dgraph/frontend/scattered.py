@@ -156,7 +156,7 @@ def _writers(work: Write, indices: Sequence[Index], extents: Shape, axes: Shape)
     """For each place the number of the point that writes it, counted from 1; 0 where none does."""
     ctx = work.ctx
     child = ctx.g.child()
-    at = [child.input(Array(I64), index.name) for index in indices]
+    at = [child.input(Array(I64), index.place_name) for index in indices]
     buffer = Accumulator(I64, axes)
     own = child.input(buffer)
 

@@ -247,7 +247,7 @@ class _Update:
         ctx, guard = self.ctx, self.generator.guard
         leaves = [leaf for leaf in self.target.leaves if leaf.dtype.is_float or isinstance(self.target.value, Leaf)]
         child = ctx.g.child()
-        at = [child.input(Array(I64), index.name) for index in indices]
+        at = [child.input(Array(I64), index.place_name) for index in indices]
         buffers = tuple(Accumulator(leaf.dtype, leaf.shape) for leaf in leaves)
         own = [child.input(buffer) for buffer in buffers]
         with ctx.region(child), point_names(ctx, indices, at):

@@ -28,8 +28,10 @@ def without_dead_code(graph: Graph) -> Graph:
 
 
 def has_check(node: Node) -> bool:
-    """Whether a node checks something, itself or inside its regions: then it lives even if nothing reads it."""
-    return node.op.effect == "check" or any(has_check(inner) for region in node.regions for inner in region.nodes)
+    """Whether a node checks something or uses the disk, itself or inside its regions: then it lives even if nothing
+    reads it."""
+    is_live = node.op.effect in ("check", "disk")
+    return is_live or any(has_check(inner) for region in node.regions for inner in region.nodes)
 
 
 def without_checks(region: Region) -> Region:

@@ -104,6 +104,8 @@ class Interpreter:
         self.sizes = dict(sizes)
         self.observer = observer
         self.turns: list[tuple[Turn, tuple[int, ...]]] = []
+        self.states: dict[int, tuple[Any, ...]] = {}
+        self.written = 0
 
     @property
     def standing(self) -> Standing:

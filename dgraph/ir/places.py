@@ -19,6 +19,8 @@ SHOWN = 4
 
 Numbers = TypeVar("Numbers")
 
+_STEP = "_step"
+
 _UNNAMED = re.compile(r"i\d+|")
 
 
@@ -63,6 +65,11 @@ class Standing:
         return ", ".join(found)
 
 
+def step_of(name: str) -> str:
+    """The name of an index that counts the steps of a name which itself stands for something else: `v in x`."""
+    return f"{name}{_STEP}"
+
+
 def placed(words: str, standing: Standing, near: Span) -> str:
     """Words at a place in the text, with where in its loops that was."""
     where = standing.words(near)
@@ -91,11 +98,11 @@ def _of_spaces(around: Sequence[tuple[Turn, tuple[int, ...]]]) -> Iterator[str]:
     """The points of index spaces inside one another, the outermost first."""
     lanes = [numbers[0] for turn, numbers in around if turn.names == (LANE,)]
     named = [
-        f"{name} = {number}"
+        f"step {number} of {name.removesuffix(_STEP)}" if name.endswith(_STEP) else f"{name} = {number}"
         for turn, numbers in around
         for name, number in zip(turn.names, numbers, strict=True)
         if name and turn.names != (LANE,)
     ]
     if named:
         yield f"at {', '.join(named)}"
-    yield from (f"in lane {lane} of the vmap" for lane in reversed(lanes))
+    yield from (f"in lane {lane} of the batch" for lane in reversed(lanes))

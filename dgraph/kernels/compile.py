@@ -19,8 +19,9 @@ from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_t
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
+from dgraph.kernels.disk_store import in_a_session
 from dgraph.kernels.interface import Interface, Port, size_from_json, size_to_json
-from dgraph.kernels.native import load_object, machine_name
+from dgraph.kernels.native import load_object, machine_name, uses_disk
 from dgraph.kernels.results import result_maker
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class CompiledGraph:
         self.report = report
         self.code = code
         self._native = load_object(code)
-        self._entry = self._native.call
+        self._entry = in_a_session(self._native.call) if uses_disk(code) else self._native.call
         layout = interface.layout
         self._checker = Checker([ArraySpec(port.type.dtype.name, port.type.rank) for port in interface.inputs])
         results = [ArraySpec(port.type.dtype.name, max(port.type.rank, 1)) for port in interface.outputs]

@@ -118,7 +118,8 @@ def _refuse_tapes(statement: Statement, places: dict[str, Span], span: Span) -> 
     if isinstance(statement, MatrixProduct):
         raise refusal("a matrix product", places.get("dot", span))
     if isinstance(statement, Routine):
-        raise refusal(f"`{statement.name}` of linear algebra", statement.span)
+        is_disk = statement.name.startswith("disk_")
+        raise refusal("a state on disk" if is_disk else f"`{statement.name}` of linear algebra", statement.span)
 
 
 # ---- cutting ---------------------------------------------------------------------------------------------------------

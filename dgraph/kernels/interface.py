@@ -15,7 +15,8 @@ from dgraph.ir.graph import Formal, Graph, Region, Value
 from dgraph.ir.places import Standing, Turn, placed
 from dgraph.kernels.bind import LARGEST_BLOCK, Layout
 from dgraph.kernels.demand import Count, Given, Made, Memory, TapeDemand, arena_block, block_of_tapes
-from dgraph.kernels.nests import Check
+from dgraph.kernels.disk_store import fault
+from dgraph.kernels.nests import FAULT, Check
 from dgraph.kernels.rooms import Arrangement, Room, arrange, fixed_arrangement
 from dgraph.sizes import Quotient, Size
 from dgraph.types import DTYPES, Array, Extent, Tuple
@@ -119,6 +120,8 @@ class Interface:
         turns = tuple((turn, tuple(int(next(rest)) for _ in range(turn.numbers))) for turn in check.turns)
         place = placed(check.words, Standing(turns), check.span)
         labels = (Label(check.span, place),) if check.span.source.text else ()
+        if check.types == (FAULT,):
+            title, shown = fault(values[0])
         return CheckFailed(Diagnostic(title, labels, shown))
 
     # ---- plain data -----------------------------------------------------------------------------------------------
@@ -201,6 +204,7 @@ def _number(words: Any, position: int, type_: str) -> Any:
     import numpy
 
     kinds = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool"}
+    kinds[FAULT] = kinds["i64"]
     return words[position : position + 1].view(numpy.dtype(kinds[type_]))[0]
 
 

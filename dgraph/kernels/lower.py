@@ -13,7 +13,7 @@ from typing import Any
 from dgraph.errors import NOWHERE, NotSupported
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.kernels import lapack_lower, lower_arrays, lower_control, lower_index, lower_space
+from dgraph.kernels import disk_lower, lapack_lower, lower_arrays, lower_control, lower_index, lower_space
 from dgraph.kernels.lowering import Lowering, compare
 from dgraph.kernels.nest_parts import blocks_of, walk
 from dgraph.kernels.nests import (
@@ -46,6 +46,7 @@ RULES: dict[str, Rule] = {
     **lower_control.RULES,
     **lower_space.RULES,
     **lapack_lower.RULES,
+    **disk_lower.RULES,
 }
 
 _INDEX_ARITHMETIC = {"add": plus, "sub": minus, "mul": times}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
-from dgraph.kernels import blas
+from dgraph.kernels import blas, disk_store
 
 ENTRY = "entry"
 Route = Literal["direct", "numba"]
@@ -119,6 +119,7 @@ class NativeEntry:
 def load_object(object_code: bytes) -> NativeEntry:
     """Load object code that `compile_source` returned, in this process or another."""
     _resolve_blas(object_code)
+    _resolve_disk(object_code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
@@ -131,6 +132,17 @@ def _resolve_blas(object_code: bytes) -> None:
     for routine in blas.ROUTINES:
         if (blas.SYMBOL_PREFIX + routine).encode() in object_code:
             llvm.add_symbol(blas.SYMBOL_PREFIX + routine, blas.address(routine))
+
+
+def uses_disk(object_code: bytes) -> bool:
+    """Whether a program keeps states on disk."""
+    return disk_store.SYMBOL_PREFIX.encode() in object_code
+
+
+def _resolve_disk(object_code: bytes) -> None:
+    if uses_disk(object_code):
+        for routine, address in disk_store.addresses().items():
+            llvm.add_symbol(disk_store.SYMBOL_PREFIX + routine, address)
 
 
 def load_text(text: str, name: str) -> NativeEntry:

@@ -22,6 +22,10 @@ WIDTHS = {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "u8": 1, "bool": 1}
 """Bytes of one entry in memory."""
 
 
+FAULT = "fault"
+"""Stands for the type of a number with which `disk_store` says what went wrong."""
+
+
 def machine_type(dtype: DType) -> str:
     """The machine type of a dtype."""
     return MACHINE_TYPES[dtype.name]
@@ -391,7 +395,8 @@ class Check:
     """A check that can fail at run time: the message, and the names and machine types of the values shown with it.
 
     A template is a title with places `{0}` for the values. `words` stand at the place in the source. `turns` are the
-    loops around it, the outermost first: their numbers follow the values.
+    loops around it, the outermost first: their numbers follow the values. A value of the type `FAULT` brings title and
+    note of its own.
     """
 
     title: str

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 
 from dgraph.kernels.bind import FAULT_VALUES, MISFIT, OUT_OF_MEMORY, Layout, binding_steps
+from dgraph.kernels.disk_source import disk_helpers_for
 from dgraph.kernels.lapack_source import helper_name, helpers_for
 from dgraph.kernels.nests import (
     WIDTHS,
@@ -83,7 +84,7 @@ def print_program(program: Program) -> str:
     helpers = {"random_bits": RANDOM_BITS}
     helpers |= {f"{PRODUCT_KERNEL}_{type_}": _PRODUCT.format(t=type_) for type_ in ("f32", "f64")}
     used = [text for name, text in helpers.items() if any(f"{name}(" in part for part in parts)]
-    parts[:0] = [*used, *helpers_for(parts)]
+    parts[:0] = [*used, *helpers_for(parts), *disk_helpers_for(parts)]
     return "\n\n".join(parts)
 
 

@@ -74,6 +74,7 @@ class For(Loop):
     slots: Size | int | None = None
     every: Size | int | None = None
     budget: str | None = None
+    disk: int | str | None = None
 
     def leading_operands(self) -> int:
         """The count, the carries and the walks."""

@@ -10,7 +10,8 @@ them stands in the body that runs backwards, `joint_steps` looks at the two bodi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_dead_code
@@ -19,6 +20,8 @@ from dgraph.ops.control import For, If, Loop, While
 from dgraph.passes.base import graph_pass, outputs_of, with_operands, with_regions
 from dgraph.passes.blocks import Blocks
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
+from dgraph.passes.late_slots import LateSlots
+from dgraph.passes.levels import Levels, states_on_disk
 from dgraph.passes.online_slots import OnlineSlots
 from dgraph.passes.rerun import Steps, Turn, can_run_again, number
 from dgraph.passes.slots import Slots, slots_in
@@ -61,10 +64,17 @@ class _Run:
 
 
 class Block:
-    """Nodes in a row whose pairs are rewritten. `known` says by what each replaced value is replaced."""
+    """Nodes in a row whose pairs are rewritten. `known` says by what each replaced value is replaced.
 
-    def __init__(self, inputs: Iterable[Value], nodes: Iterable[Node], outputs: Iterable[Value]) -> None:
+    The `late` nodes are those of another loop that runs after all steps of this one: what they read is kept once per
+    step.
+    """
+
+    def __init__(
+        self, inputs: Iterable[Value], nodes: Iterable[Node], outputs: Iterable[Value], late: Collection[Node] = ()
+    ) -> None:
         self.region = Region(tuple(inputs), tuple(nodes), tuple(outputs))
+        self.late = frozenset(late)
         self.g = Builder()
         self.g.adopt(Region(self.region.inputs, (), ()))
         self.known: dict[Value, Value] = {}
@@ -103,20 +113,32 @@ class Block:
         if not can_run_again(node) or not all(turn.can_follow(op) for turn in turns.values()):
             return None
         steps = Steps(self.g, moved)
-        plan: Blocks | Slots
-        if op.every:
-            plan = Blocks(self.g, steps, op.every)
-        else:
-            kind = Slots if isinstance(op, For) else OnlineSlots
-            if op.slots is not None:
-                plan = kind(self.g, steps, number(self.g, op.slots), size(op.slots + 1))
-            else:
-                assert op.budget is not None
-                plan = kind(self.g, steps, *slots_in(self.g, steps, op.budget, kind.numbers))
+        apart = self._is_apart(node, readers)
+        plan = Blocks(self.g, steps, op.every) if op.every else self._slotted(steps, apart)
         results = plan.forward(self.g)
+        last = max(readers, key=self.region.nodes.index, default=None)
         for reader in readers:
-            self.later[reader] = lambda other: plan.backward(self.g, Turn(other, places))
+            self.later[reader] = partial(self._backward, plan, places, reader is last)
         return results if isinstance(op, For) else [*results, *tapes, steps.count]
+
+    def _slotted(self, steps: Steps, is_apart: bool) -> Slots:
+        op = steps.op
+        kind = LateSlots if is_apart else Slots if isinstance(op, For) else OnlineSlots
+        if op.slots is not None:
+            room = number(self.g, op.slots), size(op.slots + 1)
+        else:
+            assert op.budget is not None
+            room = slots_in(self.g, steps, op.budget, kind.numbers)
+        if isinstance(op, For) and op.disk is not None and steps.kept:
+            return Levels(self.g, steps, *room, *states_on_disk(self.g, steps, op.disk))
+        return kind(self.g, steps, *room)
+
+    def _backward(self, plan: Blocks | Slots, places: dict[Value, int], is_last: bool, reader: Node) -> Sequence[Value]:
+        return plan.backward(self.g, Turn(reader, places, is_last))
+
+    def _is_apart(self, node: Node, readers: Iterable[Node]) -> bool:
+        """Whether what a node hands to its readers is kept once per step of a loop."""
+        return node not in self.late and any(reader in self.late for reader in readers)
 
     def _join(self, node: Node, moved: Node, readers: Sequence[Node]) -> Sequence[Value] | None:
         """Rewrite the pairs that stand with one loop in the body of `node` and the other in that of its reader."""
@@ -130,14 +152,15 @@ class Block:
             return None
         if more or not joined.is_possible:
             return None
-        joined.rewrite(rewritten)
+        is_per_step = isinstance(joined, JoinedLoop) or self._is_apart(node, readers)
+        joined.rewrite(lambda joint, count: rewritten(joint, count, is_per_step))
         self.later[reader] = lambda other: joined.second(self.g, other)
         return joined.first(self.g, moved)
 
 
-def rewritten(joint: Region, count: int) -> tuple[list[Node], list[Node], tuple[Value, ...]]:
+def rewritten(joint: Region, count: int, is_per_step: bool) -> tuple[list[Node], list[Node], tuple[Value, ...]]:
     """What becomes of the first `count` nodes of a block, of the others, and of its outputs."""
-    block = Block(joint.inputs, joint.nodes, joint.outputs)
+    block = Block(joint.inputs, joint.nodes, joint.outputs, joint.nodes[count:] if is_per_step else ())
     block.run(joint.nodes[:count])
     cut = len(block.g.nodes)
     block.run(joint.nodes[count:])

@@ -3,8 +3,9 @@
 Two nodes of a region are equal if their ops (facts included) and operands are, those of commutative ops in any order,
 and their regions up to names and places in the source. What a side of a choice computes from captures and what the
 region around it has computed already is captured. Nothing moves out of a region, so nothing leaves a choice.
-Accumulators are used exactly once, so nodes that make or take one are never shared; a check equal to an earlier one is
-left out, since the first has failed already where the second would.
+Accumulators are used exactly once, so nodes that make or take one are never shared, nor are those that write states
+to disk or read them again; a check equal to an earlier one is left out, since the first has failed already where the
+second would.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Sharing:
             node = _capturing(_merge_captures(with_operands(node, known)), first)
             if node.regions:
                 node = with_regions(node, map(self.region, node.regions))
-            if any(isinstance(value.type, Accumulator) for value in (*node.operands, *node.results)):
+            if any(isinstance(value.type, Accumulator) for value in (*node.operands, *node.results)) or uses_disk(node):
                 nodes.append(node)
                 continue
             key = _key(node, node.operands), tuple(map(self.number, node.regions))
@@ -84,6 +85,11 @@ class Sharing:
             define(node.results)
         content.append(tuple(numbers[value] for value in region.outputs))
         return tuple(content)
+
+
+def uses_disk(node: Node) -> bool:
+    """Whether a node writes states to disk or reads them again, itself or inside its regions."""
+    return node.op.effect == "disk" or any(uses_disk(inner) for region in node.regions for inner in region.nodes)
 
 
 def _key(node: Node, operands: tuple[Hashable, ...]) -> Hashable:

@@ -75,8 +75,9 @@ class Kept:
 
     @cached_property
     def undoable(self) -> list[Undo]:
-        """Carried arrays that the readers can walk backwards."""
-        return undoable(self.writer, self.body, self.readers)
+        """Carries that the readers can walk backwards."""
+        at_hand = {*self.held, *self.walked.values()} - self.counters.keys()
+        return undoable(self.writer, self.body, self.readers, at_hand)
 
     @cached_property
     def counters(self) -> dict[Value, Induction]:
@@ -113,14 +114,14 @@ class _Items:
         for node in kept.body.nodes:
             self.add_node(node)
         self.undone: dict[int, Undo] = {}
-        late = depending(kept.body, [version for undo in undoable for version in undo.versions])
+        late = depending(kept.body, [version for undo in undoable if undo.updates for version in undo.versions])
         for undo in undoable:
             self.add_undo(undo, late)
 
     def add_undo(self, undo: Undo, late: Set[Value]) -> None:
-        """Append the work of undoing, by which all versions of an array can be had. What it needs of the array itself
-        has to be kept."""
-        needs = dict.fromkeys(value for update in undo.updates for value in (update.old, *update.indices))
+        """Append the work of walking a carry backwards, by which all its versions can be had. What putting back entries
+        of an array needs of the array itself has to be kept."""
+        needs = dict.fromkeys(undo.needs)
         operands = []
         for value in needs:
             if value in late or value not in self.places:
@@ -130,7 +131,7 @@ class _Items:
                 operands.append(len(self.items) - 1)
             else:
                 operands.append(self.places[value])
-        seconds = sum(self.prices.kept(update.old)[1] for update in undo.updates) * len(self.kept.readers)
+        seconds = self.prices.walked(undo) * len(self.kept.readers)
         self.undone[len(self.items)] = undo
         for version in undo.versions:
             at = self.places[version]
@@ -282,13 +283,12 @@ class _Again:
         carried = [Value(value.type, value.name) for value in starts]
         before = []
         for undo, value in zip(undone, carried, strict=True):
-            needs = [value for update in undo.updates for value in (update.old, *update.indices)]
-            for node in self.needed(needs):
+            for node in self.needed(undo.needs):
                 self.copy(node)
-            nodes, versions = restored(undo, value, {need: self.value(need) for need in needs})
+            nodes, versions = restored(undo, value, {need: self.value(need) for need in undo.needs})
             self.nodes += nodes
             self.known.update(versions)
-            before.append(versions[undo.updates[0].before])
+            before.append(self.value(undo.start))
         return starts, carried, before
 
     def needed(self, wanted: Iterable[Value]) -> list[Node]:

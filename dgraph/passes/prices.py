@@ -15,10 +15,11 @@ from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Index
 from dgraph.passes.costs import NOMINAL, Costs
 from dgraph.passes.expand_arrays import VIEWS
+from dgraph.passes.undo_log import Undo
 from dgraph.sizes import Atom, product
 from dgraph.types import Accumulator, Array, Tape
 
-STORE = 1.6e-11
+STORE = 2.4e-11
 """Seconds of storing and loading a byte of an array."""
 ENTRY = 1e-9
 """Seconds of storing and loading a scalar."""
@@ -47,6 +48,13 @@ class Prices:
             return None, 0.0
         bytes_ = self.costs.number(product(entry.shape) * entry.dtype.bytes)
         return steps * bytes_, steps * (NEST + bytes_ * STORE if entry.shape else ENTRY)
+
+    def walked(self, undo: Undo) -> float:
+        """The seconds of walking a carry backwards by one step: of the entries put back, or of handing on its value."""
+        if not undo.updates and isinstance(undo.end.type, Array) and not undo.end.type.shape:
+            return INTEGER
+        moved = [update.old for update in undo.updates] or [undo.end]
+        return sum(self.kept(value)[1] for value in moved)
 
     def seconds(self, node: Node) -> float:
         """The seconds of one execution of a node. Nodes are to be asked for in the order of their region."""

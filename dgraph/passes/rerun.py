@@ -124,10 +124,12 @@ def kept_carries(node: Node) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Turn:
-    """A step of a loop that walks tapes of another one. `places` gives the place of each of those among all tapes."""
+    """A step of a loop that walks tapes of another one. `places` gives the place of each of those among all tapes;
+    `is_last` says that no later loop walks them too."""
 
     node: Node
     places: Mapping[Value, int]
+    is_last: bool = True
 
     @property
     def op(self) -> For:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
@@ -59,7 +59,7 @@ class Stack:
         """As carries; where rows are does not change."""
         return [self.top, self.depth, self.orders, *self.rows]
 
-    def of(self, values: Sequence[Value]) -> Stack:
+    def of(self, values: Sequence[Value]) -> Self:
         """From carries."""
         return replace(self, top=values[0], depth=values[1], orders=values[2], rows=tuple(values[3:]))
 
@@ -74,13 +74,13 @@ class Stack:
         at = self._place(g, g.sub(self.depth, number(g, 1)))
         return [g.index(row, at, policy="proven") for row in self.rows]
 
-    def pushed(self, g: Builder, order: Value, state: Sequence[Value]) -> Stack:
+    def pushed(self, g: Builder, order: Value, state: Sequence[Value]) -> Self:
         """With a state on top."""
         (orders,) = put_rows(g, [self.orders], self.depth, [order])
         rows = put_rows(g, self.rows, self._place(g, self.depth), state)
         return replace(self, top=order, depth=g.add(self.depth, number(g, 1)), orders=orders, rows=tuple(rows))
 
-    def popped(self, g: Builder) -> Stack:
+    def popped(self, g: Builder) -> Self:
         """Without the top row. The order of the row below is not read when there is none."""
         depth = g.sub(self.depth, number(g, 1))
         below = g.maximum(g.sub(depth, number(g, 1)), number(g, 0))
@@ -107,14 +107,18 @@ class Slots:
         states = [g.emit(Undefined(rows_of(self.rows, value)), name=value.name) for value in kept]
         return g.emit(Undefined(Array(I64, (self.rows,))), name="orders"), states
 
+    def _started(self, g: Builder) -> Stack:
+        """The stack with the state before the first step."""
+        zero = number(g, 0)
+        orders, rows = self._open(g)
+        return Stack(zero, zero, orders, tuple(rows)).pushed(g, zero, [self.steps.start[at] for at in self.steps.kept])
+
     def forward(self, g: Builder) -> list[Value]:
         """The carries and stacks of the loop, which now fills slots on its way to the last step. The last step hands on
         what the first step of the backward loop needs of it, unless it holds tapes of its own, which would be kept
         meanwhile."""
-        steps, zero = self.steps, number(g, 0)
-        orders, rows = self._open(g)
-        empty = Stack(zero, zero, orders, tuple(rows))
-        self.stack = empty.pushed(g, zero, [steps.start[at] for at in steps.kept])
+        steps = self.steps
+        self.stack = self._started(g)
         carries, results = len(steps.carries), steps.node.results
         stacks = [undefined(g, value) for value in results[carries : carries + len(steps.stacks)]]
         last = g.sub(steps.count, number(g, 1))
@@ -173,29 +177,41 @@ class Slots:
     ) -> tuple[Stack, list[Value]]:
         """The stack with the state of a step on top. The forward loop gives the `whole` of its carries and stacks,
         which then go along; otherwise each advance starts from the top row."""
-        steps, size = self.steps, len(stack.values)
+        size = len(stack.values)
 
         def is_before(h: Builder, carried: list[Value]) -> Value:
             return h.less(carried[0], order)
 
         def advance(h: Builder, carried: list[Value]) -> list[Value]:
-            now, along = stack.of(carried[:size]), carried[size:]
-            spare = h.add(h.sub(self.count, now.depth), number(h, 1))
-            far = split(h, h.add(h.sub(order, now.top), number(h, 1)), spare)
-
-            def step(k: Builder, within: Value, held: list[Value], _walked: list[Value]) -> list[Value]:
-                index = steps.index(k, k.add(now.top, within))
-                if whole is None:
-                    return steps.run(k, steps.advance, index, dict(zip(steps.kept, held, strict=True)))
-                return self._whole_step(k, index, held)
-
-            moved = h.for_(far, now.state(h) if whole is None else along, step)
-            state = moved if whole is None else [moved[at] for at in steps.kept]
-            pushed = now.pushed(h, h.add(now.top, far), state)
-            return [*pushed.values, *(moved if whole is not None else ())]
+            along = None if whole is None else carried[size:]
+            reached, moved = self._advanced(h, stack.of(carried[:size]), order, along)
+            return [*reached.values, *(moved if whole is not None else ())]
 
         found = g.while_([*stack.values, *(whole or ())], is_before, advance)
         return stack.of(found[:size]), list(found[size:-1])
+
+    def _advanced(
+        self, g: Builder, stack: Stack, order: Value, along: Sequence[Value] | None
+    ) -> tuple[Stack, Sequence[Value]]:
+        """The stack with one state more on the way to a step, and the carries that reached it: those that went `along`
+        or, without, the kept ones."""
+        spare = g.add(g.sub(self.count, stack.depth), number(g, 1))
+        far = split(g, g.add(g.sub(order, stack.top), number(g, 1)), spare)
+        moved = self._moved(g, stack, far, along)
+        state = moved if along is None else [moved[at] for at in self.steps.kept]
+        return stack.pushed(g, g.add(stack.top, far), state), moved
+
+    def _moved(self, g: Builder, stack: Stack, far: Value, along: Sequence[Value] | None) -> Sequence[Value]:
+        """The carries so many steps on."""
+        steps = self.steps
+
+        def step(h: Builder, within: Value, held: list[Value], _walked: list[Value]) -> list[Value]:
+            index = steps.index(h, h.add(stack.top, within))
+            if along is None:
+                return steps.run(h, steps.advance, index, dict(zip(steps.kept, held, strict=True)))
+            return self._whole_step(h, index, held)
+
+        return g.for_(far, stack.state(g) if along is None else along, step)
 
     def _whole_step(self, h: Builder, index: Value, held: Sequence[Value]) -> list[Value]:
         """The carries and stacks after a step of the forward loop."""
@@ -211,13 +227,18 @@ def slots_in(g: Builder, steps: Steps, budget: str, numbers: int) -> tuple[Value
     One more state is in memory, that which is just being reversed."""
     total = bytes_in(budget)
     assert total is not None
+    fitting = size(total) // state_bytes(steps, numbers)
+    return g.maximum(g.number(fitting - 1), number(g, 1)), fitting + 2
+
+
+def state_bytes(steps: Steps, numbers: int) -> Size:
+    """The bytes of a state and so many whole numbers."""
     state = size(I64.bytes * numbers)
     for at in steps.kept:
         type_ = steps.start[at].type
         assert isinstance(type_, Array)
         state = state + product(type_.shape) * type_.dtype.bytes
-    fitting = size(total) // state
-    return g.maximum(g.number(fitting - 1), number(g, 1)), fitting + 2
+    return state
 
 
 def rows_of(rows: Size, value: Value) -> Array:

@@ -102,9 +102,12 @@ def _dear(body: Region, reads: dict[Value, _Indices]) -> set[Value]:
     """The values that cost something to compute from indices and captures, by the same indices."""
     found: set[Value] = set()
     for node in body.nodes:
-        inherits = any(operand in found and reads[operand] == reads.get(node.results[0]) for operand in node.operands)
+        if not node.results or node.results[0] not in reads:
+            continue
+        own = reads[node.results[0]]
+        inherits = any(operand in found and reads[operand] == own for operand in node.operands)
         is_dear = bool(node.regions) or (isinstance(node.op, Elementwise) and node.op.weight >= DEAR)
-        if node.results and node.results[0] in reads and (is_dear or inherits):
+        if is_dear or inherits:
             found.update(node.results)
     return found
 

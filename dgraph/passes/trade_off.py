@@ -94,6 +94,7 @@ class TradeOff:
         self.peak = peak
         self.halves = Halves(graph.region, Costs(sizes))
         self.known: dict[frozenset[Value], Point] = {}
+        self.estimated: dict[frozenset[Value], Point] = {}
 
     def graph_of(self, point: Point) -> Graph:
         """The graph with what a choice says computed again."""
@@ -106,14 +107,13 @@ class TradeOff:
 
     def point(self, again: frozenset[Value], *, is_exact: bool = True) -> Point:
         """A choice with its peak: as the caller measures it if `is_exact`."""
-        if again in self.known:
-            return self.known[again]
+        known = self.known if is_exact else self.estimated
+        if again in known:
+            return known[again]
         graph = self._rewritten(again)
         measured = self.peak if is_exact else None
         held = measured(graph) if measured is not None else live_bytes(graph.region, self.halves.bytes)
-        point = Point(again, held, self.halves.kept(again), self.halves.added(again))
-        if is_exact:
-            self.known[again] = point
+        point = known[again] = Point(again, held, self.halves.kept(again), self.halves.added(again))
         return point
 
     def curve(self) -> list[Point]:

@@ -1,14 +1,17 @@
-"""Arrays that a loop carries and changes in a few places per step can be walked backwards.
+"""What a loop carries can be walked backwards, by a loop that runs over the same steps in the other order.
 
-A loop that runs over the same steps in the other order carries the array too, from its last state on. If the entries
-that were overwritten have been kept, with their places, it puts them back at the start of each step, and so has the
-array as it was before that step. That is a copy of what was there, so it is exact, and it costs the entries that
-change, not the array.
+What the carry is after a step is what it was before the step that is walked just before: one is at hand if the other
+is.
+
+Of an array that a step changes in a few places neither has to be kept. The loop that runs backwards carries the array
+from its last state on. If the entries that were overwritten have been kept, with their places, it puts them back at the
+start of each step, and so has the array as it was before that step. That is a copy of what was there, so it is exact,
+and it costs the entries that change, not the array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,30 +48,38 @@ class Update:
 
 @dataclass(frozen=True)
 class Undo:
-    """A carried array, by its place among the carries, and the updates of a step in order."""
+    """A carry, by its place, its values before and after a step, and the updates that lead from one to the other, if it
+    is an array that only these change."""
 
     carry: int
+    start: Value
+    end: Value
     updates: tuple[Update, ...]
 
     @property
-    def versions(self) -> Iterator[Value]:
-        """The array before the step and after each update."""
-        yield self.updates[0].before
-        for update in self.updates:
-            yield update.node.result
+    def needs(self) -> list[Value]:
+        """What of the step has to be at hand: what is overwritten and where, or the carry before the step."""
+        found = [value for update in self.updates for value in (update.old, *update.indices)]
+        return found or [self.start]
+
+    @property
+    def versions(self) -> list[Value]:
+        """The values that walking backwards gives: the end, and with updates all that lead to it."""
+        return [*(update.before for update in self.updates), self.end]
 
 
-def undoable(writer: Node, body: Region, readers: Sequence[Node]) -> list[Undo]:
-    """The carried arrays of a loop that all of its readers can walk backwards."""
+def undoable(writer: Node, body: Region, readers: Sequence[Node], at_hand: Collection[Value]) -> list[Undo]:
+    """What all readers of a loop can walk backwards: arrays that are updated, and carries before the step at hand."""
     op: Any = writer.op
     if not all(_runs_back(writer, reader) for reader in readers):
         return []
     lead = int(isinstance(op, For))
     found = []
     for carry in range(op.carries):
-        updates = _updates(body, body.inputs[lead + carry], body.outputs[carry])
-        if updates:
-            found.append(Undo(carry, updates))
+        start, end = body.inputs[lead + carry], body.outputs[carry]
+        updates = _updates(body, start, end)
+        if updates or (start in at_hand and end in body.producers and isinstance(end.type, Array)):
+            found.append(Undo(carry, start, end, updates))
     return found
 
 
@@ -124,7 +135,7 @@ def with_readings(body: Region, undone: Sequence[Undo]) -> tuple[Node, ...]:
 def restored(undo: Undo, last: Value, known: Mapping[Value, Value]) -> tuple[list[Node], dict[Value, Value]]:
     """Nodes that put back what a step has overwritten, and the versions of the array. `known` gives the indices and
     the old entries where the nodes are to stand, `last` is the array after the step."""
-    nodes, versions = [], {undo.updates[-1].node.result: last}
+    nodes, versions = [], {undo.end: last}
     for update in reversed(undo.updates):
         node = update.node
         before = Value(node.result.type, update.before.name)

@@ -14,7 +14,6 @@ from dgraph.ops.transform import SparseJacobian
 from dgraph.program.arguments import build
 from dgraph.program.compiled import Compiled
 from dgraph.program.functions import COMPILING
-from dgraph.types import Tuple
 
 if TYPE_CHECKING:
     from dgraph.ad.sparse.compress import Compressed, Seeds
@@ -151,17 +150,15 @@ class SparseFunction(Compiled):
 
     @cached_property
     def _regions(self) -> list[Region]:
-        """The functions of the Jacobians without transforms."""
-        from dgraph.ad import expand
-        from dgraph.ir.graph import Graph
+        """The functions of the Jacobians without transforms; rules and equations stay, whose derivatives are their
+        own."""
+        from dgraph.ad.expand import without_transforms
+        from dgraph.ad.sparse.compress import without_sparse
+        from dgraph.ir.dead_code import remove_dead_code
         from dgraph.ir.inline import inline_calls
 
-        regions = []
-        for jacobian in self.compressed.jacobians:
-            region = inline_calls(jacobian.node.regions[0])
-            graph = Graph(self.signature.name, self._graph.sizes, (), Tuple(()), region)
-            regions.append(expand(graph).region)
-        return regions
+        regions = [inline_calls(jacobian.node.regions[0]) for jacobian in self.compressed.jacobians]
+        return [remove_dead_code(without_transforms(without_sparse(region))) for region in regions]
 
     def _search(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
         from dgraph.ad.sparse.compress import seeds_of

@@ -1,18 +1,29 @@
 """`@checkpoint` on every loop of random nests: derivatives of first and second order keep their bits."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from ad_check import Example, directions, forward_over_reverse, gradient, reverse_over_reverse, run
 from test_random_nests import program
 
+import dgraph.ops.disk
 from dgraph.ir.graph import Graph, Region
-from dgraph.ops.control import Loop
+from dgraph.ops.control import For, Loop
+from dgraph.ops.two_levels import TwoLevels
 from dgraph.passes import OPTIMISE, run_passes
 from dgraph.types import Tuple
 
 WISHES = [{"every": 1}, {"every": 2}, {"every": 5}, {"slots": 1}, {"slots": 2}, {"slots": 9}, {"budget": "40B"}]
+WISHES += [{"slots": 1, "disk": 2}, {"slots": 2, "disk": "60B"}, {"budget": "40B", "disk": 30}]
+
+
+@pytest.fixture(autouse=True)
+def free_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing and reading cost nothing, so that short loops use the disk too."""
+    free = cache(lambda slots, disk: TwoLevels(slots, disk, 0, 0))
+    monkeypatch.setattr(dgraph.ops.disk, "two_levels", free)
 
 
 def with_wishes(region: Region, rng: np.random.Generator | None) -> Region:
@@ -21,7 +32,8 @@ def with_wishes(region: Region, rng: np.random.Generator | None) -> Region:
     for node in region.nodes:
         op = node.op
         if isinstance(op, Loop):
-            op = replace(op, **({"every": 0} if rng is None else WISHES[rng.integers(len(WISHES))]))
+            wish = {"every": 0} if rng is None else WISHES[rng.integers(len(WISHES))]
+            op = replace(op, **{name: value for name, value in wish.items() if name != "disk" or isinstance(op, For)})
         nodes.append(replace(node, op=op, regions=tuple(with_wishes(inner, rng) for inner in node.regions)))
     return Region(region.inputs, tuple(nodes), region.outputs)
 

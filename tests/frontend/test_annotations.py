@@ -91,7 +91,15 @@ def test_the_options_of_training_are_those_that_the_check_knows():
 
 @pytest.mark.parametrize(
     "annotation",
-    ["@checkpoint(every=2)", "@checkpoint(slots=8)", '@checkpoint(budget="1.5 GiB")', "@checkpoint(none)"],
+    [
+        "@checkpoint(every=2)",
+        "@checkpoint(slots=8)",
+        '@checkpoint(budget="1.5 GiB")',
+        "@checkpoint(slots=8, disk=20)",
+        '@checkpoint(slots=8, disk="2GB")',
+        '@checkpoint(budget="1MB", disk=20)',
+        "@checkpoint(none)",
+    ],
 )
 @pytest.mark.parametrize("loop", ["for", "while"])
 def test_annotations_of_loops(loop: str, annotation: str):
@@ -105,6 +113,9 @@ def test_a_bound_belongs_on_a_while():
     ]
 
 
+DISK_ALONE = "`disk` stands beside `slots` or `budget`, which say what is kept in memory"
+
+
 @pytest.mark.parametrize(
     ("loop", "annotation", "title"),
     [
@@ -116,6 +127,11 @@ def test_a_bound_belongs_on_a_while():
         (FOR, "@checkpoint(slots=-1)", "`slots` is a positive integer"),
         (FOR, "@checkpoint(every=2.5)", "`every` is a positive integer"),
         (FOR, "@checkpoint(budget=3)", "a budget is a string"),
+        (FOR, "@checkpoint(disk=3)", DISK_ALONE),
+        (FOR, "@checkpoint(every=3, disk=3)", DISK_ALONE),
+        (FOR, "@checkpoint(slots=3, disk=0)", "`disk` is a positive integer, which counts states, or an amount"),
+        (FOR, '@checkpoint(slots=3, disk="3")', '"3" is no amount of room on disk'),
+        (FOR, "@checkpoint(slots=0, disk=3)", "`slots` is a positive integer"),
         (FOR, '@checkpoint(budget="big")', '"big" is no amount of memory'),
         (FOR, '@checkpoint(budget="0MB")', '"0MB" is no amount of memory'),
         (FOR, "@checkpoint(every=2)\n    @checkpoint(slots=2)", "`@checkpoint` stands here twice"),

@@ -45,6 +45,8 @@ def tangent(kind: type[Op]) -> str:
         return "by the rules for regions"
     if kind.name in ("fresh", "freeze", "accumulate", "undefined", "zero_tape"):
         return "by the rules for index spaces and loops"
+    if kind.name.startswith("disk_"):
+        return "none: it stands where derivatives are ordinary loops"
     if issubclass(kind, Unary) and kind.jvp is Unary.jvp:
         slope = (inspect.getdoc(kind.slope) or "").split(":")[0].rstrip(".")
         return one_line(f"dx times {slope[0].lower() + slope[1:]}.")

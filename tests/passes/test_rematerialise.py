@@ -10,6 +10,7 @@ from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Graph, walk
 from dgraph.ir.verify import verify
 from dgraph.kernels.compile import compile_graph, plan_graph
+from dgraph.kernels.rooms import arrange
 from dgraph.passes import FUSE, OPTIMISE, run_passes
 from dgraph.passes.costs import Costs
 from dgraph.passes.knapsack import fill
@@ -66,7 +67,7 @@ def arena(sizes):
 
     def measured(graph: Graph) -> int:
         program = plan_graph(run_passes(graph, FUSE))
-        return sum(slot.evaluate(sizes.__getitem__) for slot in program.slots)
+        return arrange(tuple(program.rooms.values()), sizes.__getitem__).total
 
     return measured
 

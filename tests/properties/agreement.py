@@ -9,6 +9,7 @@ import numpy as np
 from program_text import DIFFERENTIATED, LINE
 
 import dgraph as dg
+from dgraph.ad.sparse.patterns import pattern_of
 from dgraph.ir.evaluate import evaluate
 from dgraph.program.arguments import build, flatten, is_extent
 from dgraph.program.lower import lower
@@ -213,6 +214,25 @@ class Agreement:
             self.same(f"third: {modes}, {('reverse',) * 3}", found[0], found[-1])
         once = Interpreted(second)
         self.against_differences("third", lambda **v: once(**v), given, {"z": 1.0}, found[0])
+
+    def patterned(self) -> None:
+        """Entries of Jacobians and Hessians that are not zero stand in the pattern that is found."""
+        (point, _) = self.points()
+        grad = dg.grad(self.main, DIFFERENTIATED)
+        for words, function in (("Jacobian", self.main), ("Hessian", grad)):
+            graph = Interpreted(function).graph
+            formals = [formal for formal in graph.formals if not is_extent(formal)]
+            leaves = [leaf for formal in formals for leaf in flatten(formal.name, formal.type, point[formal.name])]
+            known = [None if np.asarray(leaf).dtype.kind == "f" else np.asarray(leaf) for leaf in leaves]
+            rows = [value.type.dtype.is_float for value in graph.region.outputs]
+            pattern = pattern_of(
+                graph.region, [name == "x" for name in graph.input_names], rows, known, FIRST
+            ).toarray()
+            tangents = Interpreted(dg.jvp(function, "x"))
+            for column, unit in enumerate(np.eye(FIRST["n"])):
+                moved_ = tangents(**point, dx=unit)[1]
+                entries = np.concatenate([np.ravel(leaf) for leaf in floats(moved_)])
+                assert not np.any((entries != 0) & ~pattern[:, column]), f"pattern of the {words}\n{self.text}"
 
     def checkpointed(self) -> None:
         """What the loops keep is not seen in the bits, at first and second order."""

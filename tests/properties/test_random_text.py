@@ -40,6 +40,7 @@ def check_all(text: str) -> None:
     agreement.second_order()
     agreement.third_order()
     agreement.checkpointed()
+    agreement.patterned()
     agreement.batched()
 
 

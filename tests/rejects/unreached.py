@@ -6,6 +6,7 @@ HOST = "the layer above asks only for names and types that it has looked up"
 RACE = "needs another process, or an end at the wrong moment, while a run goes on"
 
 UNREACHED: dict[str, str] = {
+    "cli/commands.py: the result holds nan or inf": "a warning: the command ends well",
     "frontend/entry.py: `{}` has no function `{}`": HOST,
     "frontend/entry.py: this program nests too deeply": "the limits on nesting refuse such a program before",
     "frontend/entry.py: {} is generic in `{}`": HOST,
@@ -22,6 +23,7 @@ UNREACHED: dict[str, str] = {
     "frontend/transforms.py: a transform is applied to a function where it is written": EARLIER,
     "program/check.py: the derivatives of `{}` are wrong: {}": "a rule of dgraph itself would have to be wrong",
     "program/compiled.py: there is not enough memory for {}": "a kernel that asks for too much says so itself",
+    "program/nonfinite.py: {} is at the edge of what is finite": "another rounding would have to give a finite number",
     "train/checkpoint.py: {} is not a checkpoint of a run": "a file that is damaged is told when it is read",
     "train/columns.py: cannot read {}": "needs a file without the right to read it, which an administrator has",
     "train/folder.py: another run is writing to {}": RACE,

@@ -4,6 +4,8 @@ import itertools
 import re
 import subprocess
 import sys
+from collections import Counter
+from math import comb
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import walk
 from dgraph.ops.control import Loop
 from dgraph.program.pipeline import stage
+from dgraph.sizes import size
 from dgraph.types import Tape
 
 SETTINGS = ["none", "every=1", "every=3", "every=100", "slots=1", "slots=2", "slots=5", "slots=60"]
@@ -339,6 +342,36 @@ def test_with_slots_no_step_is_taped(name: str):
         nodes = list(walk(stage(function.graph, "optimised").region))
         assert not [value for node in nodes for value in node.results if isinstance(value.type, Tape)]
         assert not any(isinstance(node.op, Loop) and node.op.has_wish and node.op.tapes for node in nodes)
+
+
+INNER = """
+def f(y: f64[3], s: f64, n: i32) -> f64:
+    for k in range(n):
+        z = y * s
+        {loop}
+            z = sin(z * s) + y
+        y = y + 0.1 * z
+    return sum(y)
+"""
+LOOPS = {
+    "for": "{wish}\n        for i in range(30):",
+    "while": "i = 0\n        {wish}\n        while i < 30:\n            i += 1",
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("wish", ["slots=3", 'budget="150B"'])
+def test_slots_of_an_inner_loop_are_not_kept_for_each_step(loop: str, wish: str):
+    """Each of the four runs of the loop hands on its start; it runs plainly first, then with three slots."""
+    text = INNER.format(loop=LOOPS[loop].format(wish=f"@checkpoint({wish})"))
+    graph = stage(gradient(text, ("y", "s")).graph, "optimised")
+    tapes = [value.type for node in walk(graph.region) for value in node.results if isinstance(value.type, Tape)]
+    assert {tape.entry.shape for tape in tapes} <= {(size(3),), ()}
+    seen: Counter[str] = Counter()
+    evaluate(graph, ([0.1, 0.2, 0.3], 0.5, 4), observer=lambda node, _: seen.update([node.op.name]))
+    again = 4 * 30 - comb(7, 4)
+    assert seen["sin"] == 4 * (30 + again)
+    assert seen["cos"] == 4 * 30
 
 
 @pytest.mark.parametrize(("wish", "most"), [("every=16", 16), ("slots=8", 0)])

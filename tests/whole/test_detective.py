@@ -52,7 +52,7 @@ def test_a_point_of_a_space():
 def test_a_lane_of_a_vmap():
     text = "def one(x: f64) -> f64 = log(x)\ndef f[n](x: f64[n]) -> f64[n] = vmap(one)(x)\n"
     message = found(text, "f", np.array([0.5, 1, -2]))
-    assert "`log` of -2 gives nan, in lane 2 of the vmap" in message
+    assert "`log` of -2 gives nan, in lane 2 of the batch" in message
     assert "p.dg:1:26" in message
 
 

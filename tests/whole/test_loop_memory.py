@@ -112,6 +112,15 @@ def numbered[m](x: f64[m], w: f64, key: key, n: i32) -> f64:
         noise: f64[m] = normal(fold(key, t))
         x = x + w * noise * x
     return sum(x)
+
+def batched[b, n, m](x: f64[b, m], w: f64, j: i32[n]) -> f64:
+    return sum(vmap(looked_at, over=x)(x, w, j))
+
+def twice[n, m](x: f64[m], w: f64, j: i32[n]) -> f64:
+    return sum(grad(looked_at, wrt=x)(x, w, j) ** 2)
+
+def batched_twice[b, n, m](x: f64[b, m], w: f64, j: i32[n]) -> f64:
+    return sum(vmap(twice, over=x)(x, w, j))
 '''
 )
 
@@ -172,6 +181,9 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]]]] = {
     "touched": ("x w", lambda n, m: [drawn(m), 0.9, places(m, n)]),
     "nested": ("x w", lambda n, m: [drawn(m), 0.9, places(m, n // 4, 4)]),
     "looked_at": ("x w", lambda n, m: [drawn(m), 0.1, places(m, n)]),
+    "batched": ("x w", lambda n, m: [drawn(2, m), 0.1, places(m, n)]),
+    "twice": ("x w", lambda n, m: [drawn(m), 0.1, places(m, n)]),
+    "batched_twice": ("x w", lambda n, m: [drawn(2, m), 0.1, places(m, n)]),
     "turned": ("x w", lambda n, m: [drawn(m), 0.1, places(m, n)]),
     "alignment": ("a b", lambda n, m: [drawn(n), drawn(m)]),
     "sorted_by_swaps": ("x w", lambda n, _m: [drawn(n), drawn(n)]),

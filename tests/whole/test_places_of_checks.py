@@ -70,7 +70,7 @@ def test_a_loop_at_a_point_of_a_space():
 
 def test_a_lane_of_a_vmap():
     text = "def one(x: f64) -> f64:\n    assert x < 5\n    return x\ndef f[n](x: f64[n]) -> f64[n] = vmap(one)(x)\n"
-    assert "checked here, in lane 2 of the vmap" in message_of(text, ROW)
+    assert "checked here, in lane 2 of the batch" in message_of(text, ROW)
 
 
 @pytest.mark.parametrize("of", [lambda f: f, dg.value_and_grad])

@@ -3,7 +3,8 @@ Griewank and Walther 2008, chapter 7).
 
 A loop whose steps are known and few is followed step by step; any other until nothing is added. A branch is followed
 where its predicate is known, else both sides are. What is known are sizes and integers, never floats: a pattern
-holds for all floats, and is a superset of the places that are not zero.
+holds for all floats, and is a superset of the places that are not zero. Of a function with a rule of its own the rule
+decides, of a solution its equation.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from dgraph.ad.custom import region_of
 from dgraph.ad.sparse.held import (
     Anything,
     Held,
@@ -30,12 +32,13 @@ from dgraph.ad.sparse.held import (
     same,
     spread,
 )
-from dgraph.ad.sparse.rules import Lanes, empty, read, results_of, shape_of
+from dgraph.ad.sparse.rules import Lanes, empty, read, results_of, shape_of, whole
 from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ops.control import Call, For, If, Space, While
 from dgraph.ops.index import Index
+from dgraph.ops.transform import Custom, FixedPoint, Implicit, LinearSolve
 from dgraph.sizes import Atom, Size
-from dgraph.types import Accumulator, Tape
+from dgraph.types import Accumulator, Tape, tangent_type
 
 WORK = 20_000
 """Nodes that are interpreted for the steps of one loop before all further steps are taken together."""
@@ -343,6 +346,8 @@ class Interpretation:
             here = goes if lanes.active is None else goes & lanes.active
             if not here.any():
                 known = Held((), trips, None, lanes.own, lanes.count)
+                if op.implicit:
+                    carried[:] = self.at_rest(node, carried, captured, lanes)
                 return [*carried, *(HeldTape(tuple(row)) for row in rows), known]
             trips = trips + goes
             outputs = self.region(body, [*carried, *captured], lanes if goes.all() else lanes.only(goes))
@@ -357,12 +362,55 @@ class Interpretation:
         def turn(values: Sequence[Anything]) -> list[Anything]:
             return self.region(body, [*values, *captured], lanes)
 
+        if op.implicit:
+            return [*self.at_rest(node, carried, captured, lanes), Held(())]
         final, last = self.settled(carried, turn, lanes)
         tapes = [
             HeldTape((joined_all(HeldTape((*row, output)), lanes.own),), True)
             for row, output in zip(rows, last[op.carries :], strict=True)
         ]
         return [*final, *tapes, Held(())]
+
+    def at_rest(
+        self, node: Node, carried: Sequence[Anything], captured: Sequence[Anything], lanes: Lanes
+    ) -> Sequence[Anything]:
+        """Where a loop settles: what its step at the end hands on, however many were made, but not what it starts
+        from."""
+        body = node.regions[1]
+        start = [replace(value, sets=None) if isinstance(value, Held) else value for value in carried]
+        return self.settled(start, lambda values: self.region(body, [*values, *captured], lanes), lanes)[0]
+
+    def system(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """v = b + A v: entry i depends on what all terms of its row do, and so on."""
+        op, (body,) = node.op, node.regions
+        assert isinstance(op, FixedPoint)
+        right, captured = operands[: op.unknowns], operands[op.unknowns :]
+
+        def turn(values: Sequence[Anything]) -> list[Anything]:
+            moved = self.region(body, [*values, *captured], lanes)
+            return [joined(one, other, lanes.own) for one, other in zip(right, moved, strict=True)]
+
+        return self.settled(right, turn, lanes)[0]
+
+    def solved(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """Every unknown depends on all that the equations read; how a solution was found has no influence."""
+        op = node.op
+        assert isinstance(op, FixedPoint)
+        if isinstance(op, Implicit):
+            operands = [*(replace(value, sets=None) for value in operands[: op.unknowns]), *operands[op.unknowns :]]
+        return whole(node, operands, self.size_of, lanes)
+
+    def ruled(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
+        """The integers of the function, and what the tangents of its rule depend on."""
+        op = node.op
+        assert isinstance(op, Custom)
+        values = self.region(node.regions[0], operands, lanes)
+        moving = [held for held, value in zip(operands, node.operands, strict=True) if tangent_type(value.type)]
+        still = [replace(held, sets=None) for held in operands]
+        found = iter(self.region(region_of(op.rule), [*still, *moving], lanes))
+        return [
+            next(found) if tangent_type(value.type) else held for held, value in zip(values, node.results, strict=True)
+        ]
 
     def called(self, node: Node, operands: Sequence[Any], lanes: Lanes) -> Sequence[Anything]:
         """The function's region."""
@@ -384,5 +432,9 @@ CONTROL: dict[type, Any] = {
     For: Interpretation.counted,
     While: Interpretation.repeated,
     Call: Interpretation.called,
+    Custom: Interpretation.ruled,
+    FixedPoint: Interpretation.system,
+    LinearSolve: Interpretation.solved,
+    Implicit: Interpretation.solved,
 }
 """How each region op is interpreted. What is left are transforms, which unite all that they read."""

@@ -316,10 +316,10 @@ def _set(op: SetAt, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) ->
 
 def _accumulate(op: Accumulate, operands: Sequence[Held], _size_of: SizeOf, lanes: Lanes) -> Held:
     into, *indices, entry = operands
-    if entry.sets is None:
-        return into
     own = lanes.all
     entry = spread(entry, own)
+    if entry.sets is None:
+        return into
     many, before = entry.entries, prod(into.shape[: len(indices)])
     owner = np.zeros(len(own), np.int64) if into.copy is None else into.copy
     here = np.ones(len(own), bool) if lanes.active is None else lanes.active

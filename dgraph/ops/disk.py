@@ -1,0 +1,111 @@
+"""States of a checkpointed loop on disk: writing one, reading it again, and where it pays.
+
+A state that is written becomes a ticket, which is a number. What is read with a ticket is what was written, so order
+comes from data alone; but every ticket is given back once, with its last read, so these ops are done exactly as often
+as they are written: they are never shared, moved or left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dgraph.ir.graph import Region
+from dgraph.ir.op import Op, SizeOf, require
+from dgraph.ops.elementwise import arrays
+from dgraph.ops.two_levels import two_levels
+from dgraph.types import BOOL, I64, Array, ValueType
+
+if TYPE_CHECKING:
+    from dgraph.ir.evaluate import Interpreter
+    from dgraph.ir.graph import Node
+
+_NUMBER = Array(I64)
+
+
+@dataclass(frozen=True)
+class DiskWrite(Op):
+    """The ticket of a state, some arrays, that is written to disk: a number larger than all given before."""
+
+    name: ClassVar[str] = "disk_write"
+    effect: ClassVar[str] = "disk"
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """A number."""
+        require(bool(arrays(self, types)), "disk_write: nothing to write")
+        return (_NUMBER,)
+
+    def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """The next number; the interpreter keeps the state in memory."""
+        ticket = interpreter.written = interpreter.written + 1
+        interpreter.states[ticket] = tuple(map(np.copy, operands))
+        return (np.int64(ticket),)
+
+
+@dataclass(frozen=True)
+class DiskRead(Op):
+    """The state of a ticket: `disk_read(ticket, is_last)`. The ticket is given back with the last read."""
+
+    name: ClassVar[str] = "disk_read"
+    effect: ClassVar[str] = "disk"
+    types: tuple[Array, ...] = ()
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The arrays asked for."""
+        require(tuple(types) == (_NUMBER, Array(BOOL)), "disk_read: not a ticket and a bool")
+        return self.types
+
+    def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """What was written."""
+        ticket, is_last = int(operands[0]), bool(operands[1])
+        state = interpreter.states.pop(ticket) if is_last else interpreter.states[ticket]
+        return [part[()] for part in state]
+
+
+@dataclass(frozen=True)
+class DiskAdvance(Op):
+    """How many steps to advance from a state on disk, 0 to go on in memory only: `disk_advance(steps, slots, disk,
+    room)`, of so many steps that are to be reversed, with room for `slots` states in memory and `disk` on disk, where
+    `room` are not in use by others."""
+
+    name: ClassVar[str] = "disk_advance"
+    arity: ClassVar[int | None] = 4
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """A number."""
+        require(tuple(types) == (_NUMBER,) * 4, f"{self.name}: not four numbers")
+        return (_NUMBER,)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """By the recursion for two levels."""
+        return np.int64(advance(*map(int, operands)))
+
+
+@dataclass(frozen=True)
+class DiskWorth(Op):
+    """Whether to write a state that is at hand, 1 or 0: `disk_worth(steps, slots, disk, room)`."""
+
+    name: ClassVar[str] = "disk_worth"
+    arity: ClassVar[int | None] = 4
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """A number."""
+        require(tuple(types) == (_NUMBER,) * 4, f"{self.name}: not four numbers")
+        return (_NUMBER,)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """By the recursion for two levels."""
+        return np.int64(worth(*map(int, operands)))
+
+
+def advance(steps: int, slots: int, disk: int, room: int) -> int:
+    """What `disk_advance` computes."""
+    return two_levels(slots, disk).advance(steps, room)
+
+
+def worth(steps: int, slots: int, disk: int, room: int) -> int:
+    """What `disk_worth` computes."""
+    return int(two_levels(slots, disk).is_worth(steps, room))

@@ -1,0 +1,243 @@
+"""What a function and its derivative cost and keep, and why: plain data for people and for programs to read.
+
+Formulas hold for all sizes; numbers are there where arguments decide the sizes. Seconds are those of the model in
+`dgraph.passes.costs`, not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgraph.errors import ArgumentError
+from dgraph.ir.evaluate import bind_sizes
+from dgraph.ir.graph import Formal, Graph, Region, walk
+from dgraph.kernels.compile import plan_graph
+from dgraph.kernels.nests import Program as Nests
+from dgraph.kernels.report import most_in_use
+from dgraph.kernels.rooms import Room, arrange
+from dgraph.ops.transform import Transform
+from dgraph.passes import FUSE, OPTIMISE, run_passes
+from dgraph.passes.costs import Costs, Work
+from dgraph.passes.trade_off import Point, TradeOff
+from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
+from dgraph.program.explain_loops import Amounts, Words, has_wish, kernels_of, loops_of, place
+from dgraph.program.functions import Function, value_and_grad
+from dgraph.program.generic import concrete
+from dgraph.program.pipeline import stage
+from dgraph.sizes import Atom, Size, variable
+from dgraph.types import Array, Extent, Tape, Tuple, leaves
+
+if TYPE_CHECKING:
+    from dgraph.types import Type
+
+MOST_NODES = 2000
+"""Nodes of a graph from which on the peaks of its choices are estimated, not planned."""
+
+
+def explain(
+    function: Function,
+    wrt: Sequence[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    budget: int | None = None,
+) -> dict[str, Any]:
+    """Cost, memory, loops, copies, kernels and the curve of a function and its derivative.
+
+    The derivative is that with respect to `wrt`, or to the first float formal; a function that differentiates itself is
+    explained as it is. Raises `DgraphError` for a faulty program, and for arguments that do not fit.
+    """
+    function = concrete(function, arguments or {})
+    derivative = _derivative(function, wrt)
+    parts = {"function": _Part(function, arguments or {})}
+    if derivative is not None:
+        parts["derivative"] = _Part(derivative, arguments or {})
+    last = parts["derivative" if derivative is not None else "function"]
+    found: dict[str, Any] = {
+        "function": function.recipe.words,
+        "derivative": None if derivative is None else derivative.recipe.words,
+        "wrt": None if derivative is None or wrt is None else list(wrt),
+        "sizes": {str(name): number for name, number in last.sizes.items()},
+        "cost": {name: part.cost() for name, part in parts.items()},
+        "memory": {name: part.memory() for name, part in parts.items()},
+        "loops": loops_of(last.before, last.kernels, last.numbers, last.is_known),
+        "copies": last.copies(),
+        "kernels": kernels_of(last.kernels, last.amounts),
+        "curve": last.curve(budget),
+    }
+    if derivative is not None and last.is_known:
+        again = sum((loop["checkpoint"] or {}).get("again") or 0.0 for loop in found["loops"])
+        found["cost"]["derivative"]["again"] = again
+        found["cost"]["derivative"]["seconds"] += again
+        seconds = parts["function"].work.seconds
+        found["cost"]["ratio"] = found["cost"]["derivative"]["seconds"] / seconds if seconds else None
+    return found
+
+
+def _derivative(function: Function, wrt: Sequence[str] | None) -> Function | None:
+    """The function whose derivative is explained; None if there is none, or the function has it in itself."""
+    graph = function.graph
+    if wrt is not None:
+        return value_and_grad(function, tuple(wrt))
+    if any(isinstance(node.op, Transform) for node in walk(graph.region)):
+        return None
+    has_float = any(leaf.dtype.is_float for formal in graph.formals for leaf in _arrays(formal.type))
+    return value_and_grad(function) if has_float and _is_scalar(graph.result) else None
+
+
+def _arrays(type_: Type) -> list[Array]:
+    return [] if isinstance(type_, Extent) else [leaf for _, leaf in leaves(type_)]
+
+
+def _is_scalar(type_: Type) -> bool:
+    if isinstance(type_, Tuple) and type_.items:
+        type_ = type_.items[0]
+    return isinstance(type_, Array) and not type_.shape and type_.dtype.is_float
+
+
+class _Part:
+    """One function at its stages."""
+
+    def __init__(self, function: Function, arguments: Mapping[str, Any]) -> None:
+        graph = function.graph
+        leaves_ = given_leaves(function, graph, arguments)
+        extents = {
+            formal.name: extent(formal.name, arguments[formal.name])
+            for formal in graph.formals
+            if is_extent(formal) and formal.name in arguments
+        }
+        self.sizes = _sizes(graph, leaves_, extents)
+        self.is_known = all(name in self.sizes for name in graph.sizes)
+        # Everything before `@checkpoint` is obeyed.
+        self.before = run_passes(stage(graph, "expand"), OPTIMISE[: OPTIMISE.index("checkpoint")])
+        self.optimised = stage(graph, "optimised")
+        self.kernels = run_passes(self.optimised, FUSE)
+        self.numbers: dict[Atom, int] = {**self.sizes}
+        for stage_ in (self.before, self.optimised, self.kernels):
+            self.numbers.update(_whole_numbers(stage_, leaves_))
+        self.plan: Nests = plan_graph(self.kernels)
+        self.costs = Costs(self.numbers)
+        self.costs.region(self.kernels.region)
+        # A loop with `@checkpoint` is priced as if all were kept; what is run again is told apart.
+        plain = run_passes(self.before, FUSE) if has_wish(self.before) else self.kernels
+        self.work: Work = self.costs.region(plain.region)
+        self.amounts = Amounts(self.costs, Words(self.kernels), self.is_known)
+
+    def cost(self) -> dict[str, Any]:
+        """What a call does, by the model."""
+        work = self.work
+        return {
+            "operations": self.amounts.of(work.operations),
+            "products": self.amounts.of(work.products),
+            "moved": self.amounts.of(work.moved),
+            "seconds": work.seconds if self.is_known else None,
+            "assumed": self.amounts.assumed(work.operations + work.products + work.moved),
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """What a call holds: the arena as it is planned, tapes, arguments and results."""
+        region = self.kernels.region
+        tapes = Size(())
+        for node in region.nodes:
+            for result in node.results:
+                if isinstance(result.type, Tape):
+                    tapes = tapes + self.costs.size_bytes(result)
+        held = {
+            "tapes": tapes,
+            "results": sum(map(self.costs.size_bytes, region.outputs), Size(())),
+            "arguments": sum(map(self.costs.size_bytes, region.inputs), Size(())),
+        }
+        return {"arena": self.arena(), **{name: self.amounts.of(count) for name, count in held.items()}}
+
+    def arena(self) -> dict[str, Any]:
+        """The bytes of the arena: as formulas of what is in use at once, and as it is laid out for known sizes."""
+        rooms = tuple(self.plan.rooms.values())
+        words = " or ".join(self.amounts.words.formula(count) for count in most_in_use(rooms)) or "0"
+        return {"formula": words, "number": self.laid_out(rooms) if self.is_known else None}
+
+    def laid_out(self, rooms: Sequence[Room]) -> int:
+        """The bytes of an arena with these rooms."""
+        return arrange(rooms, lambda atom: self.costs.number(variable(atom))).total
+
+    def copies(self) -> list[dict[str, Any]]:
+        """Updates that could not be done in place."""
+        return [
+            {**place(one.span), "why": one.reason, "bytes": self.amounts.of(one.bytes), "each_step": one.each_step}
+            for one in dict.fromkeys(self.plan.copies)
+            if one.span.source.text
+        ]
+
+    def curve(self, budget: int | None) -> dict[str, Any] | None:
+        """What the straight code can trade, and the point that is taken."""
+        if not self.is_known:
+            return None
+        is_small = sum(1 for _ in walk(self.optimised.region)) <= MOST_NODES
+        search = TradeOff(self.optimised, self.numbers, self.arena_of if is_small else None)
+        points = search.curve()
+        chosen = points[0] if budget is None else search.within(budget)
+        if chosen not in points:
+            points = sorted([*points, chosen], key=lambda point: (point.seconds, -point.peak))
+        return {
+            "is_planned": is_small,
+            "budget": budget,
+            "fits": budget is None or chosen.peak <= budget,
+            "points": [_point(self.optimised, point, point == chosen) for point in points],
+        }
+
+    def arena_of(self, graph: Graph) -> int:
+        """The bytes of the arena that is planned for a graph."""
+        return self.laid_out(tuple(plan_graph(run_passes(graph, FUSE)).rooms.values()))
+
+
+def _point(graph: Graph, point: Point, is_chosen: bool) -> dict[str, Any]:
+    makers = [node for node in graph.region.nodes if any(result in point.again for result in node.results)]
+    again: dict[tuple[Any, ...], None] = dict.fromkeys(tuple(place(node.span).items()) for node in makers)
+    return {
+        "bytes": point.peak,
+        "seconds": point.seconds,
+        "nodes": len(makers),
+        "again": [dict(at) for at in again],
+        "chosen": is_chosen,
+    }
+
+
+# ---- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def given_leaves(function: Function, graph: Graph, arguments: Mapping[str, Any]) -> list[Any]:
+    """The leaves of the arguments by name and of the params of the program, None for those that are not given."""
+    values: dict[str, Any] = dict.fromkeys(formal.name for formal in graph.formals)
+    found: list[Any] = []
+    try:
+        bind_arguments(graph.name, graph.formals, (), arguments, values)
+        for formal in graph.formals:
+            if is_extent(formal):
+                continue
+            if formal.name in arguments:
+                found += flatten(formal.name, formal.type, arguments[formal.name])
+            elif formal.name in function.program.module.stored:
+                found += flatten(formal.name, formal.type, function.program.value_of(formal.name))
+            else:
+                found += [None] * len(list(leaves(formal.type)))
+    except ArgumentError as fault:
+        raise located(fault, function) from None
+    return found
+
+
+def _sizes(graph: Graph, given: Sequence[Any], extents: Mapping[str, int]) -> dict[Atom, int]:
+    """The sizes that the given leaves decide."""
+    pairs = list(zip(graph.input_names, graph.region.inputs, given, strict=True))
+    kept = [(name, value, leaf) for name, value, leaf in pairs if leaf is not None]
+    formals = tuple(Formal(name, value.type) for name, value, _ in kept if isinstance(value.type, Array))
+    part = Graph(graph.name, (), formals, graph.result, Region(tuple(v for _, v, _ in kept), (), ()), graph.span)
+    return bind_sizes(part, [np.shape(leaf) for _, _, leaf in kept], extents)
+
+
+def _whole_numbers(graph: Graph, given: Sequence[Any]) -> dict[Atom, int]:
+    """The integers among the arguments, as atoms of sizes."""
+    return {
+        value: int(leaf)
+        for value, leaf in zip(graph.region.inputs, given, strict=True)
+        if leaf is not None and not np.ndim(leaf) and np.asarray(leaf).dtype.kind in "iu"
+    }
