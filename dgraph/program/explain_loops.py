@@ -16,9 +16,11 @@ from dgraph.ops.linalg import Dot
 from dgraph.ops.reduce import Reduction
 from dgraph.passes.costs import Costs
 from dgraph.passes.kept_values import Kept, kept_by
+from dgraph.passes.online_slots import OnlineSlots
 from dgraph.passes.rerun import kept_carries
+from dgraph.passes.slots import Slots
 from dgraph.sizes import Atom, Size, bytes_in, size, variable
-from dgraph.types import Array, Tape
+from dgraph.types import I64, Array, Tape
 
 UNSHOWN = ("constant", "size", "cast", "index", "iota", "after", "select", "stop_gradient")
 """Ops that are not worth a word where it is said what is computed."""
@@ -244,9 +246,8 @@ def _checkpoint(node: Node, trips: Size, amounts: Amounts) -> dict[str, Any] | N
         return found
     state = size(0)
     found["again"] = None
-    carries = kept_carries(node) if isinstance(node.op, For) else range(node.op.carries)  # type: ignore[attr-defined]
     first = 1 if isinstance(node.op, For) else 0
-    for at in carries:
+    for at in kept_carries(node):
         state = state + amounts.costs.size_bytes(node.operands[first + at])
     found["state"] = amounts.of(state)
     steps = amounts.costs.number(trips) if amounts.is_known and isinstance(node.op, For) else None
@@ -258,7 +259,9 @@ def _checkpoint(node: Node, trips: Size, amounts: Amounts) -> dict[str, Any] | N
     if option == "slots":
         slots: int | None = value
     else:
-        slots = max((bytes_in(value) or 0) // max(bytes_, 1) - 1, 1) if amounts.is_known else None
+        numbers = Slots.numbers if isinstance(node.op, For) else OnlineSlots.numbers
+        room = (bytes_in(value) or 0) // (bytes_ + numbers * I64.bytes)
+        slots = max(room - 1, 1) if amounts.is_known else None
     found["states"] = slots
     if steps is not None and slots is not None:
         forwards = advances(steps, slots)

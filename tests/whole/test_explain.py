@@ -110,7 +110,7 @@ def main[n](x: f64[n], y: f64, rates: f64[n]) -> f64:
     assert [row["bytes"]["formula"] for row in loop["kept"]] == ["8"] * len(loop["kept"])
 
 
-@pytest.mark.parametrize(("option", "states"), [("slots=5", 5), ('budget="400B"', 400 // 24 - 1)])
+@pytest.mark.parametrize(("option", "states"), [("slots=5", 5), ('budget="400B"', 400 // (24 + 8) - 1)])
 def test_checkpoints_are_told_before_they_run(explain: Explain, option: str, states: int):
     text = LOOP.replace("    for", f"    @checkpoint({option})\n    for")
     found = explain(text, "--arg", "x=[1, 2, 3]", "--arg", "steps=200")
