@@ -19,7 +19,7 @@ from dgraph.passes.undo_log import Undo
 from dgraph.sizes import Atom, product
 from dgraph.types import Accumulator, Array, Tape
 
-STORE = 2.4e-11
+STORE = 1.6e-11
 """Seconds of storing and loading a byte of an array."""
 ENTRY = 1e-9
 """Seconds of storing and loading a scalar."""
