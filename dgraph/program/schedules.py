@@ -8,6 +8,7 @@ in the interpreter. Its carry tells the number of the step, and so does all that
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ from dgraph.errors import ArgumentError, Diagnostic, Label
 from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value, walk
-from dgraph.ir.op import Op
 from dgraph.ops.control import For, While
 from dgraph.ops.transform import Transform, Vjp
 from dgraph.passes import OPTIMISE, run_passes
+from dgraph.program.explain import explain
 from dgraph.program.generic import concrete
 from dgraph.program.pictures import leaves_for
 from dgraph.program.pipeline import stage as stage_of
@@ -35,7 +36,7 @@ MOST_STEPS = 2000
 """Steps of a loop beyond which its schedule cannot be read any more."""
 
 Loop = For | While
-_WISHES = ("slots", "every", "budget")
+_WISHES = ("slots", "every")
 _NUMBER = Array(F64)
 
 
@@ -73,8 +74,19 @@ def schedules_of(function: Function, arguments: Mapping[str, Any]) -> list[Sched
             title = f"a schedule of {steps:,} steps cannot be read"
             note = f"give arguments with which the loop has at most {MOST_STEPS:,} steps"
             raise ArgumentError(Diagnostic(title, (Label(node.span, "this loop"),), note))
-        schedules.append(schedule(_title(node), node, steps))
+        op = node.op
+        assert isinstance(op, Loop)
+        if op.budget is not None:
+            op = replace(op, budget=None, slots=_slots(function, arguments, node))
+        schedules.append(schedule(_title(node), op, steps))
     return schedules
+
+
+def _slots(function: Function, arguments: Mapping[str, Any], loop: Node) -> int:
+    """How many states fit into the budget of a loop."""
+    loops = explain(function, arguments=arguments)["loops"]
+    states = (found["checkpoint"]["states"] for found in loops if found["line"] == loop.span.line)
+    return next(states, None) or 1
 
 
 def _loops(region: Region, path: tuple[Node, ...]) -> Iterator[tuple[tuple[Node, ...], Node]]:
@@ -86,7 +98,7 @@ def _loops(region: Region, path: tuple[Node, ...]) -> Iterator[tuple[tuple[Node,
 
 
 def _wish(node: Node) -> dict[str, Any]:
-    wishes = {name: getattr(node.op, name, None) for name in _WISHES}
+    wishes = {name: getattr(node.op, name, None) for name in (*_WISHES, "budget")}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 
@@ -96,14 +108,14 @@ def _title(node: Node) -> str:
     return f"{node.op.name} in line {node.span.line}: {told}"
 
 
-def schedule(title: str, loop: Node, steps: int) -> Schedule:
-    """The schedule of a loop with the wish of `loop` and so many steps."""
+def schedule(title: str, op: Loop, steps: int) -> Schedule:
+    """The schedule of a loop with the wish of `op` and so many steps."""
     watch = _Watch(steps)
-    evaluate(_probe(loop.op), [steps, 0.0], observer=watch)
+    evaluate(_probe(op), [steps, 0.0], observer=watch)
     return watch.schedule(title, steps)
 
 
-def _probe(op: Op) -> Graph:
+def _probe(op: Loop) -> Graph:
     """The gradient of a sum of sin(y) for y = 0, 1, 2, ...: a step runs as an addition, its residual is cos(y), and it
     is reversed by a product with that."""
     f = Builder()

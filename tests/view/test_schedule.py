@@ -28,6 +28,18 @@ def every(y: f64, n: size) -> f64:
         y = sin(y)
     return y
 
+def within(y: f64, n: size) -> f64:
+    @checkpoint(budget="100B")
+    for i in range(n):
+        y = sin(y)
+    return y
+
+def online(y: f64) -> f64:
+    @checkpoint(slots=3)
+    while y > 0.1:
+        y = sin(y)
+    return y
+
 def halving(y: f64) -> f64:
     while y > 1.0:
         y = y / 2.0
@@ -98,11 +110,26 @@ def test_blocks_keep_their_starts_and_the_residuals_of_one_block(program: dg.Pro
     assert schedule.again == 23
 
 
+def test_a_budget_is_a_number_of_slots(program: dg.Program):
+    """A state is a number and the order of its step; one more state is at work."""
+    schedule = of(program, "within", n=60)
+    assert schedule.title == "for in line 21: @checkpoint(budget=100B)"
+    assert schedule.again == fewest(60, 100 // 16 - 1)
+
+
+def test_the_states_of_a_while_are_placed_as_it_runs(program: dg.Program):
+    schedule = of(program, "online")
+    assert schedule.steps > 200
+    assert max(schedule.counts(is_state=True)) == 4
+    assert orders(schedule, "reverse") == list(reversed(range(schedule.steps)))
+    assert schedule.again >= fewest(schedule.steps, 3)
+
+
 def test_the_trips_of_a_while_and_of_an_inner_loop_are_found(program: dg.Program):
     assert of(program, "halving", y=100.0).steps == 7
     inner = of(program, "nested", n=4)
     assert inner.steps == 4
-    assert inner.title == "for in line 27: @checkpoint(every=2)"
+    assert inner.title == "for in line 39: @checkpoint(every=2)"
 
 
 @pytest.mark.parametrize(
