@@ -52,22 +52,33 @@ def hand_on(graph: Graph) -> Graph:
     What `@checkpoint(slots=)` and `@checkpoint(budget=)` run again is reversed at once: what is not handed on is
     computed in the reversed step instead of before it, and in sum nothing twice but for the step that ran last.
     """
-    if not any(_runs_steps_again(node) for node in walk(graph.region)):
+    run = _Run(Prices(BYTES_ALONE, {}))
+
+    def change(region: Region) -> Region:
+        for at in range(len(region.nodes)):
+            node = region.nodes[at]
+            kept = kept_by(region, node) if _runs_plain_steps_again(node) else None
+            if kept is not None:
+                region = run.cut(region, kept, False)
+        return region
+
+    if not any(_runs_plain_steps_again(node) for node in walk(graph.region)):
         return graph
-    run = _Run(Prices(BYTES_ALONE, {}), _runs_steps_again)
-    return without_dead_code(graph.with_region(change_regions(graph.region, run.pairs, {})))
+    return without_dead_code(graph.with_region(change_regions(graph.region, change, {})))
 
 
-def _runs_steps_again(node: Node) -> bool:
-    return isinstance(node.op, Loop) and bool(node.op.slots or node.op.budget)
+def _runs_plain_steps_again(node: Node) -> bool:
+    """Whether single steps of a loop are run again, none of which holds a loop with tapes of its own."""
+    if not isinstance(node.op, Loop) or not (node.op.slots or node.op.budget):
+        return False
+    return not any(isinstance(inner.op, Loop) for inner in walk(node.regions[-1]))
 
 
 @dataclass
 class _Run:
-    """One run over a graph, of the loops for which `applies` holds."""
+    """One run over a graph."""
 
     prices: Prices
-    applies: Callable[[Node], bool] = lambda _: True
 
     def pairs(self, region: Region, is_joint: bool = False) -> Region:
         """A region with the pairs of loops in it cut. If it is two bodies put together, what is between the loops of a
@@ -75,7 +86,7 @@ class _Run:
         for at in range(len(region.nodes)):
             if any(isinstance(value.type, Tape) for value in region.nodes[at].results):
                 region = self.joined(region, at)
-            kept = kept_by(region, region.nodes[at]) if self.applies(region.nodes[at]) else None
+            kept = kept_by(region, region.nodes[at])
             if kept is not None:
                 region = self.cut(region, kept, not is_joint)
         return region
