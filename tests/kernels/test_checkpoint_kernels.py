@@ -98,5 +98,6 @@ def test_a_bound_reserves_the_tape_at_once(steps: int, grown: int):
 
 
 def test_a_bound_counts_the_blocks_of_every():
+    """The residuals of a block lie in the arena; the states before the blocks are a tape."""
     space, _ = watched(WHILE.format("@bound(50)\n    @checkpoint(every=8)"), 50)
-    assert space.reserved[0] == 7 * 8 + 64
+    assert space.reserved == [8 * 8, 7 * 8 + 64]

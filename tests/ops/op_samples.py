@@ -20,10 +20,11 @@ one, zero, two = size(1), size(0), size(2)
 BINDINGS = [{"n": 3, "m": 2, "k": 4}, {"n": 1, "m": 1, "k": 1}, {"n": 0, "m": 2, "k": 3}, {"n": 2, "m": 3, "k": 0}]
 
 DISK = {"disk_write", "disk_read", "disk_advance", "disk_worth"}
-ELSEWHERE = {"fresh", "freeze", "accumulate", "undefined", "zero_tape", *DISK} | {
+ELSEWHERE = {"at_step", "fresh", "freeze", "accumulate", "undefined", "zero_tape", *DISK} | {
     name for name, kind in OPS.items() if issubclass(kind, RegionOp)
 }
-"""Ops on accumulators, tapes and states on disk, and ops with regions: tested with index spaces and loops."""
+"""Ops on accumulators, tapes and states on disk, the note of a step, and ops with regions: tested with index spaces and
+loops."""
 
 Draw = Callable[[np.random.Generator, tuple[int, ...], np.dtype], np.ndarray]
 
