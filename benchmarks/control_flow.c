@@ -313,3 +313,17 @@ double sines_gradient(double y, double c, long n, double *b) {
     free(tape);
     return y;
 }
+
+double logistic(double y, double c, long n) {
+    for (long t = 0; t < n; t++) y = c * y * (1 - y);
+    return y;
+}
+
+double logistic_gradient(double y, double c, long n, double *b) {
+    double *tape = malloc(n * 8), yb = 1, cb = 0;
+    for (long t = 0; t < n; t++) tape[t] = y, y = c * y * (1 - y);
+    for (long t = n - 1; t >= 0; t--) cb += yb * tape[t] * (1 - tape[t]), yb *= c * (1 - 2 * tape[t]);
+    b[0] = yb, b[1] = cb;
+    free(tape);
+    return y;
+}

@@ -37,14 +37,14 @@ PROGRAM = Path(__file__).with_suffix(".dg")
 class Case:
     """A program: what it is, its arguments, how far answers may differ, and dgraph's functions for it.
 
-    `functions` are names of a primal, its gradient, and what the gradient under a budget is called, if there is one.
-    `state` is the number of bytes of the carried values and `budget` that of the annotation, for what is predicted.
+    `functions` are names of contenders, of a primal and of its gradient, and the budget with which this is compiled, if
+    any. `state` are the bytes of the carried values and `budget` those of the annotation, for what is predicted.
     """
 
     title: str
     data: Callable[[bool], dict[str, Any]]
     arguments: Callable[[dict[str, Any]], tuple[Any, ...]]
-    functions: tuple[tuple[str, str, str | None], ...]
+    functions: tuple[tuple[str, str, str, str | None], ...]
     tolerance: float = 1e-9
     state: Callable[[dict[str, Any]], int] = lambda _: 0
     budget: int = 0
@@ -86,7 +86,11 @@ CASES = {
         "Lorenz system, 1,000,000 steps of Runge-Kutta; with respect to start and parameters",
         _lorenz,
         lambda d: (d["y"], d["p"], d["h"], d["steps"]),
-        (("dgraph", "lorenz", "lorenz_gradient"), ("dgraph, 20 MB of states", "lorenz", "lorenz_lean_gradient")),
+        (
+            ("dgraph", "lorenz", "lorenz_gradient", None),
+            ("dgraph, 20 MB of states", "lorenz", "lorenz_lean_gradient", None),
+            ("dgraph, budget 50 MB", "lorenz", "lorenz_gradient", "50MB"),
+        ),
         1e-7,
         lambda _: 24,
         20_000_000,
@@ -95,37 +99,46 @@ CASES = {
         "Newton's method for 20,000 roots, each a `while`; with respect to every equation",
         _roots,
         lambda d: (d["a"],),
-        (("dgraph", "roots", "roots_gradient"), ("dgraph, @implicit", "roots_implicit", "roots_implicit_gradient")),
+        (
+            ("dgraph", "roots", "roots_gradient", None),
+            ("dgraph, @implicit", "roots_implicit", "roots_implicit_gradient", None),
+        ),
     ),
     "heat": Case(
         "Nonlinear heat equation, 10,000 cells, 10,000 steps; with respect to the initial state",
         _heat,
         lambda d: (d["u"], d["r"], d["steps"]),
-        (("dgraph, 400 MB of states", "heat", "heat_lean_gradient"),),
-        1e-9,
-        lambda d: d["u"].nbytes,
-        400_000_000,
+        (
+            ("dgraph, 400 MB of states", "heat", "heat_lean_gradient", None),
+            ("dgraph, budget 500 MB", "heat", "heat_gradient", "500MB"),
+        ),
     ),
     "lstm": Case(
         "LSTM of 5,000 steps, 32 inputs, 64 units; with respect to all weights",
         _lstm,
         lambda d: ({name: d[name] for name in ("w", "u", "b")}, d["x"]),
-        (("dgraph", "lstm", "lstm_gradient"),),
+        (("dgraph", "lstm", "lstm_gradient", None),),
     ),
     "edit": Case(
         "Soft edit distance of two series of 1,000 numbers, rows updated in place; with respect to both",
         _edit,
         lambda d: (d["x"], d["y"], d["gap"]),
-        (("dgraph", "edit", "edit_gradient"),),
+        (("dgraph", "edit", "edit_gradient", None),),
     ),
     "sines": Case(
         "y = sin(y) + c, 1,000,000 steps; with respect to start and c",
         _sines,
         lambda d: (d["y"], d["c"], d["steps"]),
-        (("dgraph", "sines", "sines_gradient"), ("dgraph, 1,000 slots", "sines", "sines_lean_gradient")),
+        (("dgraph", "sines", "sines_gradient", None), ("dgraph, 1,000 slots", "sines", "sines_lean_gradient", None)),
         1e-9,
         lambda _: 8,
         8_000,
+    ),
+    "logistic": Case(
+        "y = c y (1 - y), 1,000,000 steps; with respect to start and c",
+        lambda quick: {"y": 0.3, "c": 2.9, "steps": 1_024 if quick else 1_000_000, "slots": 1000},
+        lambda d: (d["y"], d["c"], d["steps"]),
+        (("dgraph", "logistic", "logistic_gradient", None),),
     ),
 }
 
@@ -149,15 +162,17 @@ def contenders(name: str, data: dict[str, Any], small: dict[str, Any], alone: bo
     case = CASES[name]
     program = dg.load(PROGRAM)
     found = []
-    for title, primal, gradient in case.functions:
-        value, slope = dg.compile(getattr(program, primal)), dg.compile(getattr(program, gradient))
+    for title, primal, gradient, budget in case.functions:
+        value, slope = dg.compile(getattr(program, primal)), dg.compile(getattr(program, gradient), budget=budget)
         given, tiny = case.arguments(data), case.arguments(small)
+        memory = slope.memory(*given)
         found.append(
             Peer(
                 title,
                 lambda value=value, given=given: value(*given),
                 lambda slope=slope, given=given: slope(*given),
                 lambda slope=slope, tiny=tiny: slope(*tiny),
+                foretold=None if memory.open else memory.peak,
             )
         )
     if not alone:
@@ -242,8 +257,8 @@ def measured(name: str, quick: bool, alone: bool) -> list[str]:
     lines = [
         f"### {case.title}" if not quick else f"### {name}, small",
         "",
-        "| | primal (ms) | gradient (ms) | gradient / primal | gradient / dgraph's | peak (MB) |",
-        "|---|---|---|---|---|---|",
+        "| | primal (ms) | gradient (ms) | gradient / primal | gradient / dgraph's | peak (MB) | foretold (MB) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for title, peer in taking_part.items():
         primal, gradient = seconds.get(f"{title}/primal"), seconds.get(f"{title}/gradient")
@@ -255,6 +270,7 @@ def measured(name: str, quick: bool, alone: bool) -> list[str]:
             f"{gradient / primal:.2f}" if gradient is not None and primal is not None else "-",
             f"{gradient / seconds[f'{first}/gradient']:.3g}" if gradient is not None else "-",
             f"{highest / 1e6:.1f}" if highest is not None else "-",
+            f"{peer.foretold / 1e6:.1f}" if peer.foretold is not None else "-",
         ]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return [*lines, "", *under_budget(case, data, seconds)]

@@ -264,6 +264,16 @@ def _jax_sines(data: dict[str, Any]) -> list[Peer]:
     return jax_loops(step, close, (data["y"], data["c"]), data["steps"], data["slots"], (0, 1))
 
 
+def _jax_logistic(data: dict[str, Any]) -> list[Peer]:
+    def step(y: Any, c: Any) -> Any:
+        return c * y * (1 - y)
+
+    def close(run: Any, y: Any, c: Any) -> Any:
+        return run(y, c)
+
+    return jax_loops(step, close, (data["y"], data["c"]), data["steps"], data["slots"], (0, 1))
+
+
 JAX: dict[str, Callable[[dict[str, Any]], list[Peer]]] = {
     "lorenz": _jax_lorenz,
     "roots": _jax_roots,
@@ -271,4 +281,5 @@ JAX: dict[str, Callable[[dict[str, Any]], list[Peer]]] = {
     "lstm": _jax_lstm,
     "edit": _jax_edit,
     "sines": _jax_sines,
+    "logistic": _jax_logistic,
 }

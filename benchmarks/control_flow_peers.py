@@ -18,7 +18,8 @@ class Peer:
     """One way to write a program: calls for the value and for value and derivatives (as a flat list of arrays).
 
     `warm` compiles what the gradient needs without running it, as far as that can be done. `part` is the part of the
-    steps that is run where all would take too long; times are scaled by it.
+    steps that is run where all would take too long; times are scaled by it. `foretold` are the bytes that the gradient
+    says it takes.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Peer:
     gradient: Callable[[], Any] | None
     warm: Callable[[], Any] = lambda: None
     part: float = 1.0
+    foretold: int | None = None
 
 
 def has(module: str) -> bool:
@@ -206,12 +208,17 @@ def _c_lstm(call: Any, data: dict[str, Any]) -> tuple[Any, Any]:
     )
 
 
-def _c_sines(call: Any, _data: dict[str, Any]) -> tuple[Any, Any]:
-    def gradient() -> Any:
-        value, slopes = call("sines_gradient", "y", "c", "steps", out=((2,),))
-        return [value, *slopes]
+def _c_map(name: str) -> Callable[[Any, dict[str, Any]], tuple[Any, Any]]:
+    """A loop over one number."""
 
-    return (lambda: call("sines", "y", "c", "steps")), gradient
+    def calls(call: Any, _data: dict[str, Any]) -> tuple[Any, Any]:
+        def gradient() -> Any:
+            value, slopes = call(f"{name}_gradient", "y", "c", "steps", out=((2,),))
+            return [value, *slopes]
+
+        return (lambda: call(name, "y", "c", "steps")), gradient
+
+    return calls
 
 
 def _c_heat(call: Any, data: dict[str, Any]) -> tuple[Any, Any]:
@@ -240,5 +247,6 @@ C: dict[str, Callable[[Any, dict[str, Any]], tuple[Any, Any]]] = {
             "edit_gradient", "x", "y", "gap", len(data["x"]), len(data["y"]), out=((len(data["x"]),), (len(data["y"]),))
         ),
     ),
-    "sines": _c_sines,
+    "sines": _c_map("sines"),
+    "logistic": _c_map("logistic"),
 }
