@@ -27,6 +27,18 @@ def test_the_entry_points_leave_the_heavy_libraries_alone(place):
     assert not modules_after(f"import {place}") & {"numba", "llvmlite", "scipy", "matplotlib", "wasmtime"}
 
 
+def test_a_function_from_the_cache_is_called_without_what_compiles(tmp_path, monkeypatch):
+    monkeypatch.setenv("DGRAPH_CACHE_DIR", str(tmp_path / "cache"))
+    program = tmp_path / "square.dg"
+    program.write_text("def square(x: f64) -> f64 = x * x\n", encoding="utf-8")
+    code = f"import sys, json, dgraph as dg; dg.load({str(program)!r}).square(2.0); print(json.dumps([*sys.modules]))"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    loaded = {".".join(name.split(".")[:2]) for name in json.loads(done.stdout)}
+    assert "dgraph.kernels" in loaded
+    assert not loaded & {"dgraph.ops", "dgraph.frontend", "dgraph.passes", "dgraph.ad", "lark", "numba"}
+
+
 def test_every_public_name_can_be_had():
     for name in dgraph.__all__:
         assert getattr(dgraph, name) is not None

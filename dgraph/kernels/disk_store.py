@@ -19,8 +19,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dgraph.ops.disk import advance, worth
-
 SYMBOL_PREFIX = "dgraph_disk_"
 """What the names of the functions begin with in object code."""
 
@@ -164,6 +162,9 @@ def fault(number: int) -> tuple[str, str]:
 
 @functools.cache
 def _functions() -> dict[str, Any]:
+    # Only code that keeps states on disk needs the ops; a start from the cache loads none.
+    from dgraph.ops.disk import advance, worth
+
     bodies: dict[str, Callable[..., int]] = {
         "write": _guarded(Store.write, "written", 1),
         "read": _guarded(Store.read, "read", 2),
