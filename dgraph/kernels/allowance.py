@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import comb
 from typing import Any
 
 from dgraph.kernels.demand import Memory
@@ -84,29 +83,15 @@ class Allowance:
 
     def slowdown(self, numbers: Mapping[str, int], known: Mapping[Any, int]) -> float:
         """How many times as long a call takes as one that keeps all, as far as can be foretold."""
+        # Asked for by people, not by calls: a start from the cache loads no ops.
+        from dgraph.ops.binomial import fewest
+
         extra = self.added
         for setting in self.settings:
             steps = max(setting.steps.evaluate(known.__getitem__), 1)
-            again = steps if setting.kind == "every" else steps_again(steps, numbers[setting.name])
+            again = steps if setting.kind == "every" else fewest(steps, numbers[setting.name])
             extra += again * setting.seconds
         return (self.seconds + extra) / self.seconds if self.seconds else 1.0
-
-
-def most_runs(steps: int, slots: int) -> int:
-    """How often a step is run at most with so many slots: the least r for which C(slots + r, slots) >= steps."""
-    runs = 0
-    while comb(slots + runs, slots) < steps:
-        runs += 1
-    return runs
-
-
-def steps_again(steps: int, slots: int) -> int:
-    """How many steps run beside those that are reversed: Griewank and Walther's t(n, c)."""
-    slots = max(min(slots, steps - 1), 1)
-    if slots == 1:
-        return steps * (steps - 1) // 2
-    runs = most_runs(steps, slots)
-    return runs * steps - comb(slots + runs, slots + 1)
 
 
 def slots_for(steps: int, runs: int) -> int:

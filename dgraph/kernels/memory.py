@@ -112,16 +112,25 @@ def _set_field(row: Value, position: int, value: Value) -> None:
 
 def tape_reserve(row: Value, count: Value) -> Value:
     """Make room for so many bytes in all, keeping what is there; the base address, or 0 without memory."""
+    return _reserve(row, count, "dgraph.tape_grow", _emit_grow)
+
+
+def arena_reserve(row: Value, count: Value) -> Value:
+    """Make room for exactly so many bytes, of any content, if there is less; the base address, or 0 without memory."""
+    return _reserve(row, count, "dgraph.arena_renew", _emit_renew)
+
+
+def _reserve(row: Value, count: Value, name: str, emit: Callable[[Any, Value, Value], None]) -> Value:
     builder = row.builder
     enough = count <= _field(row, _CAPACITY)
     before = _field(row, _BASE)
     start = builder.block
     with builder.if_then(enough.make(builder.not_(enough.llvm)).llvm, likely=False):
-        grown = _function(row, count, "dgraph.tape_grow", _emit_grow)
+        larger = _function(row, count, name, emit)
         end = builder.block
     joined = builder.phi(_I64)
     joined.add_incoming(before.llvm, start)
-    joined.add_incoming(grown.llvm, end)
+    joined.add_incoming(larger.llvm, end)
     return row.make(joined, "i64")
 
 
@@ -156,21 +165,6 @@ def _emit_grow(builder: Any, row: Value, count: Value) -> None:
         _library_call(builder, "memmove", _BYTE_POINTER, _bytes_at(base), _bytes_at(raw + offset_before), capacity.llvm)
     _set_row(row, base, wanted, raw)
     builder.ret(base.llvm)
-
-
-def arena_reserve(row: Value, count: Value) -> Value:
-    """Make room for exactly so many bytes, of any content, if there is less; the base address, or 0 without memory."""
-    builder = row.builder
-    enough = count <= _field(row, _CAPACITY)
-    before = _field(row, _BASE)
-    start = builder.block
-    with builder.if_then(enough.make(builder.not_(enough.llvm)).llvm, likely=False):
-        fresh = _function(row, count, "dgraph.arena_renew", _emit_renew)
-        end = builder.block
-    joined = builder.phi(_I64)
-    joined.add_incoming(before.llvm, start)
-    joined.add_incoming(fresh.llvm, end)
-    return row.make(joined, "i64")
 
 
 def _emit_renew(builder: Any, row: Value, count: Value) -> None:

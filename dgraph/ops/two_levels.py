@@ -20,10 +20,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import comb, isqrt
+from math import isqrt
 from typing import Any
 
 import numpy as np
+
+from dgraph.ops.binomial import fewest
 
 WRITE = 5
 READ = 5
@@ -36,17 +38,6 @@ _DEEPEST = 128
 """Rows of the table: with room for more states these stand at equal distances until so many are left."""
 _LONGEST_ROW = 4096
 _LARGEST_TABLE = 2**24
-
-
-def fewest(steps: int, slots: int) -> int:
-    """How many steps are run again at least, with so many states in memory and none on disk."""
-    if steps <= 1:
-        return 0
-    turns, reach = 1, slots + 1
-    while reach < steps:
-        turns += 1
-        reach = reach * (slots + turns) // turns
-    return turns * steps - comb(slots + turns, slots + 1)
 
 
 def _fewest_of(last: int, unit: int, slots: int) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import comb
 from typing import Any
 
 from dgraph.errors import Span
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
+from dgraph.ops.binomial import fewest, most_runs
 from dgraph.ops.control import For, If, Space, While
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.linalg import Dot
@@ -206,22 +206,6 @@ def _free(kept: Kept) -> list[str]:
 # ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 
-def repetitions(steps: int, slots: int) -> int:
-    """How often a step is run forwards at most: the least r for which C(slots + r, slots) is at least the steps."""
-    turns = 0
-    while comb(slots + turns, slots) < steps:
-        turns += 1
-    return turns
-
-
-def advances(steps: int, slots: int) -> int:
-    """How many steps are run forwards to reverse so many with so many states: Griewank and Walther's t(n, c)."""
-    if steps <= 1:
-        return 0
-    turns = repetitions(steps, slots)
-    return turns * steps - comb(slots + turns, slots + 1)
-
-
 def has_wish(graph: Graph) -> bool:
     """Whether a loop of a graph is to keep less than all."""
     return any(
@@ -264,8 +248,8 @@ def _checkpoint(node: Node, trips: Size, amounts: Amounts) -> dict[str, Any] | N
         slots = max(room - 1, 1) if amounts.is_known else None
     found["states"] = slots
     if steps is not None and slots is not None:
-        forwards = advances(steps, slots)
-        found |= {"repetitions": repetitions(steps, slots), "advances": forwards}
+        forwards = fewest(steps, slots)
+        found |= {"repetitions": most_runs(steps, slots), "advances": forwards}
         # The first run of all steps but the last is what the function does anyway.
         found["again"] = _again_seconds(node, max(forwards - steps + 1, 0), amounts)
     return found

@@ -36,7 +36,7 @@ MOST_STEPS = 2000
 """Steps of a loop beyond which its schedule cannot be read any more."""
 
 Loop = For | While
-_WISHES = ("slots", "every")
+_WISHES = ("slots", "every", "disk")
 _NUMBER = Array(F64)
 
 
@@ -152,6 +152,7 @@ class _Watch:
         self.taped: dict[int, int] = {}
         self.reversed: dict[int, int] = {}
         self.rows: dict[int, tuple[int, int]] = {}
+        self.on_disk: dict[int, int] = {}
 
     @property
     def now(self) -> int:
@@ -164,6 +165,8 @@ class _Watch:
         for value, result in zip(node.results, results, strict=True):
             if value.type == Tape(_NUMBER):
                 self._taped(result)
+            elif name == "disk_write":
+                self._written()
             elif name == "set_at" and isinstance(value.type, Array) and value.type.dtype == F64:
                 self._stored(result)
             elif value.type != _NUMBER:
@@ -179,6 +182,7 @@ class _Watch:
         """What was seen."""
         for row in list(self.rows):
             self._dropped(row)
+        self.kept += [Kept(step, first, self.reversed[step], "disk") for step, first in self.on_disk.items()]
         return Schedule(title, steps, tuple(self.acts), tuple(self.kept))
 
     def _step(self, cosine: float) -> int:
@@ -195,7 +199,7 @@ class _Watch:
     def _reverse(self, step: int) -> None:
         self.acts.append(Act("reverse", step))
         self.reversed[step] = self.now
-        self.kept.append(Kept(step, self.taped[step], self.now, False))
+        self.kept.append(Kept(step, self.taped[step], self.now, "residuals"))
 
     def _stored(self, rows: Sequence[float]) -> None:
         """States are in the rows of an array, of which one was replaced."""
@@ -209,7 +213,11 @@ class _Watch:
         """What a row held was needed until its step was reversed, at most."""
         if row in self.rows:
             step, first = self.rows.pop(row)
-            self.kept.append(Kept(step, first, min(self.now, self.reversed.get(step, self.now)), True))
+            self.kept.append(Kept(step, first, min(self.now, self.reversed.get(step, self.now)), "state"))
+
+    def _written(self) -> None:
+        """The state on disk is that which was reached just now; it is needed until its step is reversed."""
+        self.on_disk[self.acts[-1].step + 1 if self.acts else 0] = self.now
 
     def _taped(self, entries: Sequence[float]) -> None:
         """A tape of states begins with that before the first step, a cosine is never zero."""

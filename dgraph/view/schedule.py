@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dgraph.view.paint import Group, Picture, Polygon, Rectangle, Text
-from dgraph.view.style import BLUE, INK, LINE, PAPER, QUIET, RED, TITLE_SIZE, TYPE_SIZE, Stroke, shown, width_of
+from dgraph.view.style import BLUE, FILL, INK, LINE, PAPER, QUIET, RED, TITLE_SIZE, TYPE_SIZE, Stroke, shown, width_of
 
 StepKind = Literal["advance", "tape", "reverse"]
+Place = Literal["state", "disk", "residuals"]
 
 _MARGIN = 16.0
 _LEFT = 46.0
@@ -26,12 +27,15 @@ _LINE = 18.0
 _AXIS = Stroke("#8c959f", 0.8)
 _STATE = LINE["carry"].colour
 _ENTRY = LINE["saved"].colour
+_DISK = FILL["index"][1]
+_KEPT: dict[Place, str] = {"state": _STATE, "disk": _DISK, "residuals": _ENTRY}
 _COLOURS: dict[StepKind, str] = {"advance": BLUE, "tape": _ENTRY, "reverse": RED}
 _WORDS = (
     (BLUE, "step run"),
     (_ENTRY, "step run, its residuals kept"),
     (RED, "step reversed"),
     (_STATE, "state kept"),
+    (_DISK, "state on disk"),
 )
 
 
@@ -45,12 +49,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Kept:
-    """The state before a step, or the residuals of a step, in memory from one time to another."""
+    """The state before a step, in memory or on disk, or the residuals of a step, from one time to another."""
 
     step: int
     first: int
     last: int
-    is_state: bool
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,11 @@ class Schedule:
         """How many steps run more often than once, each further run counted."""
         return sum(act.kind != "reverse" for act in self.acts) - self.steps
 
-    def counts(self, is_state: bool) -> list[int]:
-        """How many states, or residuals, are in memory at each time."""
+    def counts(self, place: Place) -> list[int]:
+        """How many states, or residuals, are kept at each time."""
         changes = [0] * (len(self.acts) + 1)
         for item in self.kept:
-            if item.is_state == is_state:
+            if item.place == place:
                 changes[item.first] += 1
                 changes[item.last] -= 1
         found, total = [], 0
@@ -109,8 +113,7 @@ def _painted(name: str, schedule: Schedule, top: float) -> Group:
     line = min(max(high * 0.3, 0.6), 4.0)
     for item in schedule.kept:
         x, y = place(item.first, item.step + 0.5)
-        colour = _STATE if item.is_state else _ENTRY
-        shapes.append(Rectangle(x, y - line / 2, (item.last - item.first) * wide, line, colour))
+        shapes.append(Rectangle(x, y - line / 2, (item.last - item.first) * wide, line, _KEPT[item.place]))
     for time, act in enumerate(schedule.acts):
         x, y = place(time, act.step + 1)
         shapes.append(Rectangle(x, y, max(wide * 0.92, 0.5), max(high * 0.92, 0.5), _COLOURS[act.kind]))
@@ -131,7 +134,7 @@ def _painted(name: str, schedule: Schedule, top: float) -> Group:
 
 def _strip(schedule: Schedule, left: float, top: float, wide: float) -> list[Rectangle | Polygon | Text]:
     """How much is in memory over time: residuals on top of states."""
-    states, entries = schedule.counts(True), schedule.counts(False)
+    states, entries = schedule.counts("state"), schedule.counts("residuals")
     most = max((one + other for one, other in zip(states, entries, strict=True)), default=0)
     foot = top + _STRIP
     shapes: list[Rectangle | Polygon | Text] = [Rectangle(left, top, _WIDTH, _STRIP, PAPER, _AXIS)]
@@ -156,10 +159,11 @@ def _edge(levels: Sequence[int]) -> list[tuple[float, int]]:
 
 def _sentence(schedule: Schedule) -> str:
     """The schedule in numbers."""
-    states, entries = max(schedule.counts(True), default=0), max(schedule.counts(False), default=0)
+    most = {place: max(schedule.counts(place), default=0) for place in _KEPT}
+    entries, on_disk = most["residuals"], f", {most['disk']} states on disk" if most["disk"] else ""
     return (
-        f"{schedule.steps} steps, {schedule.again} run again; at most {states} states and the residuals of {entries} "
-        f"{'step' if entries == 1 else 'steps'} in memory"
+        f"{schedule.steps} steps, {schedule.again} run again; at most {most['state']} states and the residuals of "
+        f"{entries} {'step' if entries == 1 else 'steps'} in memory{on_disk}"
     )
 
 

@@ -4,8 +4,9 @@ from functools import cache
 
 import pytest
 
-from dgraph.kernels.allowance import Allowance, OverBudget, Setting, most_runs, slots_for, steps_again
+from dgraph.kernels.allowance import Allowance, OverBudget, Setting, slots_for
 from dgraph.kernels.demand import Memory
+from dgraph.ops.binomial import fewest, most_runs
 from dgraph.sizes import size, variable
 
 
@@ -22,10 +23,10 @@ def least_steps(steps, slots):
 def test_steps_again_are_the_least_possible():
     for steps in range(1, 45):
         for slots in range(1, 9):
-            assert steps_again(steps, slots) == least_steps(steps, slots)
-    assert steps_again(1000, 10) == 3636
-    assert steps_again(10**6, 1) == 10**6 * (10**6 - 1) // 2
-    assert steps_again(0, 3) == 0
+            assert fewest(steps, slots) == least_steps(steps, slots)
+    assert fewest(1000, 10) == 3636
+    assert fewest(10**6, 1) == 10**6 * (10**6 - 1) // 2
+    assert fewest(0, 3) == 0
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 99, 100, 101, 5000, 10**6])
@@ -56,7 +57,7 @@ def test_settings_fill_the_budget_and_do_not_exceed_it():
         numbers = allowance.chosen(memory, {})
         assert memory(numbers).peak <= budget
         assert numbers["s_400"] == 400 or memory({"s_400": numbers["s_400"] + 1}).peak > budget
-        assert allowance.slowdown(numbers, {}) == (10.0 + steps_again(400, numbers["s_400"])) / 10.0
+        assert allowance.slowdown(numbers, {}) == (10.0 + fewest(400, numbers["s_400"])) / 10.0
     with pytest.raises(OverBudget):
         Allowance(207, (Setting("s_400", "slots", size(400), 1.0),)).chosen(memory, {})
 

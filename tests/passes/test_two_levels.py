@@ -15,7 +15,8 @@ from dgraph.ir.build import Builder
 from dgraph.ir.evaluate import evaluate
 from dgraph.ir.graph import Formal, Graph
 from dgraph.ir.op import OPS
-from dgraph.ops.two_levels import MOST, TwoLevels, fewest
+from dgraph.ops.binomial import fewest
+from dgraph.ops.two_levels import MOST, TwoLevels
 from dgraph.passes import OPTIMISE, run_passes
 from dgraph.types import F64, I64, Array, Tuple
 

@@ -34,6 +34,12 @@ def within(y: f64, n: size) -> f64:
         y = sin(y)
     return y
 
+def on_disk(y: f64, n: size) -> f64:
+    @checkpoint(slots=2, disk=3)
+    for i in range(n):
+        y = sin(y)
+    return y
+
 def online(y: f64) -> f64:
     @checkpoint(slots=3)
     while y > 0.1:
@@ -90,23 +96,23 @@ def test_a_plain_loop_runs_each_step_once_and_keeps_all(program: dg.Program):
     assert orders(schedule, "tape") == list(range(12))
     assert not orders(schedule, "advance")
     assert schedule.again == 0
-    assert max(schedule.counts(is_state=False)) == 12
-    assert not any(schedule.counts(is_state=True))
+    assert max(schedule.counts("residuals")) == 12
+    assert not any(schedule.counts("state"))
 
 
 @pytest.mark.parametrize("steps", [2, 9, 36, 100])
 def test_slots_advance_as_few_steps_as_can_be(program: dg.Program, steps: int):
     schedule = of(program, "slots", n=steps)
     assert len(orders(schedule, "advance")) == schedule.again == fewest(steps, 4)
-    assert max(schedule.counts(is_state=True)) == min(steps, 5), "and the state of the step that is being reversed"
-    assert max(schedule.counts(is_state=False)) == 1
+    assert max(schedule.counts("state")) == min(steps, 5), "and the state of the step that is being reversed"
+    assert max(schedule.counts("residuals")) == 1
 
 
 def test_blocks_keep_their_starts_and_the_residuals_of_one_block(program: dg.Program):
     schedule = of(program, "every", n=23)
     assert orders(schedule, "advance") == list(range(23))
-    assert sorted({item.step for item in schedule.kept if item.is_state}) == [0, 5, 10, 15, 20]
-    assert max(schedule.counts(is_state=False)) == 5
+    assert sorted({item.step for item in schedule.kept if item.place == "state"}) == [0, 5, 10, 15, 20]
+    assert max(schedule.counts("residuals")) == 5
     assert schedule.again == 23
 
 
@@ -117,10 +123,19 @@ def test_a_budget_is_a_number_of_slots(program: dg.Program):
     assert schedule.again == fewest(60, 100 // 16 - 1)
 
 
+def test_states_on_disk_are_drawn(program: dg.Program):
+    schedule = of(program, "on_disk", n=100)
+    assert schedule.title == "for in line 27: @checkpoint(slots=2, disk=3)"
+    assert max(schedule.counts("disk")) == 3
+    assert max(schedule.counts("state")) == 3, "two, and that of the step that is being reversed"
+    assert fewest(100, 5) <= schedule.again < fewest(100, 2)
+    assert orders(schedule, "reverse") == list(reversed(range(100)))
+
+
 def test_the_states_of_a_while_are_placed_as_it_runs(program: dg.Program):
     schedule = of(program, "online")
     assert schedule.steps > 200
-    assert max(schedule.counts(is_state=True)) == 4
+    assert max(schedule.counts("state")) == 4
     assert orders(schedule, "reverse") == list(reversed(range(schedule.steps)))
     assert schedule.again >= fewest(schedule.steps, 3)
 
@@ -129,7 +144,7 @@ def test_the_trips_of_a_while_and_of_an_inner_loop_are_found(program: dg.Program
     assert of(program, "halving", y=100.0).steps == 7
     inner = of(program, "nested", n=4)
     assert inner.steps == 4
-    assert inner.title == "for in line 39: @checkpoint(every=2)"
+    assert inner.title == "for in line 45: @checkpoint(every=2)"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import dgraph as dg
 from dgraph.cli import main
 from dgraph.kernels.compile import plan_graph
 from dgraph.kernels.rooms import arrange
-from dgraph.program.explain_loops import advances, repetitions
+from dgraph.ops.binomial import fewest, most_runs
 from dgraph.program.pipeline import stage
 
 Explain = Callable[..., dict]
@@ -118,8 +118,8 @@ def test_checkpoints_are_told_before_they_run(explain: Explain, option: str, sta
     asked = loop["checkpoint"]
     assert asked["state"] == {"formula": "8 * n", "number": 24}
     assert asked["states"] == states
-    assert asked["advances"] == advances(200, states)
-    assert asked["repetitions"] == repetitions(200, states)
+    assert asked["advances"] == fewest(200, states)
+    assert asked["repetitions"] == most_runs(200, states)
     assert found["cost"]["derivative"]["again"] > 0
 
 
@@ -140,9 +140,9 @@ def test_the_schedule_is_the_least():
             return steps * (steps - 1) // 2
         return min(far + by_trial(far, slots) + by_trial(steps - far, slots - 1) for far in range(1, steps))
 
-    assert all(advances(n, c) == by_trial(n, c) for n in range(12) for c in range(1, 5))
+    assert all(fewest(n, c) == by_trial(n, c) for n in range(12) for c in range(1, 5))
     # A worked number of Griewank and Walther: 10 steps, 3 slots.
-    assert (advances(10, 3), repetitions(10, 3)) == (15, 2)
+    assert (fewest(10, 3), most_runs(10, 3)) == (15, 2)
 
 
 def test_trips_that_only_the_run_decides_have_a_name(explain: Explain):
