@@ -1,4 +1,5 @@
-"""The command line: `dgraph check | run | grad | train | draw | show | explain | fmt | doctor`.
+"""The command line: `dgraph check | run | grad | train | draw | show | explain | profile | fmt |
+doctor`.
 
 Exit codes: 0 done, 1 a fault in the program, data or arguments (a diagnostic on standard error), 2 wrong usage of the
 command, 3 a fault of dgraph itself.
@@ -18,6 +19,7 @@ from dgraph.errors import CheckFailed, DgraphError
 
 SHOW_STAGES = ("tree", "graph", "optimised", "grad", "loops", "numba", "llvm", "cuda", "ptx")
 DRAW_STAGES = ("source", "optimised", "forward", "reverse", "kernels", "schedule")
+RUNS = 20
 DEBUG = "say where numbers stop being finite, and show where inside dgraph a fault arose"
 
 
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     # Most of dgraph is read here and not at the top, so that Ctrl-C meets `main` also while that goes on.
     from dgraph.cli import commands
     from dgraph.cli import explain as explaining
+    from dgraph.cli import profile as profiling
 
     parser = argparse.ArgumentParser(
         prog="dgraph", description="A compiler and visualiser for differentiable programs."
@@ -160,6 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         add(explain)
     explain.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
     explain.add_argument("--budget", metavar="BYTES", help="what straight code may hold, as in 200MB")
+
+    profile = command("profile", profiling.profile, "where the time of a call goes")
+    for add in (target, values, as_json):
+        add(profile)
+    profile.add_argument("--precision", choices=("f32", "f64"), help="promote all floats")
+    profile.add_argument("--grad", action="store_true", help="of the value and its derivative, by --wrt")
+    profile.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
+    profile.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"tell the fastest of N calls ({RUNS})")
 
     formats = command("fmt", commands.fmt, "format programs, in place")
     formats.add_argument("files", nargs="+", metavar="FILE", help="`-` is standard input, written to standard output")

@@ -107,7 +107,7 @@ def _loops(found: Mapping[str, Any]) -> Iterator[str]:
         rows += _checkpoint(loop["checkpoint"])
         if not loop["kept"] and loop["checkpoint"] is None and found["derivative"]:
             rows.append(["kept", "nothing"])
-        yield from (f"    {line}" for line in _aligned(rows))
+        yield from (f"    {line}" for line in aligned(rows))
 
 
 def _checkpoint(asked: Mapping[str, Any] | None) -> list[list[str]]:
@@ -133,7 +133,7 @@ def _copies(found: Mapping[str, Any]) -> Iterator[str]:
     for row in found["copies"]:
         often = " at each step" if row["each_step"] else ""
         rows.append([f"line {row['line']}:", row["text"], f"{_bytes(row['bytes'])}{often}", row["why"]])
-    yield from (f"  {line}" for line in _aligned(rows))
+    yield from (f"  {line}" for line in aligned(rows))
 
 
 def _kernels(found: Mapping[str, Any]) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _kernels(found: Mapping[str, Any]) -> Iterator[str]:
         alike.setdefault(key, []).extend(kernel["lines"])
         counts[key] += 1
     rows = [[f"{counts[key]} x", key[0], _ranges(sorted({*lines})), *key[1:]] for key, lines in alike.items()]
-    yield from (f"  {line}" for line in _aligned(rows))
+    yield from (f"  {line}" for line in aligned(rows))
 
 
 def _curve(found: Mapping[str, Any]) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _curve(found: Mapping[str, Any]) -> Iterator[str]:
             lines = sorted({at["line"] for at in point["again"] if at["line"]})
             again = f"{_many(point['nodes'], 'node')} of {_ranges(lines)}" if point["nodes"] else "nothing"
             rows.append([mark, in_bytes(point["bytes"]), in_seconds(point["seconds"]), again])
-        yield from (f"  {line}" for line in _aligned(rows))
+        yield from (f"  {line}" for line in aligned(rows))
     if not curve["fits"]:
         yield f"  no choice keeps within {in_bytes(curve['budget'])}"
 
@@ -231,7 +231,7 @@ def _ranges(lines: Sequence[int]) -> str:
     return f"line{'' if len(lines) == 1 else 's'} {told}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows with their columns below one another; the last column of a row is as long as it is."""
     widths: dict[int, int] = {}
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dgraph.kernels import (
     arithmetic,
+    clock,
     lapack_calls,
     math_exponential,
     math_power,
@@ -18,6 +19,7 @@ from dgraph.kernels.primitives import PRIMITIVES
 __all__ = [
     "PRIMITIVES",
     "arithmetic",
+    "clock",
     "lapack_calls",
     "math_exponential",
     "math_power",

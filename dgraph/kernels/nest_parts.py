@@ -30,6 +30,7 @@ from dgraph.kernels.nests import (
     TapeReserve,
     TapeSetTop,
     TapeTop,
+    Timed,
     Update,
     While,
 )
@@ -38,7 +39,7 @@ from dgraph.kernels.nests import (
 def blocks_of(statement: Statement) -> tuple[Block, ...]:
     """The blocks inside a statement, in order of execution."""
     match statement:
-        case Loop(body=body):
+        case Loop(body=body) | Timed(body=body):
             return (body,)
         case While(test=test, body=body):
             return (test, body)

@@ -328,6 +328,15 @@ class Fail:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Timed:
+    """Run a block; its time in nanoseconds and its run are added to two words of the state from `place` on, counted
+    from behind the scalars that kernels leave."""
+
+    body: Block
+    place: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Note:
     """Words for a reader of the source."""
 
@@ -362,6 +371,7 @@ Statement = (
     | TapeReserve
     | TapeSetTop
     | Fail
+    | Timed
     | Note
     | Call
 )

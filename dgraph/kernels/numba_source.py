@@ -38,6 +38,7 @@ from dgraph.kernels.nests import (
     TapeReserve,
     TapeSetTop,
     TapeTop,
+    Timed,
 )
 from dgraph.kernels.printer import Printer, Text
 from dgraph.kernels.rooms import fixed_arrangement
@@ -172,8 +173,21 @@ class _NumbaPrinter(Printer):
                 self.line(f"return {check}")
             case Call():
                 self.call(statement)
+            case Timed():
+                self.timed(statement)
             case _:
                 super().other(statement)
+
+    def timed(self, timed: Timed) -> None:
+        """A block between two looks at the clock."""
+        start = self.names.fresh("start")
+        place = self.scratch_place + self.program.scalars + timed.place
+        self.line(f"{start} = clock(state)")
+        self.depth -= 1
+        self.block(timed.body)
+        self.depth += 1
+        self.line(f"store_i64(state, {place}, load_i64(state, {place}) + (clock(state) - {start}))")
+        self.line(f"store_i64(state, {place + 1}, load_i64(state, {place + 1}) + 1)")
 
     def copy(self, copy: Copy) -> None:
         """A block of memory copied."""

@@ -24,6 +24,7 @@ UNREACHED: dict[str, str] = {
     "program/check.py: the derivatives of `{}` are wrong: {}": "a rule of dgraph itself would have to be wrong",
     "program/compiled.py: there is not enough memory for {}": "a kernel that asks for too much says so itself",
     "program/nonfinite.py: {} is at the edge of what is finite": "another rounding would have to give a finite number",
+    "program/profile.py: this system has no `clock_gettime`, so parts of a call cannot be timed": "this system has one",
     "train/checkpoint.py: {} is not a checkpoint of a run": "a file that is damaged is told when it is read",
     "train/columns.py: cannot read {}": "needs a file without the right to read it, which an administrator has",
     "train/folder.py: another run is writing to {}": RACE,
