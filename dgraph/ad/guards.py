@@ -18,10 +18,10 @@ from dgraph.types import Array, ValueType, tangent_type
 # fmt: off
 FINITE = frozenset((
     "abs", "accumulate", "add", "atan", "broadcast", "call", "cast", "ceil", "concat", "constant", "cos", "cumsum",
-    "dot", "erf", "floor", "fma", "for", "freeze", "fresh", "if", "index", "iota", "logsumexp", "maximum",
+    "dot", "erf", "floor", "fma", "for", "freeze", "fresh", "if", "index", "iota", "largest", "logsumexp", "maximum",
     "minimum", "mul", "neg", "reduce_max", "reduce_min", "reduce_sum", "relu", "reshape", "round", "select",
-    "set_at", "sigmoid", "sign", "sin", "size", "slice", "softplus", "space", "steep", "stop_gradient", "sub", "tanh",
-    "transpose", "undefined", "unslice", "while", "zero_tape",
+    "set_at", "sigmoid", "sign", "sin", "size", "slice", "smallest", "softplus", "space", "steep", "stop_gradient",
+    "sub", "tanh", "transpose", "undefined", "unslice", "while", "zero_tape",
 ))
 # fmt: on
 """Ops with finite derivatives wherever their operands are finite. Region ops are judged by what they hold."""

@@ -388,6 +388,10 @@ def stacked_alone(ctx: Context, leaf: Leaf) -> Leaf:
 def _few(ctx: Context, word: str, parts: Sequence[Binding], span: Span) -> Bound:
     """A reducer over a handful of values: elementwise."""
     if word in ("max", "min"):
+        if len(parts) > 2 and any(isinstance(part.value, Leaf) and part.value.dtype.is_float for part in parts):
+            leaves = meet(ctx, parts)
+            result = getattr(ctx.g, "largest" if word == "max" else "smallest")(*(leaf.value for leaf in leaves))
+            return Leaf(result, leaves[0].weak, leaves[0].soft)
         return fold(lambda a, b: _extreme(ctx, word, a, b), parts).value
     symbol = {"sum": "+", "prod": "*"}.get(word)
     if symbol is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dgraph.ir.graph import Region
 from dgraph.ir.op import SizeOf, require
-from dgraph.ops.elementwise import NUMBERS, Elementwise, Steps, Unary, array_type, arrays, like, summed
+from dgraph.ops.elementwise import NUMBERS, Elementwise, Steps, Unary, arrays, like, summed
 from dgraph.types import ValueType
 
 if TYPE_CHECKING:
@@ -236,42 +236,6 @@ class Mod(_Division):
             return (dx,)
         through = g.mul(g.floor_divide(*primals), dy)
         return (g.neg(through) if dx is None else g.sub(dx, through),)
-
-
-class _Extreme(Elementwise):
-    """The larger or smaller of two numbers. Ties share the derivative equally; NaN wins and has a tie with itself."""
-
-    arity = 2
-    kinds = NUMBERS
-
-    def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
-        """The tangent of the winner, or half of both."""
-        x, y = primals
-        if self.name == "minimum":
-            x, y = y, x
-        if tangents[0] is None and tangents[1] is None:
-            return (None,)
-        both = summed(g, *tangents)
-        assert both is not None
-        dx, dy = (g.zeros(array_type(both)) if tangent is None else tangent for tangent in tangents)
-        half = g.mul(like(g, 0.5, both), both)
-        return (g.select(g.greater(x, y), dx, g.select(g.less(x, y), dy, half)),)
-
-
-@dataclass(frozen=True)
-class Maximum(_Extreme):
-    """The larger of two numbers; NaN if one is NaN. Ties share the derivative equally."""
-
-    name = "maximum"
-    numpy = np.maximum
-
-
-@dataclass(frozen=True)
-class Minimum(_Extreme):
-    """The smaller of two numbers; NaN if one is NaN. Ties share the derivative equally."""
-
-    name = "minimum"
-    numpy = np.minimum
 
 
 @dataclass(frozen=True)

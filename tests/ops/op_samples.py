@@ -168,11 +168,11 @@ DTYPES = {"float": (F64, F32), "int": (I64, I32, U8), "bool": (BOOL,), "key": (K
 
 
 def _elementwise(op: Op) -> list[Case]:
-    assert isinstance(op, Elementwise) and op.arity is not None
+    assert isinstance(op, Elementwise)
     dtypes = [dtype for kind in op.kinds for dtype in DTYPES[kind]]
     shapes = [(), (n,), (n, m)]
     return [
-        Case(op, (Array(dtype, shape),) * op.arity, DRAWS.get(op.name, {}))
+        Case(op, (Array(dtype, shape),) * (op.arity or 3), DRAWS.get(op.name, {}))
         for at, dtype in enumerate(dtypes)
         for shape in (shapes if at == 0 else shapes[-1:])
     ]

@@ -10,6 +10,7 @@ def _ends_early(to: Writer, scope: Scope, depth: int) -> Scope:
     a, done, c = to.fresh("a"), to.fresh("done"), to.fresh("c")
     to.write(f"{a}, {done}, {c} = {to.scalar(scope, 1)}, False, 0")
     inner = scope.with_scalar(a).with_count(f"min({c}, 2)")
+    to.wish()
     to.write(f"while not {done} and {c} < {to.pick(['n', '3', 'steps', 'k[0]'])}:")
     with to.block():
         to.write(f"if {a} > {to.number()} or {to.condition(inner)}:")
@@ -105,6 +106,7 @@ def _lanes(to: Writer, scope: Scope, depth: int) -> Scope:
     to.write(f"def {f}({z}: f64) -> f64:")
     with to.block():
         to.write(f"{a}, {c} = {z}, 0")
+        to.wish()
         to.write(f"while {a} > {to.pick(['0.1', '-0.3', '0.6'])} and {c} < 6:")
         with to.block():
             inner = replace(scope.with_scalar(z).with_scalar(a), can_assign=())
@@ -128,6 +130,7 @@ def _whole_state(to: Writer, scope: Scope, _: int) -> Scope:
         inner = inner.with_count(f"min({t}, 2)")
     else:
         to.write(f"{t} = 0")
+        to.wish()
         to.write(f"while {t} < 3 and sum({v}) < {to.pick(['0.5', '3', '-1'])}:")
     with to.block():
         to.write(f"{v} = 0.5 * {v} + 0.3 * {to.vector(inner, 'n', 2)}")
@@ -140,4 +143,72 @@ def _whole_state(to: Writer, scope: Scope, _: int) -> Scope:
     return replace(scope.with_array(v, ("n",)), records=(*scope.records, q))
 
 
-LOOPS = [_ends_early, _ends_early, _hops, _noise, _table, _table, _returns, _lanes, _whole_state]
+def _places(to: Writer, scope: Scope, _: int) -> Scope:
+    """Updates of many places by one formula: some coincide, some are left out, some count by what the run decides."""
+    v, u, i, j = to.fresh("v"), to.fresh("u"), to.fresh("i"), to.fresh("j")
+    to.write(f"{v}, {u} = 0.5 * {to.vector(scope, 'n', 1)}, 0.5 * {to.matrix(scope, 1)}")
+    scope = scope.with_array(v, ("n",)).with_array(u, ("n", "m"))
+    count = f"range({to.pick(['k[0]', 'k[1] + 1', '1 + k[0]'])})"
+    inner = scope.with_index(i, "n")
+    both = inner.with_index(j, "m")
+    for _ in range(1 + to.draw(2)):
+        sign = to.pick(["=", "+=", "-=", "*="])
+        if kind := to.draw(7):
+            value = f"0.4 * {to.scalar(both if kind in (1, 2) else inner, 2)}"
+        if kind == 0:
+            to.write(f"{v}[{i}] {sign} {v}[n - 1 - {i}] for {i} in {count}")
+        elif kind == 1:
+            to.write(f"{u}[k[{i}], {j}] {to.pick(['+=', '-='])} {value} for {i} in range(n) for {j} in range(m)")
+        elif kind == 2:
+            to.write(f"{u}[{i}, {j}] {sign} {value} for {i} for {j} if {to.condition(both)}")
+        elif kind == 3:
+            to.write(f"{v}[k[k[{i}]]] += {value} for {i} in {count} if {to.condition(inner)}")
+        elif kind == 4:
+            to.write(f"{v}[{i} + 1] {sign} 0.5 * {v}[{i}] + {value} for {i} in range(n - 1)")
+        elif kind == 5:
+            to.write(f"{u}[{i}] {sign} {value} * y for {i} in range(n)")
+        else:
+            to.write(f"{u}[{i}, 1] {sign} {value} for {i} in {count}")
+    return scope
+
+
+def _extremes(to: Writer, scope: Scope, _: int) -> Scope:
+    """The largest, the smallest and where they stand, over counts that the run decides, pairs and repeated rows."""
+    a, i, j, p, q = to.fresh("a"), to.fresh("i"), to.fresh("j"), to.fresh("p"), to.fresh("q")
+    inner = scope.with_index(i, "n")
+    x, w = to.pick(scope.arrays["n",]), to.pick(scope.arrays["n", "m"])
+    word = to.pick(["max", "min", "0.3 * sum", "prod", "mean", "logsumexp"])
+    count = to.pick(["k[0] + 1", "1 + k[0] * k[1]", "min(n, steps)"])
+    kind = to.draw(6)
+    if kind == 0:
+        to.write(f"{a} = {word}(tanh({to.scalar(inner, 2)}) for {i} in range({count}))")
+    elif kind == 1:
+        to.write(f"{p}, {q} = {to.pick(['argmax', 'argmin'])}({w}[{i}, {j}] * {x}[{i}] for {i}, {j})")
+        to.write(f"{a} = {w}[{p}, {q}] * {to.scalar(scope, 1)}")
+    elif kind == 2:
+        to.write(f"{a} = max({to.scalar(scope, 1)}, {to.scalar(scope, 1)}, min({to.scalar(scope, 1)}, {x}[0] + 0.1))")
+    elif kind == 3:
+        to.write(f"{a} = sum({w}[k][{i}, {j}] * {x}[k[{i}]] for {i}, {j}) / 4")
+    elif kind == 4:
+        guard = to.pick([f"{j} < {i}", f"{j} <= k[{i}]", f"k[{i}] == 1 or {i} == 0"])
+        term = to.scalar(inner.with_index(j, "m"), 2)
+        to.write(f"{a} = {word}(tanh({term}) for {i} in range(n) for {j} in range(m) if {guard} or {i} + {j} < 1)")
+    else:
+        rows = to.pick([f"{w}[k]", f"{w}[::-1]", f"[{w}[k[{i}]] for {i} in range(n)]"])
+        to.write(f"{a} = tanh(sum({to.pick(['max', 'min', 'sum'])}({rows}, axis={to.draw(2)})))")
+    return scope.with_scalar(a)
+
+
+LOOPS = [
+    _ends_early,
+    _ends_early,
+    _hops,
+    _noise,
+    _table,
+    _table,
+    _returns,
+    _lanes,
+    _whole_state,
+    _places,
+    _extremes,
+]

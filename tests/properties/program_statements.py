@@ -117,6 +117,7 @@ def _while(to: Writer, scope: Scope, depth: int) -> Scope:
     a, c = to.fresh("a"), to.fresh("c")
     to.write(f"{a}, {c} = {to.scalar(scope, 1)}, 0")
     scope = scope.with_scalar(a)
+    to.wish()
     to.write(f"while {c} < {to.pick(['2', '3', 'steps'])} and {a} < {to.pick(['1.5', '0.8', '40'])}:")
     with to.block():
         to.body(scope, [a], depth)
