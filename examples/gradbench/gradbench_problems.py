@@ -20,8 +20,8 @@ SHOWN = 30
 """How many entries of the sparse Jacobian an answer holds, beside the last one."""
 
 
-class UnknownRequest(Exception):
-    """A request names a module or function that is not here."""
+class BadRequest(Exception):
+    """A request names a module or function that is not here, or has no input."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ SIMPLE_HT = Problem(
 def problem(module: str) -> Problem:
     """The problem of a module, with its program loaded."""
     if module not in PROBLEMS:
-        raise UnknownRequest(f"there is no module {module!r}; there are {', '.join(PROBLEMS)}")
+        raise BadRequest(f"there is no module {module!r}; there are {', '.join(PROBLEMS)}")
     load(PROBLEMS[module].file)
     return PROBLEMS[module]
 
@@ -202,6 +202,8 @@ def prepare(module: str, function: str, given: Any) -> Run:
     if module == "ht" and isinstance(given, Mapping) and not given.get("us"):
         asked = SIMPLE_HT
     if function not in asked.functions:
-        raise UnknownRequest(f"{module} has no function {function!r}; it has {', '.join(asked.functions)}")
+        raise BadRequest(f"{module} has no function {function!r}; it has {', '.join(asked.functions)}")
+    if module != "hello" and not isinstance(given, Mapping):
+        raise BadRequest("the input is not an object")
     wanted = asked.functions[function]
     return Run(compiled(asked.file, wanted.function).bind(*asked.arguments(given)), wanted.answer)
