@@ -1,5 +1,5 @@
-"""The command line: `dgraph check | run | grad | train | draw | show | explain | profile | fmt |
-doctor`.
+"""The command line: `dgraph check | run | grad | train | draw | show | explain | profile | export
+| fmt | doctor`.
 
 Exit codes: 0 done, 1 a fault in the program, data or arguments (a diagnostic on standard error), 2 wrong usage of the
 command, 3 a fault of dgraph itself.
@@ -164,13 +164,22 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
     explain.add_argument("--budget", metavar="BYTES", help="what straight code may hold, as in 200MB")
 
+    def of_derivative(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--precision", choices=("f32", "f64"), help="promote all floats")
+        sub.add_argument("--grad", action="store_true", help="the value and its derivative, by --wrt")
+        sub.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
+
     profile = command("profile", profiling.profile, "where the time of a call goes")
-    for add in (target, values, as_json):
+    for add in (target, values, of_derivative, as_json):
         add(profile)
-    profile.add_argument("--precision", choices=("f32", "f64"), help="promote all floats")
-    profile.add_argument("--grad", action="store_true", help="of the value and its derivative, by --wrt")
-    profile.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
     profile.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"tell the fastest of N calls ({RUNS})")
+
+    export = command("export", commands.export, "write a function as a file that runs without compiling")
+    for add in (target, of_derivative):
+        add(export)
+    export.add_argument("--aot", required=True, metavar="OUT.dgb", help="the bundle, for `dgraph run` and load_bundle")
+    export.add_argument("--seed", type=int, default=0, help="seed of the params' initial values")
+    export.add_argument("--params", metavar="DIR", help="use the parameters of a training run")
 
     formats = command("fmt", commands.fmt, "format programs, in place")
     formats.add_argument("files", nargs="+", metavar="FILE", help="`-` is standard input, written to standard output")

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from dgraph.program.compiled import Compiled
 
 
+BUNDLE = ".dgb"
+"""How names of bundles end."""
+
+
 def split_target(text: str) -> tuple[str, str | None]:
     """FILE and FUNC of `FILE[:FUNC]`."""
     path, _, name = text.rpartition(":")
@@ -66,8 +70,11 @@ def compiled_as_asked(function: Function, options: Namespace) -> Compiled:
 
 def run(options: Namespace) -> int:
     """`dgraph run`."""
-    program, name = load_target(options)
-    compiled = compiled_as_asked(chosen(program, name), options)
+    if options.target.endswith(BUNDLE):
+        compiled = functions.load_bundle(options.target)
+    else:
+        program, name = load_target(options)
+        compiled = compiled_as_asked(chosen(program, name), options)
     given = read_arguments(options.arg)
     result = compiled(**given)
     if options.json:
@@ -98,6 +105,20 @@ def grad(options: Namespace) -> int:
         for known, slope in derivatives.items():
             print(show_value(f"d value / d {known}", slope))
     warn_of_nonfinite(options, compiled, given, result)
+    return 0
+
+
+def export(options: Namespace) -> int:
+    """`dgraph export`."""
+    program, name = load_target(options)
+    function = chosen(program, name)
+    if options.grad or options.wrt:
+        function = functions.value_and_grad(function, names_of(options.wrt))
+    if not options.aot.endswith(BUNDLE):
+        raise ArgumentError(Diagnostic(f"{options.aot} is no name of a bundle", (), f"it ends in `{BUNDLE}`"))
+    compiled = functions.compile(function, precision=options.precision)
+    compiled.export(options.aot)
+    print(f"wrote {options.aot}, {Path(options.aot).stat().st_size:,} bytes")
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,8 +69,11 @@ class Compiled:
 
     def __init__(self, function: Function, options: Options, signature: Signature, kernel: CompiledGraph) -> None:
         self.function = function
-        self.options = options
         self.program = function.program
+        self._set_up(options, signature, kernel)
+
+    def _set_up(self, options: Options, signature: Signature, kernel: CompiledGraph) -> None:
+        self.options = options
         self.signature = signature
         self.kernel = kernel
         formals = [formal for formal in signature.formals if not is_extent(formal)]
@@ -134,9 +139,17 @@ class Compiled:
             title = f"there is not enough memory for {self.signature.name}"
             raise ArgumentError(Diagnostic(title, (), str(fault))) from None
 
+    def value_of(self, name: str) -> Any:
+        """The value of a param or state that the function reads."""
+        return self.program.value_of(name)
+
+    def located(self, fault: ArgumentError) -> ArgumentError:
+        """A fault of an argument with the place where that is declared."""
+        return located(fault, self.function)
+
     def _call_picked(self, arguments: Sequence[Any]) -> list[Any] | None:
         """The kernel on the leaves of the arguments as they are; None if they are not what it takes."""
-        stored = [self.program.value_of(name) for name in self.signature.params]
+        stored = [self.value_of(name) for name in self.signature.params]
         found: list[Any] = []
         for pick, value in zip(self._pickers, (*arguments, *stored), strict=True):
             pick(value, found)
@@ -148,7 +161,7 @@ class Compiled:
         defaults = dict(signature.defaults)
         for formal in signature.formals:
             if formal.name in signature.params and formal.name not in named:
-                defaults[formal.name] = promoted(formal.type, self.program.value_of(formal.name))
+                defaults[formal.name] = promoted(formal.type, self.value_of(formal.name))
         try:
             values = bind_arguments(signature.name, signature.formals, arguments, named, defaults)
             leaves: list[Any] = []
@@ -159,7 +172,7 @@ class Compiled:
                 else:
                     leaves.extend(flatten(formal.name, formal.type, value))
         except ArgumentError as fault:
-            raise located(fault, self.function) from None
+            raise self.located(fault) from None
         return leaves, extents
 
     def bind(self, *arguments: Any, **named: Any) -> Any:
@@ -188,12 +201,18 @@ class Compiled:
 
         return profile(self, arguments, named)
 
+    def export(self, path: str | PathLike[str]) -> None:
+        """Write a bundle: a file that `dg.load_bundle` makes callable where the program is not, without compiling."""
+        from dgraph.program.bundle import write_bundle
+
+        write_bundle(self, Path(path))
+
     @property
     def held_bytes(self) -> int:
         """The bytes of arenas and tapes that earlier calls left for later ones."""
         return self.kernel.held_bytes
 
-    def __reduce__(self) -> tuple[Any, tuple[Function, Options]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Machine code stays where it was made: a copy, also one in another process, asks the cache for its own.
         return compile_function, (self.function, self.options)
 

@@ -243,18 +243,18 @@ def load(path: str | Path, *, seed: int = 0) -> Program:
     from dgraph.program.sources import read_through
     from dgraph.reader.files import read_file
 
-    file = _path(path)
+    file = _path(path, "load", "a program")
     program = Program(read_file(file), str(path), file, seed)
     read_through(program)
     return program
 
 
-def _path(path: str | Path) -> Path:
-    """The path of a program. Raises `ArgumentError` for what names no file."""
+def _path(path: str | PathLike[str], action: str, of: str) -> Path:
+    """A path that is given for a file. Raises `ArgumentError` for what names no file."""
     is_path = isinstance(path, str | PathLike)
     if not is_path or not str(path) or "\0" in str(path):
         given = repr(str(path)) if is_path else type(path).__name__
-        raise ArgumentError(Diagnostic(f"load takes the path of a program, not {given}"))
+        raise ArgumentError(Diagnostic(f"{action} takes the path of {of}, not {given}"))
     return Path(path)
 
 
@@ -283,6 +283,14 @@ def compile(
 
     _require_function("compile", function)
     return compile_function(function, Options(device, precision, parallel, budget, checks, debug))
+
+
+def load_bundle(path: str | PathLike[str]) -> Compiled:
+    """The function that `Compiled.export` or `dgraph export --aot` wrote to a file. A bundle holds machine code: load
+    only what you would run. Raises `DataError` for a file that is none."""
+    from dgraph.program.bundle import read_bundle
+
+    return read_bundle(_path(path, "load_bundle", "a bundle"))
 
 
 def find_nonfinite(function: Function, **options: Any) -> Callable[..., NotFinite | None]:

@@ -2,6 +2,7 @@
 or the code loses it, the test asks for it to be taken from here."""
 
 EARLIER = "another message comes first; this one guards what the types of the code leave open"
+BUNDLE = "needs a bundle, which holds code for one kind of processor; tests/whole/test_bundle.py earns it"
 HOST = "the layer above asks only for names and types that it has looked up"
 RACE = "needs another process, or an end at the wrong moment, while a run goes on"
 
@@ -21,6 +22,9 @@ UNREACHED: dict[str, str] = {
     "frontend/statements.py: `{}` is not bound": EARLIER,
     "frontend/tracing.py: `{}` is neither a formal nor a param here": EARLIER,
     "frontend/transforms.py: a transform is applied to a function where it is written": EARLIER,
+    "program/bundle.py: a bundle has no parts to time: {}": BUNDLE,
+    "program/bundle.py: this function came from a bundle: copy {}": BUNDLE,
+    "program/bundle.py: {} is a bundle of another format": "there is no other format yet",
     "program/check.py: the derivatives of `{}` are wrong: {}": "a rule of dgraph itself would have to be wrong",
     "program/compiled.py: there is not enough memory for {}": "a kernel that asks for too much says so itself",
     "program/nonfinite.py: {} is at the edge of what is finite": "another rounding would have to give a finite number",
