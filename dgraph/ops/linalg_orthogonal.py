@@ -23,11 +23,13 @@ from dgraph.types import Array, ValueType
 if TYPE_CHECKING:
     from dgraph.ir.build import Builder
     from dgraph.ir.graph import Value
+    from dgraph.sizes import Size
 
 Tangents = Sequence["Value | None"]
 
-CLUSTER = 8
-"""Values coincide if they differ by at most so many units in the last place of the largest one."""
+CLUSTER = 4
+"""Values of a matrix of n columns coincide if they differ by at most (n + 2) times so many units in the last place of
+the largest one: that much LAPACK leaves between values that are equal."""
 
 
 def _tall(op: Op, types: Sequence[ValueType]) -> Array:
@@ -63,7 +65,7 @@ def sums(g: Builder, values: Value) -> Value:
 
 
 def rounding(dtype: Any) -> float:
-    """How far apart numbers must be, beside the largest of them, to count as different."""
+    """How far apart numbers must be for each column, beside the largest of them, to count as different."""
     return CLUSTER * float(np.finfo(dtype).eps)
 
 
@@ -79,6 +81,13 @@ def scaled(g: Builder, array: Value, factor: float) -> Value:
     return g.mul(g.constant(factor, type_.dtype), largest)
 
 
+def rounded(g: Builder, array: Value, columns: Size) -> Value:
+    """What is nothing but rounding beside the largest absolute value of an array that a matrix of so many columns gave;
+    a constant for derivatives."""
+    dtype = array_type(array).dtype
+    return g.mul(g.cast(g.number(columns + 2), dtype=dtype), scaled(g, array, rounding(dtype.numpy)))
+
+
 def inverted(g: Builder, entries: Value, limit: Value) -> Value:
     """The reciprocal of each entry, 0 for those that are not larger than a limit."""
     is_large = g.greater(g.abs(entries), g.broadcast(limit, shape=array_type(entries).shape))
@@ -90,7 +99,8 @@ def inverted(g: Builder, entries: Value, limit: Value) -> Value:
 class OverGaps(Op):
     """Entry (i, j) of the symmetric part of a matrix, or of its skew part if `skew`, over `values[j] - values[i]`; 0 on
     the diagonal. Where other values coincide it is NaN, or 0 if `vectors_only`; `strict` leaves a skew part that is not
-    0 there NaN: it is the cotangent of something that depends on the choice of a basis.
+    0 there NaN: it is the cotangent of a turn of the basis, on whose choice something depends. What of it is only
+    rounding counts as 0, also where values only nearly coincide.
     """
 
     name = "over_gaps"
@@ -110,17 +120,27 @@ class OverGaps(Op):
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """A quotient where there is a gap."""
         values, matrix = operands
-        unit, root = (values.dtype.type(limit(values.dtype)) for limit in (rounding, halfway))
-        half = values.dtype.type(0.5) * matrix
+        kind = values.dtype.type
+        unit, root = kind(len(matrix) + 2) * kind(rounding(values.dtype)), kind(halfway(values.dtype))
+        greatest, most = np.max(np.abs(values), initial=0), np.max(np.abs(matrix), initial=0)
+        half = kind(0.5) * matrix
         part = half - half.T if self.skew else half + half.T
         gaps = values[None, :] - values[:, None]
-        apart = np.abs(gaps) > unit * np.max(np.abs(values), initial=0)
+        apart = np.abs(gaps) > unit * greatest
         zero = np.zeros_like(matrix)
         fine = np.eye(len(matrix), dtype=bool)
-        if self.vectors_only:
-            fine |= np.abs(part) <= root * np.max(np.abs(matrix), initial=0) if self.skew and self.strict else True
+        if self.is_judged:
+            part = np.where((np.abs(part) <= unit * most) & (np.abs(gaps) <= root * greatest), zero, part)
+            fine |= np.abs(part) <= root * most
+        elif self.vectors_only:
+            fine |= True
         undefined = np.where(fine, zero, np.full_like(matrix, np.nan))
         return np.where(apart, part / np.where(apart, gaps, np.ones_like(gaps)), undefined)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the entries say if what was computed depends on the choice of a basis."""
+        return self.skew and self.vectors_only and self.strict
 
     def jvp(
         self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Sequence[Value | None]
@@ -140,9 +160,11 @@ class OverGaps(Op):
         """A quotient where there is a gap."""
         values, matrix = operands
         dtype = array_type(values).dtype
-        least = scaled(g, values, rounding(dtype.numpy))
-        is_judged = self.vectors_only and self.skew and self.strict
-        most = scaled(g, matrix, halfway(dtype.numpy)) if is_judged else None
+        (n,) = array_type(values).shape
+        least = rounded(g, values, n)
+        if self.is_judged:
+            near, nothing = scaled(g, values, halfway(dtype.numpy)), rounded(g, matrix, n)
+            most = scaled(g, matrix, halfway(dtype.numpy))
 
         def point(h: Builder, i: Value, j: Value) -> Value:
             half = h.constant(0.5, dtype)
@@ -150,9 +172,13 @@ class OverGaps(Op):
             part = h.sub(one, other) if self.skew else h.add(one, other)
             gap = h.sub(entry(h, values, [j]), entry(h, values, [i]))
             undefined = zero = h.constant(0.0, dtype)
-            if most is not None or not self.vectors_only:
+            if self.is_judged:
+                is_rounding = h.less_equal(h.abs(part), nothing)
+                part = h.select(h.logical_and(is_rounding, h.less_equal(h.abs(gap), near)), zero, part)
+                fine = h.logical_or(h.equal(i, j), h.less_equal(h.abs(part), most))
+            elif not self.vectors_only:
                 fine = h.equal(i, j)
-                fine = fine if most is None else h.logical_or(fine, h.less_equal(h.abs(part), most))
+            if self.is_judged or not self.vectors_only:
                 undefined = h.select(fine, zero, h.constant(float("nan"), dtype))
             apart = h.greater(h.abs(gap), least)
             quotient = h.div(part, h.select(apart, gap, h.constant(1.0, dtype)))
@@ -292,7 +318,7 @@ class Svd(Op):
             return None, None, None
         reach = g.dot(da, vt, transpose_b=True)
         inner = g.dot(u, reach, transpose_a=True)
-        limit = scaled(g, s, rounding(array_type(s).dtype.numpy))
+        limit = rounded(g, s, array_type(s).shape[0])
         apart = g.over_gaps(s, inner, vectors_only=self.vectors_only)
         skew = g.mul(like(g, 0.5, inner), g.sub(inner, transposed(g, inner)))
         together = g.mul(inverted(g, sums(g, s), limit), skew)

@@ -40,6 +40,14 @@ def nuclear[m, n](a: f64[m, n]) -> f64:
     u, s, vt = svd(a)
     return sum(s)
 
+def projected[n](a: f64[n, n], k: size) -> f64[n, n]:
+    w, v = eigh(a)
+    return v[:, :k] @ v[:, :k].T
+
+def polar[m, n](a: f64[m, n]) -> f64[m, n]:
+    u, s, vt = svd(a)
+    return u @ vt
+
 def many[b, n](a: f64[b, n, n], y: f64[b, n]) -> f64[b, n] = vmap(solved, over=(a, b))(a, y)
 
 def filtered[n](a: f64[n, n], x: f64[n], steps: size) -> f64:
@@ -193,6 +201,32 @@ def test_values_that_repeat(program):
     a = np.diag([1.0, 1, 2, 3])
     np.testing.assert_allclose(dg.grad(program.values)(a), 3 * a @ a, atol=1e-13)
     np.testing.assert_allclose(dg.grad(program.nuclear)(np.eye(3)), np.eye(3), atol=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("n", [5, 20, 40])
+def test_values_that_lapack_leaves_a_little_apart(program, n, seed):
+    """The projection onto the space of the smallest eigenvalue, and the nearest orthogonal columns."""
+    rng = np.random.default_rng(seed)
+    q, r = (np.linalg.qr(rng.normal(size=shape))[0] for shape in ((n, n), (n + 2, n)))
+    w = np.sort(rng.integers(1, 4, n)).astype(float)
+    w[0] = 1
+    k = int(np.sum(w == 1))
+    a, b = (q * w) @ q.T, (r * w) @ q.T
+    da, db = rng.normal(size=a.shape), rng.normal(size=b.shape)
+    inner = q.T @ (da + da.T) @ q / 2
+    mixed = np.not_equal.outer(w == 1, w == 1)
+    wanted = q @ np.where(mixed, -inner / np.where(mixed, np.abs(np.subtract.outer(w, w)), 1), 0) @ q.T
+    found = dg.jvp(program.projected)(a, k, da)[1]
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+    ct = rng.normal(size=a.shape)
+    assert np.sum(dg.vjp(program.projected)(a, k, ct) * da) == pytest.approx(np.sum(found * ct), rel=1e-11)
+    inner = r.T @ db @ q
+    wanted = r @ ((inner - inner.T) / np.add.outer(w, w)) @ q.T + (db - r @ inner @ q.T) @ (q / w) @ q.T
+    found = dg.jvp(program.polar)(b, db)[1]
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+    ct = rng.normal(size=b.shape)
+    assert np.sum(dg.vjp(program.polar)(b, ct) * db) == pytest.approx(np.sum(found * ct), rel=1e-11)
 
 
 def test_a_system_is_factored_once():
