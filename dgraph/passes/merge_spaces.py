@@ -1,13 +1,16 @@
 """Index spaces of equal extents become one: siblings that read the same arrays, and producers whose entries are read
 only at the point that yields them, so that nothing is computed twice and every array is read once.
 
+Then spaces that only share their first extent become one space over it, if one reads of another only what the same
+index made: the forward half of a point and its way back are one body, and arrays between them are as small as a point.
+
 Nothing is reordered within a point or an accumulator: each buffer is written by the point that wrote it before. Spaces
-are merged only if no other node has to run between them.
+are merged only if no other node has to run between them, and what can fail still fails first where it did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -15,9 +18,10 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
 from dgraph.ir.op import RegionOp
 from dgraph.ops.control import If, Space
-from dgraph.ops.index import Index
+from dgraph.ops.index import Accumulate, Index, SetAt
 from dgraph.passes.base import graph_pass, same_nodes, with_regions
 from dgraph.passes.common_subexpressions import Sharing
+from dgraph.passes.peel_spaces import peeled
 from dgraph.passes.points import LocalArray, Names, place
 from dgraph.types import Array
 
@@ -25,6 +29,10 @@ NODES = 150
 """How many nodes may be gathered in one index space."""
 ARRAYS = 20
 """How many arrays one index space may read and write."""
+NEST_NODES = 500
+"""How many nodes may be gathered in a space whose points run spaces of their own."""
+NEST_ARRAYS = 60
+"""How many arrays such a space may read and write, those included that it alone needs."""
 CANDIDATES = 8
 """How many earlier groups of the same extents are tried."""
 
@@ -39,9 +47,10 @@ def _merged(region: Region, done: dict[Region, Region], sharing: Sharing) -> Reg
     """A region after merging. What merged points have in common is shared before the spaces inside them meet."""
     found = done.get(region)
     if found is None:
+        flat = Region(region.inputs, tuple(_grouped(region, FLAT)), region.outputs)
         nodes = [
             with_regions(node, [_merged(sharing.region(inner), done, sharing) for inner in node.regions])
-            for node in _grouped(region)
+            for node in _grouped(flat, NESTS)
         ]
         found = done[region] = same_nodes(region, nodes, region.outputs)
     return found
@@ -50,13 +59,43 @@ def _merged(region: Region, done: dict[Region, Region], sharing: Sharing) -> Reg
 # ---- which ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A way to merge: as what a node takes part (None if it does not), how much may be gathered, and whether reading
+    the same arrays is reason enough."""
+
+    view: Callable[[Node], Node | None]
+    nodes: int
+    arrays: int
+    by_sharing: bool
+
+
+def _as_space(node: Node) -> Node | None:
+    return node if isinstance(node.op, Space) and node.op.extents else None
+
+
+def _as_nest(node: Node) -> Node | None:
+    """A space over its first index. A sum that a flat space takes keeps its blocks, and so stays by itself."""
+    if not isinstance(node.op, Space) or not node.op.extents:
+        return None
+    is_sum = any(not buffer.shape and buffer.kind == "add" for buffer in node.op.buffers)
+    return None if is_sum and _is_flat(node) else peeled(node)
+
+
+FLAT = _Way(_as_space, NODES, ARRAYS, True)
+NESTS = _Way(_as_nest, NEST_NODES, NEST_ARRAYS, False)
+
+
 @dataclass(eq=False)
 class _Group:
-    """Nodes that become one, and the groups that it depends on, directly and through others, as bits."""
+    """Nodes that become one, and the groups that it depends on, directly and through others, as bits. `place` is where
+    the first node stood, `fault` where the last one stood that can fail."""
 
     number: int
+    place: int
     nodes: list[Node]
     below: int = 0
+    fault: int | None = None
     size: int = 0
     is_flat: bool = True
     arrays: set[Value] = field(default_factory=set)
@@ -74,56 +113,87 @@ class _Group:
         self.closed.update(node.results[: op.yields.start])
 
 
-def _grouped(region: Region) -> Iterable[Node]:
+def _grouped(region: Region, way: _Way) -> Iterable[Node]:
     """The nodes of a region with spaces merged, in an order that respects what they read."""
+    alone: dict[Node, Node] = {}
     groups: list[_Group] = []
     group_of: dict[Value, _Group] = {}
     by_extents: dict[object, list[_Group]] = {}
-    for node in region.nodes:
+    for at, node in enumerate(region.nodes):
         direct = {group_of[operand].number: group_of[operand] for operand in node.operands if operand in group_of}
         below = 0
         for group in direct.values():
             below |= group.below | 1 << group.number
         joined = None
-        if isinstance(node.op, Space) and node.op.extents:
-            similar = by_extents.setdefault(node.op.extents, [])
-            joined = _group_for(node, similar, direct)
+        seen = way.view(node)
+        if seen is not None:
+            assert isinstance(seen.op, Space)
+            alone[seen] = node
+            similar = by_extents.setdefault(seen.op.extents, [])
+            joined = _group_for(seen, similar, direct, groups, way)
             if joined is None:
-                joined = _Group(len(groups), [node], below)
+                joined = _Group(len(groups), at, [seen], below)
                 groups.append(joined)
                 similar.append(joined)
             else:
-                _join(joined, node, below, groups)
-            joined.add(node)
+                _join(joined, seen, below, groups)
+            joined.add(seen)
         else:
-            joined = _Group(len(groups), [node], below)
+            joined = _Group(len(groups), at, [node], below)
             groups.append(joined)
+        if fails(node):
+            joined.fault = at
         group_of.update((result, joined) for result in node.results)
     if all(len(group.nodes) == 1 for group in groups):
         return region.nodes
+    for group in groups:
+        if len(group.nodes) == 1:
+            group.nodes = [alone.get(group.nodes[0], group.nodes[0])]
     return _built(region, _in_order(groups, group_of))
 
 
-def _group_for(node: Node, similar: Sequence[_Group], direct: dict[int, _Group]) -> _Group | None:
+def _group_for(
+    node: Node, similar: Sequence[_Group], direct: dict[int, _Group], groups: Sequence[_Group], way: _Way
+) -> _Group | None:
     """The latest group that a space may and should join."""
     assert isinstance(node.op, Space)
     own = _arrays(node.operands[node.op.accumulators :])
     size = sum(1 for _ in walk(node.regions[0]))
     flat = _is_flat(node)
     for group in reversed(similar[-CANDIDATES:]):
-        if group.size + size > NODES or len(group.arrays | own | group.yields) > ARRAYS:
+        if group.size + size > way.nodes or len(group.arrays | own | group.yields) > way.arrays:
             continue
         if any(other.below >> group.number & 1 for other in direct.values() if other is not group):
+            continue
+        if fails(node) and _passes_a_fault(group, groups):
             continue
         if not group.closed.isdisjoint(node.operands) or not group.yields.isdisjoint(
             node.operands[: node.op.accumulators]
         ):
             continue
         read = [operand for operand in dict.fromkeys(node.operands) if operand in group.yields]
-        shares = group.is_flat == flat and not own.isdisjoint(group.arrays)
+        shares = way.by_sharing and group.is_flat == flat and not own.isdisjoint(group.arrays)
         if (read or shares) and all(reads_only_here(node, value) for value in read):
             return group
     return None
+
+
+def fails(node: Node) -> bool:
+    """Whether a node can stop the program: it checks something, or an index of it may be out of range."""
+    return _fails(node) or any(_fails(inner) for region in node.regions for inner in walk(region))
+
+
+def _fails(node: Node) -> bool:
+    if isinstance(node.op, Index | Accumulate | SetAt):
+        return node.op.policy == "error" and len(node.operands) > (1 if isinstance(node.op, Index) else 2)
+    return node.op.effect == "check"
+
+
+def _passes_a_fault(group: _Group, groups: Sequence[_Group]) -> bool:
+    """Whether a node that can fail would be met before another one if it joined a group that stands so far back."""
+    first = group.place if group.fault is None else group.fault
+    later = [other for other in groups if other.fault is not None and other.fault > first]
+    return any(group.fault is not None or other.below >> group.number & 1 for other in later if other is not group)
 
 
 def _join(group: _Group, node: Node, below: int, groups: Sequence[_Group]) -> None:
@@ -177,8 +247,8 @@ def _reads_only_at(region: Region, array: Value, indices: Sequence[Value | None]
 
 
 def _in_order(groups: Sequence[_Group], group_of: dict[Value, _Group]) -> list[_Group]:
-    """The groups so that each follows what it reads, otherwise by the place of the last node."""
-    place_of = {node: at for at, group in enumerate(groups) for node in group.nodes}
+    """The groups so that each follows what it reads, otherwise by where they can fail, or by their first node."""
+    place_of = {group: group.place if group.fault is None else group.fault for group in groups}
     waiting: dict[int, int] = {}
     readers: dict[int, list[_Group]] = {}
     for group in groups:
@@ -191,7 +261,7 @@ def _in_order(groups: Sequence[_Group], group_of: dict[Value, _Group]) -> list[_
         waiting[group.number] = len(reads)
         for number in reads:
             readers.setdefault(number, []).append(group)
-    ready = [(place_of[group.nodes[-1]], group.number) for group in groups if not waiting[group.number]]
+    ready = [(place_of[group], group.number) for group in groups if not waiting[group.number]]
     heapify(ready)
     found = []
     while ready:
@@ -200,7 +270,7 @@ def _in_order(groups: Sequence[_Group], group_of: dict[Value, _Group]) -> list[_
         for reader in readers.get(number, ()):
             waiting[reader.number] -= 1
             if not waiting[reader.number]:
-                heappush(ready, (place_of[reader.nodes[-1]], reader.number))
+                heappush(ready, (place_of[reader], reader.number))
     return found
 
 

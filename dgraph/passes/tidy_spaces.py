@@ -48,7 +48,7 @@ def _tidy(region: Region) -> Region:
         elif isinstance(node.op, For):
             known.update(_walked_stacks(node))
         nodes.append(node)
-    return _closed_buffers(same_nodes(region, nodes, outputs_of(region, known)))
+    return closed_buffers(same_nodes(region, nodes, outputs_of(region, known)))
 
 
 # ---- accumulators that pass by --------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _is_little(node: Node) -> bool:
 # ---- buffers opened outside -----------------------------------------------------------------------------------------
 
 
-def _closed_buffers(region: Region) -> Region:
+def closed_buffers(region: Region) -> Region:
     """The region with accumulators that one space alone writes made buffers of that space."""
     makers = region.producers
     moved: dict[Node, dict[int, tuple[Node, Node]]] = {}
