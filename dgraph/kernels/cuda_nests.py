@@ -91,7 +91,7 @@ def cuda_program(graph: Graph, checks: str = "on") -> CudaProgram:
     """The program of a graph, cut and tidied. Raises `NotSupported` for what has no CUDA source yet."""
     places: dict[str, Span] = {}
     _find_places(graph.region, places)
-    program = lower_graph(graph, checks == "on", blas=False)
+    program = lower_graph(graph, checks == "on", products=False)
     for statement in walk(program.body):
         _refuse_tapes(statement, places, graph.span)
     cutter = _Cutter(program)

@@ -30,6 +30,13 @@ from dgraph.kernels.nests import (
 from dgraph.kernels.printer import Printer, Text
 from dgraph.kernels.scalars import TIGHT
 
+_TRIANGLES = {
+    "whole": "",
+    "columns": ", inner {} column{}",
+    "rows": ", inner {} row{}",
+    "corner": ", column {} row{}",
+}
+
 
 def print_loops(program: Program) -> str:
     """Arrays and memory, the kernels, the driver."""
@@ -101,8 +108,8 @@ class _LoopsPrinter(Printer):
 
     def matrix(self, matrix: Matrix) -> str:
         """A matrix operand."""
-        turned = ".T" if matrix.transposed else ""
-        return f"{self.buffer(matrix.buffer)}[{self.text(matrix.index)}, rows of {matrix.leading}]{turned}"
+        steps = f"{matrix.down} down, {matrix.across} across"
+        return f"{self.buffer(matrix.buffer)}[{self.text(matrix.index)}, {steps}]"
 
     def other(self, statement: Statement) -> None:
         """Everything else, a line each."""
@@ -113,7 +120,10 @@ class _LoopsPrinter(Printer):
                 self.line(f"{self.piece(target, to, count)} = {self.piece(source, at, count)}")
             case MatrixProduct(target=target, left=left, right=right):
                 sizes = f"{statement.rows} x {statement.inner} x {statement.columns}"
-                self.line(f"{self.matrix(target)} = {self.matrix(left)} @ {self.matrix(right)}  ({sizes})")
+                sign = "+=" if statement.adds else "="
+                shift = f" + {statement.shift}" if statement.shift.terms else ""
+                where = _TRIANGLES[statement.triangle].format(">=" if statement.more else "<", shift)
+                self.line(f"{self.matrix(target)} {sign} {self.matrix(left)} @ {self.matrix(right)}  ({sizes}{where})")
             case Routine(name=name, written=written, read=read, sizes=sizes):
                 into, given = (", ".join(map(self.place, places)) for places in (written, read))
                 self.line(f"{into} = {name}({given})  ({' x '.join(map(str, sizes))})")

@@ -13,7 +13,15 @@ from typing import Any
 from dgraph.errors import NOWHERE, NotSupported
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
-from dgraph.kernels import disk_lower, lapack_lower, lower_arrays, lower_control, lower_index, lower_space
+from dgraph.kernels import (
+    disk_lower,
+    lapack_lower,
+    lower_arrays,
+    lower_control,
+    lower_index,
+    lower_products,
+    lower_space,
+)
 from dgraph.kernels.lowering import Lowering, compare
 from dgraph.kernels.nest_parts import blocks_of, walk
 from dgraph.kernels.nests import (
@@ -42,6 +50,7 @@ Rule = Callable[["GraphLowering", Scope, Node], None]
 
 RULES: dict[str, Rule] = {
     **lower_arrays.RULES,
+    **lower_products.RULES,
     **lower_index.RULES,
     **lower_control.RULES,
     **lower_space.RULES,
@@ -136,10 +145,10 @@ class GraphLowering(Lowering):
                 scope.owned.add(binding.buffer)
 
 
-def lower_graph(graph: Graph, checks_on: bool = True, blas: bool = True) -> Program:
-    """The loop program of a graph, before kernels are taken out and memory is planned. Without `blas` matrix products
-    are nests."""
-    lowering = GraphLowering(checks_on, blas)
+def lower_graph(graph: Graph, checks_on: bool = True, products: bool = True) -> Program:
+    """The loop program of a graph, before kernels are taken out and memory is planned. Without `products`
+    matrix products are nests."""
+    lowering = GraphLowering(checks_on, products)
     inputs: list[Buffer | Local] = []
     bindings: list[Binding] = []
     for position, value in enumerate(graph.region.inputs):

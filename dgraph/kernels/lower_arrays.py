@@ -1,4 +1,4 @@
-"""Lowering of ops that move or make arrays, and of matrix products.
+"""Lowering of ops that move or make arrays.
 
 Broadcasts, slices and transposes are views; nothing is copied until an op needs the entries in a row.
 """
@@ -18,9 +18,6 @@ from dgraph.kernels.nests import (
     Extent,
     Literal,
     Load,
-    Local,
-    Matrix,
-    MatrixProduct,
     Store,
     machine_type,
     number,
@@ -166,70 +163,6 @@ def _concat(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = view
 
 
-# ---- products --------------------------------------------------------------------------------------------------------
-
-
-def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
-    """Products of float matrices go to the BLAS, one product per index of the batch axes. Products with vectors are
-    nests: they are as fast as memory, and the BLAS would wake threads for each of them."""
-    op: Any = node.op
-    left, right = (scope.view(operand) for operand in node.operands)
-    is_float = left.buffer.type in ("f32", "f64")
-    batch, rows, common, _, columns = op.parts(left.shape, right.shape)
-    is_matrix = all(extent and not extent[0].is_literal_one for extent in (rows, columns))
-    if not (lowering.blas and is_float and is_matrix):
-        lowering.expanded(scope, node)
-        return
-    target = lowering.allocate(scope, node.result)
-    made = target if target.is_compact else lowering.temporary("product", _array(node.result))
-
-    def product(at: list[Local]) -> None:
-        one, other, into = left.at(at), right.at(at), made.at(at)
-        if op.transpose_a:
-            one = one.transposed((1, 0))
-        if op.transpose_b:
-            other = other.transposed((1, 0))
-        lowering.emit(
-            MatrixProduct(
-                _matrix(lowering, into),
-                _matrix(lowering, one),
-                _matrix(lowering, other),
-                into.shape[0],
-                into.shape[1],
-                common,
-            )
-        )
-
-    if batch:
-        lowering.each(View(made.buffer, made.offset, batch, made.strides[: len(batch)]), product)
-    else:
-        product([])
-    lowering.copy(target, made)
-    scope.bindings[node.result] = target
-
-
-def _matrix(lowering: GraphLowering, view: View) -> Matrix:
-    """A rank-2 view as the BLAS can read it, copied if its entries lie apart in both directions."""
-    (rows, columns), (down, across) = view.shape, view.strides
-    if (across.constant == 1 or columns.is_literal_one) and _is_leading(down, columns, rows):
-        return Matrix(view.buffer, view.offset, _leading(down, columns, rows))
-    if (down.constant == 1 or rows.is_literal_one) and _is_leading(across, rows, columns):
-        return Matrix(view.buffer, view.offset, _leading(across, rows, columns), True)
-    fresh = lowering.compact(view, "matrix")
-    if fresh is view:
-        return Matrix(view.buffer, view.offset, columns)
-    return Matrix(fresh.buffer, fresh.offset, columns)
-
-
-def _is_leading(stride: Size, inner: Size, outer: Size) -> bool:
-    """Whether a stride serves as a leading dimension: the BLAS wants it no shorter than a row."""
-    return outer.is_literal_one or (stride - inner).is_nonnegative()
-
-
-def _leading(stride: Size, inner: Size, outer: Size) -> Size:
-    return inner if outer.is_literal_one and not (stride - inner).is_nonnegative() else stride
-
-
 def _at_step(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     """What follows in the region is a step of a loop."""
     lowering.turns.append((Turn(node.span), (scope.expression(node.operands[0]),)))
@@ -265,7 +198,6 @@ RULES = {
     "slice": _slice,
     "unslice": _unslice,
     "concat": _concat,
-    "dot": _dot,
     "at_step": _at_step,
     "check": _check,
     "iota": _iota,

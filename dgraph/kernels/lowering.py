@@ -1,6 +1,7 @@
 """The state of one lowering from graph to loop program: statements in progress, new locals and buffers, copies.
 
-The rules for ops stand in `lower_arrays`, `lower_index`, `lower_control` and `lower_space`; `lower` walks regions.
+The rules for ops stand in `lower_arrays`, `lower_products`, `lower_index`, `lower_control` and `lower_space`; `lower`
+walks regions.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ COMBINE = {
 class Lowering:
     """One lowering in progress. `out` is the block that statements are appended to."""
 
-    def __init__(self, checks_on: bool = True, blas: bool = True) -> None:
+    def __init__(self, checks_on: bool = True, products: bool = True) -> None:
         self.checks_on = checks_on
-        self.blas = blas
+        self.products = products
         self.out: list[Statement] = []
         self.checks: list[Check] = []
         self.rows = 1

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import llvmlite.binding as llvm
 
 from dgraph.kernels import blas, disk_store
+from dgraph.kernels.product_symbols import KINDS, SYMBOL_PREFIX, product_symbol
 
 ENTRY = "entry"
 Route = Literal["direct", "numba"]
@@ -44,6 +45,18 @@ def machine_name() -> str:
 def compile_source(source: str, through: Route = "direct") -> bytes:
     """Object code of a program whose entry is `int64 entry(int64 *table)`."""
     object_code: bytes = _machine().emit_object(optimised_module(source, through))
+    return object_code
+
+
+def compile_lightly(source: str) -> bytes:
+    """Object code of a program that is written in vectors already: names go to registers, and little else is done."""
+    (text,) = _lower(source, "direct")
+    module = llvm.parse_assembly(text)
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.run(module, llvm.create_pass_builder(_machine(), llvm.create_pipeline_tuning_options(speed_level=1)))
+    object_code: bytes = _machine().emit_object(module)
     return object_code
 
 
@@ -120,6 +133,7 @@ def load_object(object_code: bytes) -> NativeEntry:
     """Load object code that `compile_source` returned, in this process or another."""
     _resolve_blas(object_code)
     _resolve_disk(object_code)
+    _resolve_products(object_code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
@@ -143,6 +157,16 @@ def _resolve_disk(object_code: bytes) -> None:
     if uses_disk(object_code):
         for routine, address in disk_store.addresses().items():
             llvm.add_symbol(disk_store.SYMBOL_PREFIX + routine, address)
+
+
+def _resolve_products(object_code: bytes) -> None:
+    if SYMBOL_PREFIX.encode() not in object_code:
+        return
+    from dgraph.kernels import product_library
+
+    for kind in KINDS:
+        if product_symbol(kind).encode() in object_code:
+            llvm.add_symbol(product_symbol(kind), product_library.address(kind))
 
 
 def load_text(text: str, name: str) -> NativeEntry:

@@ -73,7 +73,8 @@ def expressions_of(statement: Statement) -> tuple[Expression, ...]:
             return (target, source, count)
         case MatrixProduct(target=target_, left=left, right=right, rows=rows, columns=columns, inner=inner):
             matrices = (target_, left, right)
-            extents = (rows, columns, inner, *(matrix.leading for matrix in matrices))
+            strides = (stride for matrix in matrices for stride in (matrix.down, matrix.across))
+            extents = (rows, columns, inner, statement.shift, *strides)
             return (*(matrix.index for matrix in matrices), *map(Extent, extents))
         case Routine(written=written, read=read, sizes=sizes):
             return (*(place.index for place in (*written, *read)), *map(Extent, sizes))
@@ -127,9 +128,11 @@ def read_buffers(statement: Statement) -> Iterator[Buffer]:
             yield buffer
         case Copy(source=source):
             yield source
-        case MatrixProduct(left=left, right=right):
+        case MatrixProduct(target=target, left=left, right=right):
             yield left.buffer
             yield right.buffer
+            if statement.adds:
+                yield target.buffer
         case Routine(written=written, read=read):
             yield from (place.buffer for place in (*written, *read))
         case Point(to=to):

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.places import Turn
+from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.rooms import Room
 from dgraph.sizes import Size, size
 from dgraph.types import DType, Shape
 
 MACHINE_TYPES = {"f32": "f32", "f64": "f64", "i32": "i32", "i64": "i64", "u8": "u8", "bool": "bool", "key": "i64"}
 """How each dtype is held: a key is 64 bits whose sign means nothing."""
+
+NO_SIZE = size(0)
 
 WIDTHS = {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "u8": 1, "bool": 1}
 """Bytes of one entry in memory."""
@@ -236,17 +239,18 @@ class Copy:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Matrix:
-    """A matrix in a buffer: row-major with `leading` entries from row to row, read transposed if asked."""
+    """A matrix in a buffer: so many entries from row to row and from column to column."""
 
     buffer: Buffer
     index: Expression
-    leading: Size
-    transposed: bool = False
+    down: Size
+    across: Size
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MatrixProduct:
-    """`target[rows, columns] = left[rows, inner] @ right[inner, columns]` by the BLAS."""
+    """`target[rows, columns] = left[rows, inner] @ right[inner, columns]`, or `+=` if it `adds`. The target's columns
+    lie side by side. `triangle`, `shift` and `more` say which entries count, as in `product_tiles`."""
 
     target: Matrix
     left: Matrix
@@ -254,6 +258,10 @@ class MatrixProduct:
     rows: Size
     columns: Size
     inner: Size
+    adds: bool = False
+    triangle: Triangle = "whole"
+    shift: Size = NO_SIZE
+    more: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -26,7 +26,6 @@ from dgraph.kernels.nests import (
     Fill,
     Kernel,
     Literal,
-    Matrix,
     MatrixProduct,
     Point,
     PointTape,
@@ -49,32 +48,19 @@ PRODUCT_KERNEL = "kernel_product"
 
 _PRODUCT = """\
 def kernel_product_{t}(
-    trans_a: i64, trans_b: i64, m: i64, n: i64, k: i64,
-    a: pointer_{t}, lda: i64, b: pointer_{t}, ldb: i64, c: pointer_{t}, ldc: i64
+    m: i64, n: i64, k: i64, a: pointer_{t}, a_row: i64, a_k: i64, b: pointer_{t}, b_k: i64, b_column: i64,
+    c: pointer_{t}, c_row: i64, adds: i64
 ):
-    if m * n * k > 33554432:
-        gemm_{t}(trans_a, trans_b, m, n, k, {t}(1.0), a, lda, b, ldb, {t}(0.0), c, ldc)
-    elif m * n * k > 256:
-        # Waking other threads costs more than they save.
-        threads = blas_threads(0)
-        if threads > 1:
-            set_blas_threads(1)
-        gemm_{t}(trans_a, trans_b, m, n, k, {t}(1.0), a, lda, b, ldb, {t}(0.0), c, ldc)
-        if threads > 1:
-            set_blas_threads(threads)
+    is_plain = (a_k == 1 or a_row == 1) and (b_column == 1 or b_k == 1)
+    # Waking other threads costs more than they save, but for large products.
+    if is_plain and m * n * k > 33554432 and blas_threads(0) > 1:
+        gemm_{t}(
+            select_i64(a_k == 1, 0, 1), select_i64(b_column == 1, 0, 1), m, n, k, {t}(1.0),
+            a, maximum_i64(a_row * a_k, select_i64(a_k == 1, k, m)),
+            b, maximum_i64(b_k * b_column, select_i64(b_column == 1, n, k)), {t}(adds), c, maximum_i64(c_row, n)
+        )
     else:
-        # A call of the BLAS costs more than a few hundred operations.
-        down_a = select_i64(trans_a == 0, lda, 1)
-        across_a = select_i64(trans_a == 0, 1, lda)
-        down_b = select_i64(trans_b == 0, ldb, 1)
-        across_b = select_i64(trans_b == 0, 1, ldb)
-        for i in range(m):
-            for j in range(n):
-                total = {t}(0.0)
-                for p in range(k):
-                    product = load_{t}(a, i * down_a + p * across_a) * load_{t}(b, p * down_b + j * across_b)
-                    total = total + product
-                store_{t}(c, i * ldc + j, total)
+        product_whole_{t}(m, n, k, a, a_row, a_k, b, b_k, b_column, c, c_row, adds, 0, 0)
 """
 
 
@@ -236,14 +222,17 @@ class _NumbaPrinter(Printer):
     def product(self, product: MatrixProduct) -> None:
         """A product of matrices."""
         sizes = [self.size(extent)[0] for extent in (product.rows, product.columns, product.inner)]
-        flags = [str(int(matrix.transposed)) for matrix in (product.left, product.right)]
-        places = [self.matrix(matrix) for matrix in (product.left, product.right, product.target)]
-        name = f"{PRODUCT_KERNEL}_{product.target.buffer.type}"
-        self.line(f"{name}({', '.join([*flags, *sizes, *places])})")
-
-    def matrix(self, matrix: Matrix) -> str:
-        """The place of a matrix and the entries from row to row."""
-        return f"{self.pointer_at(matrix.buffer, matrix.index)}, {self.size(matrix.leading)[0]}"
+        left, right, target = product.left, product.right, product.target
+        places = [self.pointer_at(matrix.buffer, matrix.index) for matrix in (left, right, target)]
+        strides = (left.down, left.across, right.down, right.across, target.down)
+        a_row, a_k, b_k, b_column, c_row = (self.size(stride)[0] for stride in strides)
+        operands = [*sizes, places[0], a_row, a_k, places[1], b_k, b_column, places[2], c_row, str(int(product.adds))]
+        type_ = target.buffer.type
+        name = f"{PRODUCT_KERNEL}_{type_}"
+        if product.triangle != "whole":
+            name = f"product_{product.triangle}_{type_}"
+            operands += [self.size(product.shift)[0], str(int(product.more))]
+        self.line(f"{name}({', '.join(operands)})")
 
     # ---- calls --------------------------------------------------------------------------------------------------
 

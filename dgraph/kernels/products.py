@@ -1,7 +1,7 @@
-"""Matrix products by the BLAS that NumPy or SciPy brings, called from generated code by symbol.
+"""Matrix products, called from generated code by symbol: kernels of our own, and the BLAS that NumPy or SciPy brings.
 
-Object code holds names that begin with `SYMBOL_PREFIX`; `blas.address` finds the functions of this process when it is
-loaded.
+Object code holds names that begin with a `SYMBOL_PREFIX`; `product_library.address` and `blas.address` find the
+functions of this process when it is loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 from llvmlite import ir
 
 from dgraph.kernels.blas import SYMBOL_PREFIX
-from dgraph.kernels.primitives import Primitive, register
+from dgraph.kernels.primitives import Body, Primitive, register
+from dgraph.kernels.product_symbols import KINDS, product_symbol
 from dgraph.kernels.values import FLOATS, POINTER, SCALARS, Value, declare, select
 
 _CHARACTER = SCALARS["u8"]
@@ -100,6 +101,17 @@ def set_blas_threads(count: Value) -> None:
     builder.call(function, [builder.trunc(count.llvm, narrow)])
 
 
+def _caller(kind: str) -> Body:
+    def product(*operands: Value) -> None:
+        builder = operands[0].builder
+        signature = ir.FunctionType(_I64, [operand.llvm.type for operand in operands])
+        function = declare(builder.module, product_symbol(kind), signature)
+        function.attributes.add("nounwind")
+        builder.call(function, [operand.llvm for operand in operands])
+
+    return product
+
+
 register(Primitive("blas_threads", ("i64",), "i64", blas_threads))
 register(Primitive("set_blas_threads", ("i64",), "none", set_blas_threads))
 for _type in FLOATS:
@@ -113,3 +125,8 @@ for _type in FLOATS:
             gemm,
         )
     )
+for _kind, (_, _type) in KINDS.items():
+    _pointer = POINTER + _type
+    _three = ("i64", "i64", "i64")
+    _operands = (*_three, _pointer, "i64", "i64", _pointer, "i64", "i64", _pointer, *_three, "i64")
+    register(Primitive(f"product_{_kind}", _operands, "none", _caller(_kind)))

@@ -12,6 +12,7 @@ from dgraph.kernels.bind import MISFIT, Layout, state_words
 from dgraph.kernels.compile import plan_graph
 from dgraph.kernels.interface import Interface
 from dgraph.kernels.numba_source import layout_of, print_program
+from dgraph.kernels.product_symbols import TRIANGLES
 
 KINDS = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool"}
 C_TYPES = {
@@ -63,18 +64,21 @@ class Space(dict):
             self[f"convert_{other}_{type_}"] = lambda x, k=kind: wrapped(np.array(x, k).astype(make)[()])
         self[f"select_{type_}"] = lambda c, a, b: a if c else b
         self[f"sum_{type_}"] = lambda p, n: sum((load(p, k) for k in range(n)), make(0))
-        self[f"gemm_{type_}"] = self.gemm(type_, make)
+        for triangle in TRIANGLES:
+            self[f"product_{triangle}_{type_}"] = self.product(triangle, type_, make)
 
-    def gemm(self, type_: str, make: Any) -> Any:
-        def run(ta, tb, m, n, k, _alpha, a, lda, b, ldb, _beta, c, ldc):  # type: ignore[no-untyped-def]
+    def product(self, triangle: str, type_: str, make: Any) -> Any:
+        def run(m, n, depth, a, a_row, a_k, b, b_k, b_column, c, c_row, adds, shift, more):  # type: ignore[no-untyped-def]
             load, store = self[f"load_{type_}"], self[f"store_{type_}"]
             for i in range(m):
                 for j in range(n):
-                    total = make(0)
-                    for p in range(k):
-                        x = load(a, p * lda + i if ta else i * lda + p)
-                        total += x * load(b, j * ldb + p if tb else p * ldb + j)
-                    store(c, i * ldc + j, total)
+                    total = load(c, i * c_row + j) if adds else make(0)
+                    for k in range(depth):
+                        low, high = {"columns": (k, j), "rows": (k, i), "corner": (j, i)}.get(triangle, (0, 1 - shift))
+                        if (low < high + shift) != bool(more):
+                            total += load(a, i * a_row + k * a_k) * load(b, k * b_k + j * b_column)
+                    if triangle != "corner" or (j < i + shift) != bool(more):
+                        store(c, i * c_row + j, total)
 
         return run
 
