@@ -81,7 +81,7 @@ def run(options: Namespace) -> int:
         print_json({"result": result})
     else:
         print(show_value("result", result))
-    warn_of_nonfinite(options, compiled, given, result)
+    warn_of_doubts(options, compiled, given, result)
     return 0
 
 
@@ -104,7 +104,7 @@ def grad(options: Namespace) -> int:
         print(show_value("value", value))
         for known, slope in derivatives.items():
             print(show_value(f"d value / d {known}", slope))
-    warn_of_nonfinite(options, compiled, given, result)
+    warn_of_doubts(options, compiled, given, result)
     return 0
 
 
@@ -122,9 +122,12 @@ def export(options: Namespace) -> int:
     return 0
 
 
-def warn_of_nonfinite(options: Namespace, compiled: Compiled, given: Mapping[str, Any], result: Any) -> None:
-    """Say on standard error that a result is nan or infinite, and with `--debug` where that began."""
+def warn_of_doubts(options: Namespace, compiled: Compiled, given: Mapping[str, Any], result: Any) -> None:
+    """Say on standard error that a result is nan or infinite; with `--debug` where that began, and that a derivative
+    depends on the choice of a basis."""
     if holds_finite(result):
+        if options.debug:
+            _warn_of_bases(compiled, given)
         return
     sys.stdout.flush()
     if not options.debug:
@@ -138,6 +141,16 @@ def warn_of_nonfinite(options: Namespace, compiled: Compiled, given: Mapping[str
     found = culprit_of(exact, exact.run(leaves, extents), leaves, extents, tell_of_replay)
     shown = (replace(diagnostic, severity="warning") for diagnostic in found.diagnostics)
     sys.stderr.write("\n\n".join(diagnostic.render() for diagnostic in shown) + "\n")
+
+
+def _warn_of_bases(compiled: Compiled, given: Mapping[str, Any]) -> None:
+    from dgraph.program.chosen_bases import warning_of
+
+    exact = compiled.exact((), given)
+    found = warning_of(exact, *exact.leaves((), given))
+    if found is not None:
+        sys.stdout.flush()
+        sys.stderr.write(f"{found.render()}\n")
 
 
 def tell_of_replay(seconds: float) -> None:

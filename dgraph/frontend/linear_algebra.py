@@ -282,14 +282,15 @@ def qr(ctx: Context, arguments: Arguments) -> Bound:
 
 @builtin("eigh")
 def eigh(ctx: Context, arguments: Arguments) -> Bound:
-    """`w, v = eigh(a)`: the eigenvalues of `(a + a.T) / 2` in ascending order, and the eigenvectors as columns."""
+    """`w, v = eigh(a)`: the eigenvalues of `(a + a.T) / 2` in ascending order, and the eigenvectors as columns. Where
+    eigenvalues coincide there are derivatives of what is the same for every basis and depends on w or on v alone."""
     return _factorisation(ctx, "eigh", _square(ctx, "eigh", take(arguments, "eigh", ["a"], 1)["a"]))
 
 
 @builtin("svd")
 def svd(ctx: Context, arguments: Arguments) -> Bound:
     """`u, s, vt = svd(a)`: `u @ diag(s) @ vt = a` with orthonormal columns of u and rows of vt, and s descending, for
-    at least as many rows as columns."""
+    at least as many rows as columns. Where values of s coincide the same holds as for `eigh`."""
     return _factorisation(ctx, "svd", _tall(ctx, "svd", arguments))
 
 

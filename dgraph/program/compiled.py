@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
@@ -105,16 +106,20 @@ class Compiled:
                 return outputs[0] if self._is_single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
         outputs = self.run(leaves, extents)
-        self.require_finite(outputs, leaves, extents)
+        self.examine(outputs, leaves, extents)
         return build(self.signature.result, iter(outputs))
 
-    def require_finite(self, outputs: Sequence[Any], leaves: Sequence[Any], extents: Mapping[str, int]) -> None:
-        """With `debug`, raise `NotFinite` with the reason if an output is nan or infinite."""
+    def examine(self, outputs: Sequence[Any], leaves: Sequence[Any], extents: Mapping[str, int]) -> None:
+        """With `debug`, raise `NotFinite` with the reason if an output is nan or infinite, and warn of a derivative
+        that depends on the choice of a basis."""
         if self.options.debug:
+            from dgraph.program.chosen_bases import warning_of
             from dgraph.program.nonfinite import culprit_of, is_finite
 
             if not is_finite(outputs):
                 raise culprit_of(self, outputs, leaves, extents)
+            if (found := warning_of(self, leaves, extents)) is not None:
+                warnings.warn(found.render(), RuntimeWarning, stacklevel=3)
 
     def exact(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Compiled:
         """The function for the types of some arguments: itself."""
@@ -184,7 +189,7 @@ class Compiled:
 
         def run() -> Any:
             bound()
-            self.require_finite(bound.outputs, leaves, extents)
+            self.examine(bound.outputs, leaves, extents)
             return result
 
         return run

@@ -278,7 +278,8 @@ def compile(
     debug: bool = False,
 ) -> Compiled:
     """Compile a function; see `Compiled`. With `debug` a call whose result is nan or infinite raises `DgraphError` that
-    names the line, the step and the way. Raises `DgraphError` for a faulty program or option."""
+    names the line, the step and the way, and a derivative that depends on the choice of a basis earns a
+    `RuntimeWarning`. Raises `DgraphError` for a faulty program or option."""
     from dgraph.program.compiled import Options, compile_function
 
     _require_function("compile", function)

@@ -68,7 +68,7 @@ class SparseFunction(Compiled):
         leaves, extents = self.leaves(arguments, named)
         found = self.found(leaves, extents)
         outputs = super().run([*leaves, *found.arrays], extents)
-        self.require_finite(outputs, leaves, extents)
+        self.examine(outputs, leaves, extents)
         return self._built(outputs, found)
 
     def source_graph(self) -> Graph:
@@ -92,7 +92,7 @@ class SparseFunction(Compiled):
 
         def run() -> Any:
             bound()
-            self.require_finite(bound.outputs, leaves, extents)
+            self.examine(bound.outputs, leaves, extents)
             return result
 
         return run

@@ -1,5 +1,6 @@
 """The detective names what made an output nan or infinite: the line, the step, the way; and never what did no harm."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,87 @@ def test_the_command_line_names_the_line(capsys):
     out, err = capsys.readouterr()
     assert "d value / d x = inf" in out
     assert err.startswith("warning: a derivative becomes inf\n --> p.dg:3:12")
+
+
+# ---- the choice of a basis ------------------------------------------------------------------------------------------
+
+BASES = """
+def projected[n](a: f64[n, n]) -> f64:
+    w, v = eigh(a)
+    u = v[:, :2]
+    return sum((u @ u.T)[i, j] * i for i, j)
+def powers[n](a: f64[n, n]) -> f64:
+    w, v = eigh(a)
+    return sum(w ** 3)
+def polar[n](a: f64[n, n]) -> f64:
+    u, s, vt = svd(a)
+    return sum((u @ vt)[i, j] * i for i, j)
+def entry[n](a: f64[n, n]) -> f64:
+    w, v = eigh(a)
+    return v[0, 0] ** 2
+def least[n](a: f64[n, n]) -> f64:
+    w, v = eigh(a)
+    return w[0]
+def last[n](a: f64[n, n]) -> f64:
+    u, s, vt = svd(a)
+    return u[0, n - 1] * vt[n - 1, 0]
+def in_a_loop[k, n](many: f64[k, n, n]) -> f64:
+    y = 0.0
+    for a in many:
+        w, v = eigh(a)
+        y += sum(v[i, 0] for i)
+    return y
+def in_a_batch[k, n](many: f64[k, n, n]) -> f64 = sum(vmap(least)(many))
+"""
+TURNED = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+REPEATED, APART = ((TURNED * w) @ TURNED.T for w in ([1.0, 1, 2, 3], [1, 1.5, 2, 3]))
+
+
+def warned(name, value, mode):
+    """The warnings of a gradient with `debug`."""
+    step = dg.compile(dg.grad(getattr(dg.parse(BASES, path="p.dg"), name), mode=mode), debug=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        step(value)
+    return [str(one.message) for one in told]
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("name", ["projected", "powers", "polar"])
+def test_what_every_basis_gives_has_a_derivative(name, mode):
+    assert warned(name, REPEATED, mode) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("entry", "forward"), ("least", "forward"), ("least", "reverse"), ("last", "forward")]
+)
+def test_a_derivative_of_one_basis_is_told(name, mode):
+    assert warned(name, APART, mode) == []
+    (message,) = warned(name, REPEATED, mode)
+    assert message.startswith("warning: a derivative depends on the choice of a basis\n  --> p.dg:")
+    kind = "singular values" if name == "last" else "eigenvalues"
+    assert f"2 {kind} coincide at 1" in message
+
+
+def test_the_step_and_the_lane_of_a_basis_are_told():
+    many = np.stack([APART, REPEATED, REPEATED])
+    assert "in lane 1 of the batch" in warned("in_a_batch", many, "reverse")[0]
+    step = dg.compile(dg.jvp(dg.parse(BASES, path="p.dg").in_a_loop), debug=True)
+    with pytest.warns(RuntimeWarning, match=r"in step 1 \(from 0\) of the loop"):
+        step(many, many)
+
+
+def test_the_adjoint_of_one_basis_is_not_a_number():
+    function = dg.grad(dg.parse(BASES, path="p.dg").entry)
+    message = str(dg.find_nonfinite(function)(REPEATED))
+    assert "an adjoint becomes nan" in message and "eigenvalues or singular values coincide" in message
+
+
+def test_the_command_tells_of_a_basis(tmp_path, capsys):
+    file = tmp_path / "p.dg"
+    file.write_text(BASES)
+    arguments = ["grad", f"{file}:least", "--wrt", "a", "--arg", "a=[[1, 0], [0, 1]]"]
+    assert main([*arguments]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*arguments, "--debug"]) == 0
+    assert "2 eigenvalues coincide at 1" in capsys.readouterr().err
