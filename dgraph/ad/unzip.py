@@ -50,6 +50,11 @@ class Unzip:
     def __init__(self) -> None:
         self.done: dict[tuple[Region, tuple[bool, ...]], Halves] = {}
 
+    def may_cut(self, region: Region, node: Node, dependent: Set[Value]) -> bool:
+        """Whether a node that depends on linear inputs, as the values in `dependent` do, is cut; else all of it is in
+        the linear half."""
+        return True
+
     def halves(self, region: Region, linear: Sequence[bool]) -> Halves:
         """The two halves of a region whose inputs marked in `linear` are linear."""
         key = region, tuple(linear)
@@ -66,7 +71,7 @@ class Unzip:
             if not any(operand in values for operand in node.operands):
                 primal.append(node)
                 continue
-            rule = UNZIP.get(node.op.name)
+            rule = UNZIP.get(node.op.name) if self.may_cut(region, node, values) else None
             early, late = rule(self, node, values) if rule is not None else ([], node)
             primal += early
             moved.append(late)

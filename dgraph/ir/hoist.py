@@ -1,6 +1,7 @@
 """Hoisting: work of a loop body that reads only captures is done once, in front of the loop.
 
-Nothing ever leaves a choice, and a node that can fault stays where it is: the loop may make no step.
+Nothing ever leaves a choice, and a node that can fault stays where it is, since the loop may make no step. An index
+space that is known to have points is no such loop: it runs all of its body.
 """
 
 from __future__ import annotations
@@ -64,8 +65,12 @@ def is_movable(node: Node) -> bool:
 
     Accumulators are written where they are; a tape stays in the region of the loops that walk it.
     """
+    return _has_arrays_only(node) and not can_fault(node)
+
+
+def _has_arrays_only(node: Node) -> bool:
     touches = any(not isinstance(value.type, Array) for value in (*node.operands, *node.results))
-    return not (is_free(node) or touches or can_fault(node))
+    return not (is_free(node) or touches)
 
 
 def split_invariant(
@@ -73,10 +78,12 @@ def split_invariant(
     captured: Mapping[Value, Value],
     scope: tuple[str, ...],
     may_move: Callable[[Node], bool] = is_movable,
+    runs: bool = False,
 ) -> tuple[list[Node], list[Node], dict[Value, Value]]:
     """Cut the nodes of a loop body in two: those to be done in front of the loop, and those that stay.
 
-    `captured` maps inputs of the body to the values outside; `scope` is that of the loop. What the first part reads of
+    `captured` maps inputs of the body to the values outside; `scope` is that of the loop. If the body `runs` in any
+    case, what can fault may move too, up to the first that stays. What the first part reads of
     values made from constants is copied into it. Returns the first part with its operands and results replaced by
     values outside, the second part as it is, and for each result that moved its value outside.
     """
@@ -97,7 +104,7 @@ def split_invariant(
         outside.update(zip(node.results, fresh, strict=True))
 
     for node in nodes:
-        movable = is_movable(node)
+        movable = _has_arrays_only(node) if runs else is_movable(node)
         if all(operand in free for operand in node.operands) and all(isinstance(r.type, Array) for r in node.results):
             if movable or is_free(node):
                 free.update((result, node) for result in node.results)
@@ -107,6 +114,7 @@ def split_invariant(
             moved.update((result, outside[result]) for result in node.results)
         else:
             stay.append(node)
+            runs = runs and not can_fault(node)
     return front, stay, moved
 
 
@@ -141,7 +149,8 @@ def _from_loop(loop: Node, may_move: MayMove) -> tuple[list[Node], Node]:
     body = loop.regions[-1]
     captures = body.inputs[op.leading_inputs(len(loop.regions) - 1) :]
     captured = dict(zip(captures, loop.operands[op.leading_operands() :], strict=True))
-    front, stay, moved = split_invariant(body.nodes, captured, loop.scope, lambda node: may_move(loop, node))
+    runs = op.name == "space" and all((extent - 1).is_nonnegative() for extent in op.extents)
+    front, stay, moved = split_invariant(body.nodes, captured, loop.scope, lambda node: may_move(loop, node), runs)
     if not moved:
         return [], loop
     used = frozenset(operand for node in stay for operand in node.operands) | frozenset(body.outputs)
