@@ -1,4 +1,4 @@
-"""The benchmark of loops runs, and its programs agree with one another, at tiny sizes and without peers."""
+"""The benchmarks run at tiny sizes and without peers, and their programs agree with one another."""
 
 import subprocess
 import sys
@@ -14,3 +14,14 @@ def test_the_benchmark_of_loops_runs_small():
     rows = [line for line in done.stdout.splitlines() if line.startswith("| dgraph")]
     assert len(rows) == 12
     assert all(float(cell) > 0 for row in rows for cell in row.split("|")[2:5])
+
+
+def test_the_ad_benchmark_runs_small():
+    command = [sys.executable, str(SCRIPT.with_name("gradbench.py")), "--quick", "--alone"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    rows = [line.split("|") for line in lines[lines.index("### Every form") :] if "| dgraph" in line]
+    assert len(rows) == 19
+    assert all(float(row[4]) > 0 for row in rows)
+    assert not [line for line in lines if line.startswith("- ")]
