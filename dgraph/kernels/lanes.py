@@ -1,23 +1,28 @@
-"""Points of an index space in lockstep: a loop over points whose body holds loops becomes loops whose bodies hold a
-loop over a block of points, which the compiler vectorises.
+"""Points of an index space several at a time: a loop over points whose body holds loops asks for lanes of vectors.
 
-What a point keeps in locals from one such loop to the next is kept in rows of scratch memory, one entry per point.
+What keeps lanes apart is arranged here: an array that a turn makes for itself gets a row of entries for each of its
+places, one for each lane; entries far from one another that a turn reads again and again are brought into such rows
+first; what turns add to a total is kept and added up afterwards, in an order that depends on nothing but the number of
+turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from itertools import permutations
 
-from dgraph.kernels.nest_parts import expressions_of, parts, read_first, walk, written_buffers
+from dgraph.kernels.nest_parts import blocks_of, expressions_of, locals_of, parts, read_first, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Block,
     Buffer,
     Expression,
     Extent,
+    Fill,
     If,
     Let,
+    Literal,
     Load,
     Local,
     Loop,
@@ -26,60 +31,70 @@ from dgraph.kernels.nests import (
     Store,
     Sum,
     Update,
+    While,
     number,
 )
-from dgraph.kernels.views import as_static, coefficient, minus, plus, times
+from dgraph.kernels.rewrite_nests import change_block, change_expressions, rename
+from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times
 from dgraph.sizes import Size, size
 
-LANES = 128
-"""Points in a block."""
+BLOCK = 256
+"""Turns whose terms are kept before they are added up."""
 
-WIDE_LANES = 512
-"""Points in a block where few locals need rows: longer rows, fewer turns."""
+REGISTERS = 24
+"""Vectors of eight numbers that live at a time, at most."""
+WIDEST = 32
 
-FEW = 4
-
-
-def in_lanes(loop: Loop, body: Block) -> Block | None:
-    """A loop over points with another body, run block by block; None if the points cannot go in lockstep."""
-    points = _Points(loop, body)
-    return points.expanded() if points.is_possible() else None
-
-
-@dataclass
-class _Run:
-    """Statements without loops that follow one another: one loop over the lanes."""
-
-    statements: list[Statement] = field(default_factory=list)
-    read: dict[Local, None] = field(default_factory=dict)
-    given: dict[Local, None] = field(default_factory=dict)
+_NEUTRAL: dict[tuple[str, str], float | int] = {
+    **{("add", type_): 0.0 for type_ in ("f32", "f64")},
+    **{("maximum", type_): float("-inf") for type_ in ("f32", "f64")},
+    **{("minimum", type_): float("inf") for type_ in ("f32", "f64")},
+}
+_ORDERLESS = ("maximum", "minimum", "logical_and", "logical_or")
 
 
-class _Points:
-    def __init__(self, loop: Loop, body: Block) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where a statement of the body stands: the loops inside the body around it, and whether it may be left out or
+    repeated otherwise."""
+
+    loops: tuple[Loop, ...] = ()
+    is_chosen: bool = False
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Entries that turns read again and again, brought together: which loops run over them, and where they go."""
+
+    load: Load
+    loops: tuple[Loop, ...]
+    others: tuple[Loop, ...]
+    buffer: Buffer
+
+
+class Points:
+    """A loop over points with another body. `own` are arrays that the body writes and nothing outside of it touches."""
+
+    def __init__(self, loop: Loop, body: Block, own: Set[Buffer]) -> None:
         self.loop = loop
         self.body = body
-        self.runs: list[_Run] = []
+        self.given = {statement.local for statement in walk(body) if isinstance(statement, Let)}
+        self.carried = [local for local in read_first(body)[0] if local in self.given]
+        self.written = {buffer for statement in walk(body) for buffer in written_buffers(statement)}
         self.varying = self.find_varying()
-        self.rows: dict[Local, Buffer] = {}
-        self.lanes = LANES
+        self.own = {buffer for buffer in own if buffer.kind == "arena" and not self.is_apart(buffer)}
 
     # ---- what depends on the point ---------------------------------------------------------------------------------
 
     def find_varying(self) -> dict[Local, Size | None]:
         """By how much each local grows with the point; locals that do not depend on it are left out."""
-        # What comes from outside and is changed by each point is different for each.
-        given = {statement.local for statement in walk(self.body) if isinstance(statement, Let)}
-        known: dict[Local, Size | None] = {local: None for local in read_first(self.body)[0] if local in given}
-        written = {buffer for statement in walk(self.body) for buffer in written_buffers(statement)}
+        known: dict[Local, Size | None] = dict.fromkeys(self.carried)
         changed = True
         while changed:
             changed = False
             for local, value, is_chosen in self.lets(self.body, known, False):
-                step = coefficient(value, self.loop.index, known)
-                reads_written = any(isinstance(p, Load | Sum) and p.buffer in written for p in parts(value))
-                if is_chosen or reads_written:
-                    step = None
+                step = None if is_chosen else self.step(value, known)
                 if step is not None and not step.terms and local not in known:
                     continue
                 if local not in known or (known[local] is not None and known[local] != step):
@@ -88,9 +103,9 @@ class _Points:
         return known
 
     def lets(
-        self, block: Block, known: dict[Local, Size | None], is_chosen: bool
+        self, block: Block, known: Mapping[Local, Size | None], is_chosen: bool
     ) -> Iterator[tuple[Local, Expression, bool]]:
-        """Every assignment, and whether it stands on one side of a choice that differs from point to point."""
+        """Every assignment, and whether it stands where points go different ways."""
         for statement in block:
             match statement:
                 case Let(local=local, value=value):
@@ -99,173 +114,344 @@ class _Points:
                     differs = is_chosen or self.differs(condition, known)
                     yield from self.lets(then, known, differs)
                     yield from self.lets(otherwise, known, differs)
+                case While(test=test, condition=condition, body=body):
+                    differs = is_chosen or self.differs(condition, known)
+                    yield from self.lets((*test, *body), known, differs)
                 case Loop(body=body):
                     yield from self.lets(body, known, is_chosen)
 
-    def differs(self, expression: Expression, known: dict[Local, Size | None] | None = None) -> bool:
+    def differs(self, expression: Expression, known: Mapping[Local, Size | None] | None = None) -> bool:
         """Whether an expression depends on the point."""
-        step = coefficient(expression, self.loop.index, self.varying if known is None else known)
+        step = self.step(expression, known)
         return step is None or bool(step.terms)
 
-    # ---- whether points can go in lockstep ---------------------------------------------------------------------------
+    def step(self, expression: Expression, known: Mapping[Local, Size | None] | None = None) -> Size | None:
+        """By how much an expression grows from point to point."""
+        if any(isinstance(part, Load | Sum) and part.buffer in self.written for part in parts(expression)):
+            return None
+        return coefficient(expression, self.loop.index, self.varying if known is None else known)
+
+    # ---- whether points can go several at a time ---------------------------------------------------------------------
 
     def is_possible(self) -> bool:
-        """Only loops of common bounds, and only memory that each point has for itself or adds to."""
+        """Only loops of common bounds, only memory that each point has for itself or adds to in one order."""
         start = as_static(self.loop.start)
-        is_full = start is not None and start.constant == 0 and as_static(self.loop.stop) is not None
-        return is_full and all(self.fits(statement) for statement in walk(self.body))
+        if start is None or start.constant != 0 or as_static(self.loop.stop) is None:
+            return False
+        return all(map(self.is_total, self.carried)) and all(self.fits(s, place) for s, place in places_in(self.body))
 
-    def fits(self, statement: Statement) -> bool:
+    def fits(self, statement: Statement, place: Place) -> bool:
+        """Whether a statement can be run for several points at a time."""
         match statement:
-            case Let() | Note() | If() | Update():
+            case Let(value=value):
+                return not any(isinstance(part, Sum) for part in parts(value))
+            case Note() | If() | While():
                 return True
             case Store(buffer=buffer, index=index):
-                step = coefficient(index, self.loop.index, self.varying)
-                return step is not None and bool(step.terms) and self.is_private(buffer, step)
+                return buffer in self.own or self.is_private(buffer, index)
+            case Update(buffer=buffer, index=index):
+                return buffer in self.own or self.is_private(buffer, index) or self.keeps_order(statement, place)
+            case Fill(buffer=buffer):
+                return buffer in self.own and not self.differs(statement.index) and not self.differs(statement.count)
             case Loop(start=start, stop=stop):
                 return not self.differs(start) and not self.differs(stop)
         return False
 
-    def is_private(self, buffer: Buffer, stride: Size) -> bool:
-        """Whether every read of a buffer that points write has the stride of the write."""
-        for statement in walk(self.body):
-            for expression in expressions_of(statement):
-                for part in parts(expression):
-                    if isinstance(part, Load) and part.buffer is buffer:
-                        if coefficient(part.index, self.loop.index, self.varying) != stride:
-                            return False
-                    elif isinstance(part, Sum) and part.buffer is buffer:
-                        return False
+    def is_private(self, buffer: Buffer, index: Expression) -> bool:
+        """Whether every point writes places of its own, and reads those."""
+        stride = self.step(index)
+        if stride is None or not stride.terms:
+            return False
+        return all(self.step(load.index) == stride for load, _ in loads_in(self.body) if load.buffer is buffer)
+
+    def is_apart(self, buffer: Buffer) -> bool:
+        """Whether points write an array at places of their own."""
+        return all(
+            self.is_private(buffer, statement.index)
+            for statement in walk(self.body)
+            if isinstance(statement, Store | Update | Fill) and statement.buffer is buffer
+        )
+
+    def keeps_order(self, update: Update, place: Place) -> bool:
+        """Whether every entry is updated by the points in their order: no loop comes back to it for the same point."""
+        others = [s for s in walk(self.body) if update.buffer in written_buffers(s)]
+        if len(others) != 1 or any(load.buffer is update.buffer for load, _ in loads_in(self.body)):
+            return False
+        if update.op in _ORDERLESS or update.buffer.type not in ("f32", "f64"):
+            return True
+        if place.is_repeated or (place.loops and self.differs(update.index)):
+            return False
+        return any(self.is_injective(update.index, loops) for loops in permutations(place.loops[:4]))
+
+    def is_injective(self, index: Expression, loops: tuple[Loop, ...]) -> bool:
+        """Whether loops that run through memory in this order reach an entry once."""
+        run = size(1)
+        for place, loop in enumerate(reversed(loops)):
+            step, extent = coefficient(index, loop.index, dict.fromkeys(self.given)), as_static(loop.stop)
+            if step is None or extent is None or not step.terms or not is_from_zero(loop):
+                return False
+            if place and step != run:
+                return False
+            run = step * extent
         return True
+
+    def is_total(self, local: Local) -> bool:
+        """Whether a local that points share is only added to, or only made the largest or smallest."""
+        kinds = set()
+        for statement in walk(self.body):
+            term = total_of(statement)
+            read = [p for e in expressions_of(statement) for p in locals_of(e)]
+            if isinstance(statement, Let) and statement.local is local:
+                if term is None or (term[0], local.type) not in _NEUTRAL or read.count(local) > 1:
+                    return False
+                kinds.add(term[0])
+            elif local in read:
+                return False
+        return len(kinds) == 1
 
     # ---- the new nest ------------------------------------------------------------------------------------------------
 
-    def expanded(self) -> Block | None:
-        """Blocks of points around the body, each run of it a loop over the lanes."""
-        lane, block, count = Local("lane", "i64"), Local("block", "i64"), Local("count", "i64")
-        planned = self.plan(self.body)
-        if planned is None:
-            return None
-        self.choose_rows()
-        if self.keeps_totals():
-            return None
-        start = times(block, number(self.lanes))
+    def arranged(self) -> Block:
+        """The loop with lanes."""
+        packings = tuple(self.packings())
+        lanes = self.width(packings)
+        terms = {local: Local("term", local.type) for local in self.carried}
+        lane = Local("lane", "i64") if terms else self.loop.index
+        place = Local("place", "i64")
+        rows = _Rows(self.own, lanes, place)
+        packed = tuple(statement for packing in packings for statement in rows.packed(packing))
+        sources = {packing.load: packing for packing in packings}
+        body = rows.block((*packed, *_reading(self.body, sources)))
+        if self.own or packings:
+            body = (Let(place, Apply("mod", "i64", (lane, number(lanes)))), *body)
+        if not terms:
+            return (replace(self.loop, body=body, lanes=lanes),)
+        return self.with_totals(body, terms, lane, lanes)
+
+    def with_totals(self, body: Block, terms: Mapping[Local, Local], lane: Local, lanes: int) -> Block:
+        """Blocks of turns whose terms are kept, and then added up."""
+        block, count = Local("block", "i64"), Local("count", "i64")
+        start = times(block, number(BLOCK))
+        rows = {local: Buffer("terms", local.type, size(BLOCK)) for local in terms}
+        kinds = {
+            statement.local: term[0]
+            for statement in walk(body)
+            for term in (total_of(statement),)
+            if term is not None
+            if isinstance(statement, Let)
+        }
+        starts = [Let(term, Literal(_NEUTRAL[kinds[t], t.type], t.type)) for t, term in terms.items()]
+        stores = [Store(rows[local], lane, term) for local, term in terms.items()]
+        index = Let(self.loop.index, plus(start, lane))
+        inner = Loop(lane, count, (index, *starts, *_with_terms(body, terms), *stores), "parallel", lanes=lanes)
         stop = as_static(self.loop.stop)
         assert stop is not None
-        length = Apply("minimum", "i64", (minus(self.loop.stop, start), number(self.lanes)))
-        statements: list[Statement] = [Let(count, length)]
-        for part in planned:
-            statements.extend(self.emit(part, lane, count, start))
-        blocks = Extent((stop + (self.lanes - 1)) // self.lanes)
-        return (replace(self.loop, index=block, stop=blocks, body=tuple(statements)),)
+        blocks = Extent((stop + (BLOCK - 1)) // BLOCK)
+        length = Let(count, Apply("minimum", "i64", (minus(self.loop.stop, start), number(BLOCK))))
+        joined = [joint for local in terms for joint in _joined(local, kinds[local], rows[local], count)]
+        turn = (length, inner, *joined)
+        return (replace(self.loop, index=block, stop=blocks, body=turn, kind="sequential"),)
 
-    def plan(self, block: Block) -> list[_Run | Statement | tuple[Statement, list[object]]] | None:
-        """The block as runs, statements that are the same for all points, and loops and choices with plans inside."""
-        planned: list[_Run | Statement | tuple[Statement, list[object]]] = []
-        for statement in block:
-            if isinstance(statement, Loop) or (
-                isinstance(statement, If) and (_holds_loop(statement) or not self.differs(statement.condition))
-            ):
-                inner = self.plan_inside(statement)
-                if inner is None:
-                    return None
-                planned.append((statement, inner))
-            elif isinstance(statement, Let) and statement.local not in self.varying:
-                # What is the same for all points may go before a run, so that the run is not cut in two.
-                is_first = planned and isinstance(planned[-1], _Run) and self.times_given(statement.local) == 1
-                planned.insert(len(planned) - 1 if is_first else len(planned), statement)
-            else:
-                if not planned or not isinstance(planned[-1], _Run):
-                    planned.append(_Run())
-                    self.runs.append(planned[-1])  # type: ignore[arg-type]
-                run = planned[-1]
-                assert isinstance(run, _Run)
-                self.add(run, statement)
-        return planned
+    def packings(self) -> Iterator[Packing]:
+        """The reads at a distance from point to point that loops come back to."""
+        seen: set[Load] = set()
+        for load, place in loads_in(self.body):
+            packing = None if load.buffer in self.written or load in seen else self.packing(load, place)
+            if packing is not None:
+                seen.add(load)
+                yield packing
 
-    def times_given(self, local: Local) -> int:
-        """How many statements give a local a value."""
-        return sum(isinstance(statement, Let) and statement.local is local for statement in walk(self.body))
-
-    def plan_inside(self, statement: Statement) -> list[object] | None:
-        if isinstance(statement, Loop):
-            found = self.plan(statement.body)
-            return None if found is None else [found]
-        assert isinstance(statement, If)
-        if self.differs(statement.condition):
+    def packing(self, load: Load, place: Place) -> Packing | None:
+        """The packing of one read, if it is worth it."""
+        step = self.step(load.index)
+        if step is None or not step.terms or step.constant == 1 or place.is_chosen:
             return None
-        sides = [self.plan(side) for side in (statement.then, statement.otherwise)]
-        return None if any(side is None for side in sides) else list(sides)
+        used = set(locals_of(load.index))
+        if used & self.given:
+            return None
+        loops = tuple(loop for loop in place.loops if loop.index in used)
+        others = tuple(loop for loop in place.loops if loop.index not in used)
+        bounds = [bound for loop in place.loops for bound in (loop.start, loop.stop)]
+        if not others or any(as_static(bound) is None for bound in bounds):
+            return None
+        entries = size(1)
+        for loop in loops:
+            start, stop = as_static(loop.start), as_static(loop.stop)
+            assert start is not None and stop is not None
+            if start.constant != 0:
+                return None
+            entries = entries * stop
+        return Packing(load, loops, others, Buffer(load.buffer.name or "packed", load.buffer.type, entries))
 
-    def add(self, run: _Run, statement: Statement) -> None:
-        """Put a statement into a run, noting the locals that it reads from before and gives a value."""
-        run.statements.append(statement)
-        for inner in walk((statement,)):
-            for expression in expressions_of(inner):
-                for part in parts(expression):
-                    if isinstance(part, Local) and part in self.varying and part not in run.given:
-                        run.read.setdefault(part)
-            if isinstance(inner, Let) and inner.local in self.varying:
-                if inner.local not in run.given and inner.local not in _always_given((statement,)):
-                    # On one side of a choice only: the value from before is kept on the other.
-                    run.read.setdefault(inner.local)
-                run.given.setdefault(inner.local)
-
-    def keeps_totals(self) -> bool:
-        """Whether a local that comes from outside and is changed inside would need a row: points share it."""
-        given: set[Local] = set()
-        for run in self.runs:
-            if any(local in self.rows and local not in given for local in run.read):
-                return True
-            given.update(run.given)
-        return False
-
-    def choose_rows(self) -> None:
-        """Locals that live from one run to another, or from one turn of a loop to the next, get rows of memory."""
-        seen: dict[Local, int] = {}
-        for run in self.runs:
-            for local in {**run.read, **run.given}:
-                seen[local] = seen.get(local, 0) + 1
-        kept = [local for local, count in seen.items() if count > 1]
-        self.lanes = WIDE_LANES if len(kept) <= FEW else LANES
-        self.rows = {local: Buffer(local.name or "lanes", local.type, size(self.lanes)) for local in kept}
-
-    def emit(self, part: object, lane: Local, count: Local, start: Expression) -> Block:
-        if isinstance(part, _Run):
-            return (self.emit_run(part, lane, count, start),)
-        if isinstance(part, tuple):
-            statement, inner = part
-            blocks = [
-                tuple(found for item in items for found in self.emit(item, lane, count, start)) for items in inner
-            ]
-            if isinstance(statement, Loop):
-                return (replace(statement, kind=_sequential(statement.kind), body=blocks[0]),)
-            assert isinstance(statement, If)
-            return (replace(statement, then=blocks[0], otherwise=blocks[1]),)
-        return (part,)  # type: ignore[return-value]
-
-    def emit_run(self, run: _Run, lane: Local, count: Local, start: Expression) -> Loop:
-        body: list[Statement] = [Let(self.loop.index, plus(start, lane))]
-        body += [Let(local, Load(self.rows[local], lane)) for local in run.read if local in self.rows]
-        body += run.statements
-        body += [Store(self.rows[local], lane, local) for local in run.given if local in self.rows]
-        return Loop(lane, count, tuple(body), "parallel")
+    def width(self, packings: tuple[Packing, ...]) -> int:
+        """How many turns go at a time: as many as registers hold what an inner loop works on."""
+        live = max((_live(loop) for loop in walk(self.body) if isinstance(loop, Loop)), default=4)
+        large = any(buffer.entries.constant is None for buffer in self.own)
+        widest = 8 if large else WIDEST
+        return next((width for width in (32, 16) if width <= widest and live * width // 8 <= REGISTERS), 8)
 
 
-def _always_given(block: Block) -> set[Local]:
-    """The locals that get a value whichever side of a choice is taken."""
-    found: set[Local] = set()
+class _Rows:
+    """Arrays of a turn as rows of lanes."""
+
+    def __init__(self, own: Set[Buffer], lanes: int, place: Local) -> None:
+        self.lanes = lanes
+        self.place = place
+        self.buffers: dict[Buffer, Buffer] = {}
+        for buffer in own:
+            self.widen(buffer)
+
+    def widen(self, buffer: Buffer) -> None:
+        """Give an array a row for each of its places."""
+        self.buffers[buffer] = Buffer(buffer.name, buffer.type, buffer.entries * self.lanes, span=buffer.span)
+
+    def index(self, index: Expression) -> Expression:
+        """Where the entry of a lane is."""
+        return plus(times(index, number(self.lanes)), self.place)
+
+    def packed(self, packing: Packing) -> Block:
+        """Entries brought together, if a loop is going to read them."""
+        row: Expression = ZERO
+        for loop in packing.loops:
+            row = plus(times(row, loop.stop), loop.index)
+        self.widen(packing.buffer)
+        names = {loop.index: Local(loop.index.name, "i64") for loop in packing.loops}
+        block: Block = (Store(packing.buffer, row, packing.load),)
+        for loop in reversed(packing.loops):
+            block = (Loop(loop.index, loop.stop, block, "sequential"),)
+        block = rename(block, names)
+        condition: Expression | None = None
+        for loop in packing.others:
+            some = Apply("less", "bool", (loop.start, loop.stop))
+            condition = some if condition is None else Apply("logical_and", "bool", (condition, some))
+        assert condition is not None
+        return (If(condition, block),)
+
+    def block(self, block: Block) -> Block:
+        """A block with the arrays as rows."""
+        return tuple(found for statement in block for found in self.statement(statement))
+
+    def statement(self, statement: Statement) -> Block:
+        changed = change_expressions(statement, self.expression)
+        match changed:
+            case Store(buffer=buffer, index=index) | Update(buffer=buffer, index=index) if buffer in self.buffers:
+                changed = replace(changed, buffer=self.buffers[buffer], index=self.index(index))
+            case Fill(buffer=buffer, index=index, count=count, value=value):
+                at = Local("k", "i64")
+                store = Store(self.buffers[buffer], self.index(plus(index, at)), value)
+                changed = Loop(at, count, (store,), "sequential")
+            case Loop(body=body):
+                changed = replace(changed, body=self.block(body))
+            case While(test=test, body=body):
+                changed = replace(changed, test=self.block(test), body=self.block(body))
+            case If(then=then, otherwise=otherwise):
+                changed = If(changed.condition, self.block(then), self.block(otherwise))
+        return (changed,)
+
+    def expression(self, expression: Expression) -> Expression:
+        """An expression with reads of the arrays as reads of rows."""
+        match expression:
+            case Load(buffer=buffer, index=index):
+                index = self.expression(index)
+                if buffer in self.buffers:
+                    return Load(self.buffers[buffer], self.index(index))
+                return Load(buffer, index)
+            case Apply(operands=operands):
+                return replace(expression, operands=tuple(map(self.expression, operands)))
+        return expression
+
+
+# ---- walks -----------------------------------------------------------------------------------------------------------
+
+
+def places_in(block: Block, place: Place = Place()) -> Iterator[tuple[Statement, Place]]:
+    """Every statement of a block with its place."""
     for statement in block:
-        if isinstance(statement, Let):
-            found.add(statement.local)
-        elif isinstance(statement, If):
-            found |= _always_given(statement.then) & _always_given(statement.otherwise)
-    return found
+        yield statement, place
+        inside = place
+        if isinstance(statement, Loop):
+            inside = replace(place, loops=(*place.loops, statement))
+        elif isinstance(statement, If | While):
+            inside = replace(place, is_chosen=True, is_repeated=place.is_repeated or isinstance(statement, While))
+        for inner in blocks_of(statement):
+            yield from places_in(inner, inside)
 
 
-def _holds_loop(statement: If) -> bool:
-    return any(isinstance(inner, Loop) for inner in walk((statement,)))
+def loads_in(block: Block) -> Iterator[tuple[Load, Place]]:
+    """Every read of memory with its place."""
+    for statement, place in places_in(block):
+        for expression in expressions_of(statement):
+            for part in parts(expression):
+                if isinstance(part, Load):
+                    yield part, place
 
 
-def _sequential(kind: str) -> str:
-    return "sequential" if kind == "parallel" else kind
+def is_from_zero(loop: Loop) -> bool:
+    """Whether a loop starts at 0."""
+    start = as_static(loop.start)
+    return start is not None and start.constant == 0
+
+
+def total_of(statement: Statement) -> tuple[str, Expression] | None:
+    """The operation and the term with which a statement changes a local, if that is what it does."""
+    match statement:
+        case Let(local=local, value=Apply(op=op, operands=(left, right))) if left is local:
+            return op, right
+    return None
+
+
+def _live(loop: Loop) -> int:
+    """About how many vectors an inner loop holds: what it carries, and some to work with."""
+    carried = [local for local in read_first(loop.body)[0] if any(_gives(s, local) for s in walk(loop.body))]
+    return len(carried) + 3
+
+
+def _gives(statement: Statement, local: Local) -> bool:
+    return isinstance(statement, Let) and statement.local is local
+
+
+def _reading(block: Block, packings: Mapping[Load, Packing]) -> Block:
+    """A block that reads what is brought together."""
+
+    def change(expression: Expression) -> Expression:
+        match expression:
+            case Load() if expression in packings:
+                packing = packings[expression]
+                row: Expression = ZERO
+                for loop in packing.loops:
+                    row = plus(times(row, loop.stop), loop.index)
+                return Load(packing.buffer, row)
+            case Load(buffer=buffer, index=index):
+                return Load(buffer, change(index))
+            case Apply(operands=operands):
+                return replace(expression, operands=tuple(map(change, operands)))
+        return expression
+
+    return change_block(block, change, {})
+
+
+def _with_terms(block: Block, terms: Mapping[Local, Local]) -> Block:
+    """The block with what it adds to totals put into terms."""
+    found: list[Statement] = []
+    for statement in block:
+        match statement:
+            case Let(local=local, value=Apply(operands=(_, right))) if local in terms:
+                assert isinstance(statement.value, Apply)
+                found.append(Let(terms[local], replace(statement.value, operands=(terms[local], right))))
+            case Loop(body=body):
+                found.append(replace(statement, body=_with_terms(body, terms)))
+            case While(test=test, body=body):
+                found.append(replace(statement, test=_with_terms(test, terms), body=_with_terms(body, terms)))
+            case If(condition=condition, then=then, otherwise=otherwise):
+                found.append(If(condition, _with_terms(then, terms), _with_terms(otherwise, terms)))
+            case _:
+                found.append(statement)
+    return tuple(found)
+
+
+def _joined(local: Local, op: str, row: Buffer, count: Local) -> Block:
+    """What makes a total of kept terms."""
+    if op == "add":
+        return (Let(local, Apply("add", local.type, (local, Sum(row, ZERO, count)))),)
+    at = Local("k", "i64")
+    return (Loop(at, count, (Let(local, Apply(op, local.type, (local, Load(row, at)))),), "parallel"),)

@@ -96,7 +96,8 @@ class _LoopsPrinter(Printer):
     def loop_head(self, loop: Loop) -> str:
         """The kind of the loop and its range."""
         start, stop, index = self.text(loop.start), self.text(loop.stop), self.local(loop.index)
-        return f"{loop.kind} {index} in {start} .. {stop}:"
+        at_a_time = f", {loop.lanes} at a time" if loop.lanes else ""
+        return f"{loop.kind} {index} in {start} .. {stop}{at_a_time}:"
 
     def piece(self, buffer: Buffer, start: Expression, count: Expression) -> str:
         """Some entries in a row."""

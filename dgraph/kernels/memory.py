@@ -30,7 +30,8 @@ def _entry_type(pointer: Value) -> str:
     return pointer.type.removeprefix(POINTER)
 
 
-def _place(pointer: Value, index: Value) -> Any:
+def place_of(pointer: Value, index: Value) -> Any:
+    """The place of an entry in memory."""
     kind = memory_type(_entry_type(pointer))
     return pointer.builder.gep(pointer.llvm, [index.llvm], inbounds=True, source_etype=kind)
 
@@ -38,7 +39,7 @@ def _place(pointer: Value, index: Value) -> Any:
 def load(pointer: Value, index: Value) -> Value:
     """The entry at an index."""
     name = _entry_type(pointer)
-    raw = pointer.builder.load(_place(pointer, index), typ=memory_type(name))
+    raw = pointer.builder.load(place_of(pointer, index), typ=memory_type(name))
     if name == "bool":
         raw = pointer.builder.icmp_unsigned("!=", raw, raw.type(0))
     return Value(pointer.builder, raw, name)
@@ -49,12 +50,12 @@ def store(pointer: Value, index: Value, value: Value) -> None:
     raw = value.llvm
     if value.type == "bool":
         raw = value.builder.zext(raw, SCALARS["u8"])
-    pointer.builder.store(raw, _place(pointer, index))
+    pointer.builder.store(raw, place_of(pointer, index))
 
 
 def offset(pointer: Value, count: Value) -> Value:
     """The pointer moved by so many entries."""
-    return pointer.make(_place(pointer, count))
+    return pointer.make(place_of(pointer, count))
 
 
 def address_of(pointer: Value) -> Value:

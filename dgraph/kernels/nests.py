@@ -187,7 +187,8 @@ class Update:
 @dataclass(frozen=True, eq=False, slots=True)
 class Loop:
     """`index` runs over `start` to `stop`. kind: parallel (the turns are independent but for updates), sequential, or
-    reverse (from the last to the first)."""
+    reverse (from the last to the first). `lanes` turns of a parallel loop may go at a time, each in a lane of vectors;
+    0 leaves it open."""
 
     index: Local
     stop: Expression
@@ -196,6 +197,7 @@ class Loop:
     start: Expression = Extent(size(0))
     note: str = ""
     span: Span = NOWHERE
+    lanes: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.primitives import KERNEL_PREFIX, function_symbol
-from dgraph.kernels.values import POINTER, declare, llvm_type
+from dgraph.kernels.values import LANE_COUNTS, POINTER, declare, llvm_type
 
 Emit = Callable[[Any, list[Any]], Any]
 NUMBA_TYPES: dict[str, Any] = {
@@ -46,6 +46,7 @@ CONSTANTS: dict[str, Any] = {
     "u8": np.uint8,
     "bool": np.bool_,
     "range": range,
+    **{f"lanes_{count}": range for count in LANE_COUNTS},
     "inf_f32": np.float32("inf"),
     "nan_f32": np.float32("nan"),
     "inf_f64": float("inf"),

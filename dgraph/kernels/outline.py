@@ -22,6 +22,7 @@ from dgraph.kernels.nest_parts import (
 )
 from dgraph.kernels.nests import (
     Block,
+    Buffer,
     Call,
     Extent,
     Fail,
@@ -61,6 +62,7 @@ class _Outliner:
         self.program = program
         self.kernels: dict[Shape, Kernel] = {}
         self.readers = _reading_statements(program)
+        self.touching = _touching_statements(program)
 
     def run(self) -> Program:
         body = self.block(self.program.body)
@@ -95,7 +97,11 @@ class _Outliner:
 
     def kernel(self, nest: Loop) -> Call:
         """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
-        body = schedule(nest)
+        inside = set(walk((nest,)))
+        own = {
+            buffer for statement in inside for buffer in written_buffers(statement) if self.touching[buffer] <= inside
+        }
+        body = schedule(nest, own)
         return self.call((nest,), body, tuple(read_first(body)[0]), nest.note, keeps=True)
 
     def call(self, before: Block, body: Block, starts: tuple[Local, ...], note: str, keeps: bool = False) -> Call:
@@ -159,6 +165,15 @@ def _reading_statements(program: Program) -> dict[Local, set[Statement]]:
             for part in parts(expression):
                 if isinstance(part, Local):
                     found.setdefault(part, set()).add(statement)
+    return found
+
+
+def _touching_statements(program: Program) -> dict[Buffer, set[Statement]]:
+    """The statements that read or write each buffer."""
+    found: dict[Buffer, set[Statement]] = {}
+    for statement in walk(program.body):
+        for buffer in (*read_buffers(statement), *written_buffers(statement)):
+            found.setdefault(buffer, set()).add(statement)
     return found
 
 

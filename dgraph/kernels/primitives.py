@@ -41,10 +41,12 @@ class Primitive:
     vector_lanes: tuple[int, ...] = ()
 
     def emit(self, builder: Any, operands: list[Any], lanes: int = 1, apart: bool = False) -> Any:
-        """Emit code at the builder's place and return the LLVM result, None for a store. What is emitted `once` is
-        called instead of inlined if it is to stay `apart`."""
+        """Emit code at the builder's place and return the LLVM result, None for a store. Operands are vectors of so
+        many lanes, or scalars that serve all lanes where the body can do with them. What is emitted `once` is called
+        instead of inlined if it is to stay `apart`."""
         if self.once or self.vector_lanes:
-            return builder.call(self._function(builder.module, lanes, apart), operands)
+            is_vector = tuple(isinstance(operand.type, ir.VectorType) for operand in operands)
+            return builder.call(self._function(builder.module, lanes, apart, is_vector), operands)
         return self._inline(builder, operands)
 
     def _inline(self, builder: Any, operands: list[Any]) -> Any:
@@ -52,12 +54,16 @@ class Primitive:
         result = self.body(*values)
         return None if result is None else result.llvm
 
-    def _function(self, module: Any, lanes: int, apart: bool = False) -> Any:
+    def _function(self, module: Any, lanes: int, apart: bool = False, is_vector: tuple[bool, ...] = ()) -> Any:
+        is_mixed = lanes > 1 and not all(is_vector)
         name = self._symbol(lanes) + (".apart" if apart and self.once else "")
+        if is_mixed:
+            name += "." + "".join("v" if each else "s" for each in is_vector)
         known = module.globals.get(name)
         if known is not None:
             return known
-        kinds = [llvm_type(operand, lanes) for operand in self.operands]
+        widths = [lanes if each else 1 for each in is_vector] if is_mixed else [lanes] * len(self.operands)
+        kinds = [llvm_type(operand, width) for operand, width in zip(self.operands, widths, strict=True)]
         function = ir.Function(module, ir.FunctionType(llvm_type(self.result, lanes), kinds), name)
         if self.vector_lanes:
             self._ask_for_vectors(module, function, lanes)

@@ -32,11 +32,13 @@ from dgraph.kernels.nests import (
     While,
 )
 from dgraph.kernels.scalars import TIGHT, scalar_text
+from dgraph.kernels.values import LANE_COUNTS
 from dgraph.sizes import Quotient, Size
 
 RESERVED = {
     *keyword.kwlist,
     *PRIMITIVES,
+    *(f"lanes_{count}" for count in LANE_COUNTS),
     *("f32", "f64", "i32", "i64", "u8", "bool", "range", "inf_f32", "nan_f32", "inf_f64", "nan_f64", "None"),
     *("entry", "table", "state", "arena", "status", "random_bits", "cuda", "math", "fault"),
 }
@@ -222,7 +224,8 @@ class Printer:
         if loop.kind == "reverse":
             last = f"{stop} - 1" if level >= 4 else f"({stop}) - 1"
             return f"for {index} in range({last}, {'-1' if start == '0' else f'{start} - 1'}, -1):"
-        return f"for {index} in range({stop}):" if start == "0" else f"for {index} in range({start}, {stop}):"
+        turns = f"lanes_{loop.lanes}" if loop.lanes else "range"
+        return f"for {index} in {turns}({stop}):" if start == "0" else f"for {index} in {turns}({start}, {stop}):"
 
     def choice(self, choice: If) -> None:
         """A choice; one that has only the other side is turned round."""

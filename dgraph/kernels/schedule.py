@@ -11,13 +11,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from dgraph.kernels.borders import with_borders
 from dgraph.kernels.guards import tightened
-from dgraph.kernels.lanes import in_lanes
-from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, walk
+from dgraph.kernels.lane_costs import turns, with_inner_loops, with_points
+from dgraph.kernels.lanes import Points
+from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, read_buffers, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -52,9 +54,10 @@ SHORT = 16
 _FAR = 8.0
 
 
-def schedule(nest: Loop) -> Block:
-    """A parallel nest, scheduled."""
-    return _Scheduler().block(tightened((nest,)))
+def schedule(nest: Loop, own: Set[Buffer] = frozenset()) -> Block:
+    """A parallel nest, scheduled. Nothing outside of it touches the arrays `own`."""
+    block = tightened((nest,))
+    return _Scheduler(own & set(touches(block)), touches(block)).block(block)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ class Access:
 
 
 class _Scheduler:
-    def __init__(self) -> None:
+    def __init__(self, own: Set[Buffer], touched: Counter[Buffer]) -> None:
+        self.own = own
+        self.touched = touched
         self.depth = 0
 
     def block(self, block: Block) -> Block:
@@ -106,17 +111,34 @@ class _Scheduler:
         return found
 
     def by_points(self, chain: list[Loop], body: Block) -> Block | None:
-        """The nest with a block of points at once, if that reads more memory in a row than anything else."""
-        accesses = list(innermost_accesses(body))
-        best = min(chain, key=lambda loop: (price(loop, accesses, body), -chain.index(loop)))
-        inner = [loop for loop in loops_in(body) if not any(loops_in(loop.body))]
-        if is_short(best) or any(
-            price(best, accesses, body) > price(loop, accesses, body) for loop in inner if not is_short(loop)
-        ):
+        """The nest with points of its best loop several at a time, the other loops around it or inside, if that is
+        cheaper than vectors in its inner loops."""
+        found: list[tuple[float, int, Points]] = []
+        inside = touches(body)
+        own = {buffer for buffer in self.own if inside[buffer] == self.touched[buffer]}
+        for place, loop in enumerate(chain):
+            points = Points(loop, wrapped(chain[place + 1 :], body), own)
+            if not is_short(loop) and points.is_possible():
+                cost = with_points(points) / _product(chain[place + 1 :])
+                found.append((cost, place, points))
+        if not found:
             return None
-        others = [loop for loop in chain if loop is not best]
-        expanded = in_lanes(best, body)
-        return None if expanded is None else wrapped(others, expanded)
+        cost, place, points = min(found, key=lambda choice: choice[:2])
+        if cost >= with_inner_loops(body):
+            return None
+        return wrapped(chain[:place], points.arranged())
+
+
+def touches(block: Block) -> Counter[Buffer]:
+    """How many statements read or write each buffer."""
+    return Counter(b for statement in walk(block) for b in {*read_buffers(statement), *written_buffers(statement)})
+
+
+def _product(chain: Sequence[Loop]) -> float:
+    total = 1.0
+    for loop in chain:
+        total *= turns(loop)
+    return total
 
 
 # ---- the shape of nests ----------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ SCALARS: dict[str, Any] = {
 POINTER = "pointer_"
 FLOATS = ("f32", "f64")
 INTEGERS = ("i32", "i64", "u8")
+LANE_COUNTS = (8, 16, 32)
+"""How many turns of a loop generated source may ask to go at a time: `for i in lanes_16(n)`."""
 BITS = {"f32": "i32", "f64": "i64"}
 
 
@@ -178,6 +180,82 @@ class Value:
     def differs(self, other: Value | float) -> Value:
         """Emit an inequality test; true where either side is NaN."""
         return self.compare(other, "!=")
+
+
+class Strided(Value):
+    """An i64 in each lane that grows by a fixed step from one lane to the next: `base + lane * stride`."""
+
+    __slots__ = ("base", "count", "stride")
+
+    def __init__(self, base: Value, stride: int | Value, count: int) -> None:
+        self.builder = base.builder
+        self.type = "i64"
+        self.base = base
+        self.stride = stride
+        self.count = count
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes."""
+        return self.count
+
+    @property
+    def llvm(self) -> Any:
+        """The vector, made where it is asked for."""
+        kind = ir.VectorType(SCALARS["i64"], self.count)
+        start = splat(self.builder, self.base.llvm, self.count)
+        if isinstance(self.stride, int):
+            return self.builder.add(start, ir.Constant(kind, [self.stride * lane for lane in range(self.count)]))
+        places = ir.Constant(kind, list(range(self.count)))
+        steps = self.builder.mul(places, splat(self.builder, self.stride.llvm, self.count))
+        return self.builder.add(start, steps)
+
+    def lane(self, lane: int | Value) -> Value:
+        """The number in one lane."""
+        if isinstance(lane, int) and isinstance(self.stride, int):
+            return self.base + self.stride * lane
+        return self.base + (lane if isinstance(lane, Value) else self.base.constant(lane)) * self.stride
+
+    def __neg__(self) -> Value:
+        return Strided(-self.base, -self.stride, self.count)
+
+    @staticmethod
+    def combined(left: Value, right: Value, operation: str) -> Value | None:
+        """A sum, difference or product (`Add`, `Sub`, `Mult`) in which a step is still fixed, if it is."""
+        one, other = (value.stride if isinstance(value, Strided) else 0 for value in (left, right))
+        bases = [value.base if isinstance(value, Strided) else value for value in (left, right)]
+        if any(base.lanes > 1 for base in bases):
+            return None
+        count = left.lanes if isinstance(left, Strided) else right.lanes
+        if operation == "Mult":
+            if isinstance(left, Strided) and isinstance(right, Strided):
+                return None
+            stride = _product(one, bases[1]) if isinstance(left, Strided) else _product(other, bases[0])
+            return Strided(bases[0] * bases[1], stride, count)
+        is_sum = operation == "Add"
+        start = bases[0] + bases[1] if is_sum else bases[0] - bases[1]
+        if isinstance(other, int) and other == 0:
+            return Strided(start, one, count)
+        if isinstance(one, int) and isinstance(other, int):
+            return Strided(start, one + other if is_sum else one - other, count)
+        first = one if isinstance(one, Value) else start.constant(one)
+        return Strided(start, first + other if is_sum else first - other, count)
+
+
+def _product(stride: int | Value, factor: Value) -> int | Value:
+    if isinstance(stride, int) and isinstance(factor.llvm, ir.Constant):
+        return stride * int(factor.llvm.constant)
+    return factor if isinstance(stride, int) and stride == 1 else factor * stride
+
+
+def splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    """A vector that holds a number in every lane."""
+    kind = ir.VectorType(scalar.type, lanes)
+    if isinstance(scalar, ir.Constant):
+        return ir.Constant(kind, [scalar] * lanes)
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
 def select(condition: Value, chosen: Value | float, otherwise: Value | float) -> Value:

@@ -13,6 +13,7 @@ from dgraph.kernels.compile import plan_graph
 from dgraph.kernels.interface import Interface
 from dgraph.kernels.numba_source import layout_of, print_program
 from dgraph.kernels.product_symbols import TRIANGLES
+from dgraph.kernels.values import LANE_COUNTS
 
 KINDS = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool"}
 C_TYPES = {
@@ -33,6 +34,7 @@ class Space(dict):
         super().__init__()
         self.blocks: list[Any] = []
         self["range"] = range
+        self.update({f"lanes_{count}": range for count in LANE_COUNTS})
         self["fill_zero"] = lambda address, count: ctypes.memset(address, 0, count)
         self["copy_bytes"] = lambda target, source, count: ctypes.memmove(target, source, count)
         self["tape_reserve"] = self["arena_reserve"] = self.reserve

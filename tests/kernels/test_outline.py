@@ -8,9 +8,10 @@ from nest_graphs import N, compare, evaluate, make_graph
 
 from dgraph.kernels import outline
 from dgraph.kernels.compile import compile_graph, plan_graph
+from dgraph.kernels.function_code import MANY
 from dgraph.kernels.nest_parts import walk
 from dgraph.kernels.numba_source import print_program
-from dgraph.kernels.translator import MANY, translate
+from dgraph.kernels.translator import translate
 from dgraph.types import F64, I64, Array
 
 VECTOR = Array(F64, (N,))
