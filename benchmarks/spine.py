@@ -6,11 +6,7 @@ Peers: PyTorch eager and jitted JAX where installed (`pip install -e ".[bench]"`
 answers are compared before anything is timed.
 """
 
-import os
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -20,6 +16,7 @@ from measure import Row, fastest, machine, pin_to_one_core, table, versions, wri
 pin_to_one_core()
 
 import numpy as np  # noqa: E402
+from starts import fewest  # noqa: E402
 
 import dgraph as dg  # noqa: E402
 
@@ -164,68 +161,14 @@ def compare(answers: dict[str, list[object]], tolerance: float) -> None:
                 sys.exit(f"dgraph and {name} differ by {worst:.1e} (relative), over {tolerance:.0e}")
 
 
-START = {
-    "dgraph": (
-        "import numpy as np, dgraph as dg\n"
-        "step = dg.load({program!r}).step\n"
-        "d = lambda i, o: dict(w=np.zeros((i, o), np.float32), b=np.zeros(o, np.float32))\n"
-        "step(dict(layer1=d(784, 128), layer2=d(128, 10)), np.ones((64, 784), np.float32),"
-        " np.zeros(64, np.int32), 0.1)\n"
-    ),
-    "JAX jit": (
-        "import numpy as np, jax, jax.numpy as jnp\n"
-        "def loss(p, x, l):\n"
-        "    z = jnp.maximum(x @ p[0] + p[1], 0) @ p[2] + p[3]\n"
-        "    return jnp.mean(jax.nn.logsumexp(z, axis=1) - z[jnp.arange(z.shape[0]), l])\n"
-        "@jax.jit\n"
-        "def step(p, x, l):\n"
-        "    v, s = jax.value_and_grad(loss)(p, x, l)\n"
-        "    return v, [a - 0.1 * b for a, b in zip(p, s)]\n"
-        "p = [np.zeros(s, np.float32) for s in ((784, 128), (128,), (128, 10), (10,))]\n"
-        "jax.block_until_ready(step(p, np.ones((64, 784), np.float32), np.zeros(64, np.int32)))\n"
-    ),
-    "PyTorch eager": (
-        "import torch\n"
-        "p = [torch.zeros(s, requires_grad=True) for s in ((784, 128), (128,), (128, 10), (10,))]\n"
-        "x, l = torch.ones(64, 784), torch.zeros(64, dtype=torch.int64)\n"
-        "torch.autograd.grad(torch.nn.functional.cross_entropy(torch.relu(x @ p[0] + p[1]) @ p[2] + p[3], l), p)\n"
-    ),
-}
-
-
 def starts(known: dict[str, object]) -> list[Row]:
-    """Seconds of a whole fresh process from start to the first training step, with empty and with filled caches.
-
-    The bytecode of every package is there, as an installation leaves it.
-    """
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        run_once(known, Path(folder), "warm")
-        for case, runs in (("fresh process, empty caches", 3), ("fresh process, second and later", 5)):
-            tries = [run_once(known, Path(folder), f"{at}" if runs == 3 else "0") for at in range(runs)]
-            rows.append(Row(case, {name: min(seconds[name] for seconds in tries) for name in tries[0]}))
-    return rows
-
-
-def run_once(known: dict[str, object], folder: Path, caches: str) -> dict[str, float]:
-    """Seconds of one process of each contender, with caches of a name."""
-    seconds = {}
-    for name, code in START.items():
-        if name != "dgraph" and name not in known:
-            continue
-        environment = os.environ | {
-            "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
-            "DGRAPH_CACHE_DIR": str(folder / caches / "dgraph"),
-            "JAX_COMPILATION_CACHE_DIR": str(folder / caches / "jax"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        text = code.format(program=str(PROGRAM)) if name == "dgraph" else code
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", text], check=True, env=environment)
-        seconds[name] = time.perf_counter() - started
-    return seconds
+    """Seconds of a whole fresh process from start to the first training step, with empty and with filled caches."""
+    found = fewest(["dgraph", *known], ("step", "64"), 3, 5)
+    names = ("fresh process, empty caches", "fresh process, second and later")
+    return [
+        Row(name, {tool: parts["whole"] for tool, parts in seconds.items()})
+        for name, seconds in zip(names, found, strict=True)
+    ]
 
 
 def main() -> None:

@@ -25,3 +25,12 @@ def test_the_ad_benchmark_runs_small():
     assert len(rows) == 19
     assert all(float(row[4]) > 0 for row in rows)
     assert not [line for line in lines if line.startswith("- ")]
+
+
+def test_the_benchmark_of_starts_runs_small():
+    command = [sys.executable, str(SCRIPT.with_name("compile.py")), "--quick", "--alone"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith(("| lse", "| import", "| sum"))]
+    assert len(rows) == 5
+    assert all(float(row[2]) > 0 for row in rows)
