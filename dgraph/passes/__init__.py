@@ -8,6 +8,7 @@ from dgraph.passes import (
     expand_arrays,
     fold_constants,
     gather_points,
+    gathered_rows,
     hoist,
     inline,
     loop_products,
@@ -43,6 +44,7 @@ __all__ = [
     "expand_arrays",
     "fold_constants",
     "gather_points",
+    "gathered_rows",
     "graph_pass",
     "hoist",
     "inline",
@@ -85,6 +87,7 @@ OPTIMISE = [
 """What runs after derivatives are expanded."""
 
 FUSE = [
+    "gathered_rows",
     "batch_products",
     "dead_code",
     "find_products",
