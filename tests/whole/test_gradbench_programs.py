@@ -1,5 +1,6 @@
 """The programs of GradBench equal NumPy's formulas and derivatives, compiled and interpreted."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,15 @@ def test_the_ridge_of_the_saddle_and_its_derivative(way):
 def test_hello(way):
     assert run(way, "hello", "objective", 3.0) == 9.0
     assert run(way, "hello", "derivative", 3.0) == 6.0
+
+
+def test_the_python_of_the_page_runs(monkeypatch):
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(FOLDER.parents[1])
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(block, {})
+
+
+def test_the_page_lists_every_program():
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert {file.name for file in FOLDER.glob("*.dg")} == set(re.findall(r"\]\((\w+\.dg)\)", page))
