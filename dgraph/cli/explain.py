@@ -43,7 +43,7 @@ def budget_of(text: str) -> int:
 def text_of(found: Mapping[str, Any]) -> str:
     """The explanation for a person."""
     blocks = [list(_head(found)), list(_cost(found)), list(_memory(found)), list(_loops(found)), list(_copies(found))]
-    blocks += [list(_kernels(found)), list(_curve(found))]
+    blocks += [list(_kernels(found)), list(_curve(found)), list(_choice(found))]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
 
 
@@ -115,15 +115,33 @@ def _checkpoint(asked: Mapping[str, Any] | None) -> list[list[str]]:
         return []
     if asked["option"] == "every" and not asked["value"]:
         return [["@checkpoint", "none: every step is kept"]]
-    value = f'"{asked["value"]}"' if asked["option"] == "budget" else asked["value"]
-    rows = [["@checkpoint", f"{asked['option']}={value}, a state has {_bytes(asked['state'])}"]]
+    rows = [["@checkpoint", f"{_option(asked)}, a state has {_bytes(asked['state'])}"]]
+    disk = asked.get("disk")
     if asked.get("states") is not None:
-        rows.append(["", f"{_many(asked['states'], 'state')} {'is' if asked['states'] == 1 else 'are'} kept"])
+        where = " in memory" if disk else ""
+        rows.append(["", f"{_many(asked['states'], 'state')} {'is' if asked['states'] == 1 else 'are'} kept{where}"])
+    if disk and disk["states"] is not None:
+        times = ""
+        if "writes" in disk:
+            times = f": one is written {_times(disk['writes'])} and read {_times(disk['reads'])}"
+        rows.append(["", f"{_many(disk['states'], 'state')} at most on disk{times}"])
     if asked.get("advances") is not None:
-        most = asked.get("repetitions", 1)
-        times = "once" if most == 1 else "twice" if most == 2 else f"{most} times"
-        rows.append(["", f"{_many(asked['advances'], 'step')} run forwards, none more than {times}"])
+        most = f", none more than {_times(asked['repetitions'])}" if "repetitions" in asked else ""
+        bound = f"if there are {_many(asked['at_most'], 'step')}, " if asked.get("at_most") is not None else ""
+        rows.append(["", f"{bound}{_many(asked['advances'], 'step')} run forwards{most}"])
     return rows
+
+
+def _option(asked: Mapping[str, Any]) -> str:
+    """The option as it is written, and its number where that is computed."""
+    told = f"{asked['option']}=" + (f'"{asked["value"]}"' if asked["option"] == "budget" else str(asked["value"]))
+    if asked["number"] not in (None, asked["value"]):
+        told += f", which is {asked['number']:,}"
+    return f"{told}, disk={asked['disk']['value']}" if asked.get("disk") else told
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
 def _copies(found: Mapping[str, Any]) -> Iterator[str]:
@@ -168,8 +186,28 @@ def _curve(found: Mapping[str, Any]) -> Iterator[str]:
             again = f"{_many(point['nodes'], 'node')} of {_ranges(lines)}" if point["nodes"] else "nothing"
             rows.append([mark, in_bytes(point["bytes"]), in_seconds(point["seconds"]), again])
         yield from (f"  {line}" for line in aligned(rows))
-    if not curve["fits"]:
+    if not curve["fits"] and found["choice"] is None:
         yield f"  no choice keeps within {in_bytes(curve['budget'])}"
+
+
+def _choice(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a call chooses to keep within the budget."""
+    choice = found["choice"]
+    if choice is None:
+        return
+    yield f"a budget of {in_bytes(choice['budget'])}"
+    if not choice["fits"]:
+        yield f"  {choice['why']}"
+        return
+    often = f"{choice['slowdown']:.2f} times that of a call that keeps all"
+    yield f"  the peak is {in_bytes(choice['peak'])}, the time by the model {often}"
+    for loop in choice["loops"]:
+        each = "a state every " if loop["keeps"] == "every" else ""
+        yield f"  {loop['loop']} keeps {each}{_many(loop['number'], 'step' if each else 'state')}"
+    if choice["again"]:
+        yield f"  computed again: {', '.join(choice['again'])}"
+    if not choice["loops"] and not choice["again"]:
+        yield "  all is kept"
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------

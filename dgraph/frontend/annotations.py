@@ -10,7 +10,6 @@ from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.modules import unknown
 from dgraph.frontend.values import Annotated
-from dgraph.sizes import AMOUNT_WORDS, bytes_in
 
 KNOWN = ("entry", "metric", "train", "checkpoint", "bound", "implicit", "unroll", "derivative")
 LATER = ("unroll",)
@@ -59,19 +58,25 @@ def train_fault(annotation: t.Annotation) -> tuple[Span, str, str, str] | None:
 def _fits(name: str, value: Any) -> bool:
     if name == "optimiser":
         is_named = isinstance(value, Annotated) and not value.arguments
-        return is_named and all(_is_number(option) for option in value.keywords.values())
+        return is_named and all(is_number(option) for option in value.keywords.values())
     if name == "wrt":
         names = value if isinstance(value, tuple) else (value,)
         return bool(names) and all(isinstance(item, Annotated) and not item.arguments for item in names)
     if name in ("shuffle", "data"):
         return isinstance(value, bool if name == "shuffle" else str)
     if name in ("batch", "epochs", "patience"):
-        return _is_count(value)
-    return _is_number(value) and (value > 0 if name == "clip" else value >= 0)
+        return is_count(value)
+    return is_number(value) and (value > 0 if name == "clip" else value >= 0)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 1."""
+    return type(value) is int and value > 0
 
 
 def check_annotations(
@@ -104,7 +109,7 @@ def check_annotations(
         found[name] = Annotated(
             name,
             tuple(fact(argument) for argument in annotation.arguments),
-            {keyword.name: fact(keyword.value) for keyword in annotation.keywords},
+            {keyword.name: _option(name, keyword) for keyword in annotation.keywords},
         )
         if annotation.arguments and name in ("entry", "metric"):
             place = annotation.arguments[0].span
@@ -117,6 +122,17 @@ def check_annotations(
             raise TypeMismatch.at(annotation.span, title, "not given here", note=note)
         places[name] = annotation.span
     return found
+
+
+COMPUTED = {("checkpoint", "slots"), ("checkpoint", "every"), ("checkpoint", "disk")}
+"""The options that may be computed, by annotation."""
+
+
+def _option(annotation: str, keyword: t.Keyword) -> Any:
+    """The value of an option; the expression itself where it is computed."""
+    value = keyword.value.operand if isinstance(keyword.value, t.Negate) else keyword.value
+    is_literal = isinstance(value, t.Number | t.Boolean | t.String)
+    return fact(keyword.value) if is_literal or (annotation, keyword.name) not in COMPUTED else keyword.value
 
 
 def fact(node: t.Expression) -> Any:
@@ -136,83 +152,3 @@ def fact(node: t.Expression) -> Any:
     note = "write the value itself, as in `@train(optimiser=adam(rate=1e-3))`"
     title = "an annotation takes literals, names and calls of literals"
     raise TypeMismatch.at(node.span, title, "this is computed", note=note)
-
-
-def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]:
-    """The wishes of `@checkpoint`, `@bound` and `@implicit` as facts of a loop."""
-    allowed: dict[str, tuple[str, ...] | None] = {"checkpoint": ("every", "slots", "budget", "disk")}
-    if what == "a `while` loop":
-        allowed |= {"bound": (), "implicit": ("tolerance",)}
-    found = check_annotations(annotations, what, allowed)
-    facts: dict[str, Any] = {}
-    places = {annotation.name: annotation.span for annotation in annotations}
-    if {"checkpoint", "implicit"} <= found.keys():
-        title = "`@checkpoint` has nothing to do beside `@implicit`"
-        also = [(places["implicit"], "this keeps no step at all")]
-        note = "leave `@checkpoint` out, or `@implicit` to differentiate the steps"
-        raise ScopeError.at(places["checkpoint"], title, "keeps less of the steps", also=also, note=note)
-    for annotation in annotations:
-        held = found[annotation.name]
-        if annotation.name == "bound":
-            if len(held.arguments) != 1 or not _is_count(held.arguments[0]):
-                raise TypeMismatch.at(annotation.span, "`@bound` takes one positive integer", note="`@bound(50)`")
-            facts["bound"] = held.arguments[0]
-            continue
-        if annotation.name == "implicit":
-            facts |= _implicit(annotation, held)
-            continue
-        if "disk" in held.keywords and what == "a `while` loop":
-            title = "`disk` of `@checkpoint` on `while` is not supported yet"
-            raise NotSupported.at(annotation.span, title, note="leave `disk` out: all states are then kept in memory")
-        facts.update(_checkpoint(annotation, held))
-    return facts
-
-
-def _implicit(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
-    tolerance = held.keywords.get("tolerance")
-    if held.arguments or not (tolerance is None or (_is_number(tolerance) and tolerance > 0)):
-        note = "`@implicit` or `@implicit(tolerance=1e-6)`"
-        raise TypeMismatch.at(annotation.span, "the tolerance of `@implicit` is a positive number", note=note)
-    return {"implicit": True, "tolerance": None if tolerance is None else float(tolerance)}
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value > 0
-
-
-def _keeps_all(held: Annotated) -> bool:
-    """`@checkpoint(none)`."""
-    return held.arguments == (Annotated("none"),) and not held.keywords
-
-
-def _checkpoint(annotation: t.Annotation, held: Annotated) -> dict[str, Any]:
-    if _keeps_all(held):
-        return {"every": 0}
-    in_memory = [name for name in held.keywords if name != "disk"]
-    if "disk" in held.keywords and in_memory not in (["slots"], ["budget"]):
-        title = "`disk` stands beside `slots` or `budget`, which say what is kept in memory"
-        note = "`@checkpoint(slots=8, disk=20)`: 8 states in memory and 20 on disk"
-        raise TypeMismatch.at(annotation.span, title, note=note)
-    if held.arguments or len(in_memory) != 1:
-        note = '`@checkpoint(every=16)`, `@checkpoint(slots=8)`, `@checkpoint(budget="200MB")` or `@checkpoint(none)`'
-        raise TypeMismatch.at(annotation.span, "`@checkpoint` takes one option", note=note)
-    for name, value in held.keywords.items():
-        _check_wish(annotation, name, value)
-    return dict(held.keywords)
-
-
-def _check_wish(annotation: t.Annotation, name: str, value: Any) -> None:
-    if name == "budget" and not isinstance(value, str):
-        raise TypeMismatch.at(annotation.span, "a budget is a string", note='`@checkpoint(budget="200MB")`')
-    if isinstance(value, str) and name in ("budget", "disk"):
-        if bytes_in(value) is None:
-            what = "memory" if name == "budget" else "room on disk"
-            title = f'"{value}" is no amount of {what}'
-            raise TypeMismatch.at(annotation.span, title, "not understood", note=AMOUNT_WORDS)
-    elif not _is_count(value):
-        if name == "disk":
-            title = "`disk` is a positive integer, which counts states, or an amount"
-            note = '`@checkpoint(slots=8, disk=20)` or `@checkpoint(slots=8, disk="2GB")`'
-            raise TypeMismatch.at(annotation.span, title, "something else is given", note=note)
-        title = f"`{name}` is a positive integer"
-        raise TypeMismatch.at(annotation.span, title, "something else is given", note=f"`@checkpoint({name}=16)`")

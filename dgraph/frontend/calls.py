@@ -394,16 +394,20 @@ def _call_node(
         if not isinstance(held, Leaf):
             return held
         operands.append(held.value)
-        return replace(held, value=child.input(held.type, name))
+        entry = child.input(held.type, name)
+        ctx.origins[entry] = held.value
+        return replace(held, value=entry)
 
     inner = {name: Binding(entered(binding.value, name, enter), binding.span) for name, binding in given.items()}
+    computed = ctx.computed
     with ctx.region(child):
         result = body_value(ctx, closure, function, {**names, **inner})
     if any(isinstance(part, Closure | Transformed) for _, part in leaves_of(result)):
         return body_value(ctx, closure, function, {**names, **given})
     outputs = [leaf for _, leaf in leaves_of(result) if isinstance(leaf, Leaf)]
     region = child.close([leaf.value for leaf in outputs])
-    _remember(ctx, key_of(ctx, closure, given, names), region, result, list(child.captures))
+    if ctx.computed == computed:
+        _remember(ctx, key_of(ctx, closure, given, names), region, result, list(child.captures))
     return _returned_leaves(result, outer.call(function.name, [*operands, *child.captures], region))
 
 

@@ -28,7 +28,7 @@ from dgraph.frontend.values import (
     WeakKey,
 )
 from dgraph.ir.build import Builder
-from dgraph.ir.graph import Value
+from dgraph.ir.graph import Value, Wish
 from dgraph.sizes import Atom, Size
 from dgraph.types import DTYPES, F32, F64, DType, Record
 
@@ -156,6 +156,13 @@ class Context:
         self.hidden: dict[str, tuple[Span, str]] = {}
         self.records: dict[Record, RecordMaker] = {}
         self.instances: dict[tuple[object, ...], Any] = {}
+        self.sizes: dict[str, None] = {}
+        """The size variables of the graph."""
+        self.wishes: list[Wish] = []
+        self.computed = 0
+        """How many wishes of loops were computed so far."""
+        self.origins: dict[Value, Value] = {}
+        """The arguments that inputs of the functions around stand for."""
 
     # ---- rules --------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class _Entry:
         self.target = target
         self.types = types
         self.function = function_value(module, target)
-        self.sizes: dict[str, None] = {}
+        self.sizes = self.ctx.sizes
         self.mapped: dict[str, tuple[Size, ...]] = {}
 
     def lower(self) -> Graph:
@@ -141,6 +141,7 @@ class _Entry:
             ctx.g.span = span
             ctx.stored, ctx.ranges = {}, {}
             self.sizes.clear()
+            ctx.wishes.clear()
             self.mapped.clear()
             values = self.arguments()
             formals[:] = [Formal(name, type_) for name, (type_, _) in values.items()]
@@ -152,8 +153,9 @@ class _Entry:
             assert found is not None
             result[:] = [found]
             region = ctx.g.close([leaf.value for leaf in outputs])
-            sizes = tuple(self.sizes)
-            graph[:] = [Graph(target_name(self.target), sizes, tuple(formals), found, region, span)]
+            wishes = tuple(ctx.wishes)
+            sizes = (*self.sizes, *(wish.name for wish in wishes))
+            graph[:] = [Graph(target_name(self.target), sizes, tuple(formals), found, region, span, wishes)]
             return value
 
         frame_loop(ctx, frame, attempt)

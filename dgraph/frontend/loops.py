@@ -8,7 +8,6 @@ from typing import Any
 
 from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
-from dgraph.frontend.annotations import loop_facts
 from dgraph.frontend.context import Context, Loop, executes
 from dgraph.frontend.formulas import (
     ZERO,
@@ -37,6 +36,7 @@ from dgraph.frontend.values import (
     leaves_of,
     rebuild,
 )
+from dgraph.frontend.wishes import loop_facts, settled
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Value
 from dgraph.ops.control import For, While
@@ -336,6 +336,7 @@ def _emit_for(ctx: Context, node: t.For, walk: Walk, facts: dict[str, Any]) -> N
         outputs += [leaf.value for leaves in stacked.values() for leaf in leaves]
     _hide_locals(ctx, names)
     region = child.close(outputs)
+    facts = settled(ctx, facts, count)
     stacks = len(outputs) - len(inputs)
     length = walk.length if stacks else None
     op = For(carries=len(inputs), walks=len(entries), stacks=stacks, length=length, **facts)
@@ -397,7 +398,7 @@ def while_loop(ctx: Context, node: t.While) -> None:
         ctx.loop = loop
     _hide_locals(ctx, names)
     regions, captures = close_together([test, step], [[holds], outputs])
-    op = While(carries=len(outputs), **facts)
+    op = While(carries=len(outputs), **settled(ctx, facts, None))
     operands = [leaf.value for leaf in carried.leaves]
     results = g.apply(op, *operands, *captures, regions=regions, names=[*carried.labels, "trips"])
     carried.enter(ctx, results[: len(outputs)])

@@ -73,7 +73,10 @@ def trace(
                 return held
             operands.append(held.value)
             owners.append(owner)
-            return replace(held, value=child.input(inner_shape(owner, held), name), affine=None)
+            entry = child.input(inner_shape(owner, held), name)
+            if entry.type == held.type:
+                ctx.origins[entry] = held.value
+            return replace(held, value=entry, affine=None)
 
         return one
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dgraph.errors import ArgumentError, CheckFailed, DgraphError, Diagnostic, Label
-from dgraph.ir.graph import Graph, Node, Region, Value
+from dgraph.ir.counts import evaluated
+from dgraph.ir.graph import Graph, Node, Region, Value, Wish
 from dgraph.ir.places import Standing, Turn, placed
 from dgraph.sizes import Atom, Size, size, solve
 from dgraph.types import Array
@@ -30,7 +31,7 @@ def evaluate(
     and `CheckFailed` if a check fails.
     """
     values = [np.asarray(argument, value.type.dtype.numpy) for argument, value in zip_inputs(graph, arguments)]
-    sizes = bind_sizes(graph, [value.shape for value in values], extents or {})
+    sizes = bind_sizes(graph, values, extents or {})
     return list(
         Interpreter(sizes, observer).run(graph.region, [value if value.shape else value[()] for value in values])
     )
@@ -43,8 +44,40 @@ def zip_inputs(graph: Graph, arguments: Sequence[Any]) -> list[tuple[Any, Any]]:
     return list(zip(arguments, graph.region.inputs, strict=True))
 
 
-def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping[str, int]) -> dict[Atom, int]:
-    """The number of every size variable, solved left to right from the shapes of the arguments.
+def bind_sizes(graph: Graph, leaves: Sequence[Any], extents: Mapping[str, int]) -> dict[Atom, int]:
+    """The number of every size variable for the leaves of the arguments.
+
+    Raises `ArgumentError`, showing both sides, if a shape does not fit, and `CheckFailed` if a wish is below 1.
+    """
+    known = solve_sizes(graph, list(map(np.shape, leaves)), extents)
+    return known | wished(graph.wishes, known, lambda at: int(leaves[at]))
+
+
+MOST_WISHED = 2**40
+"""No number of a wish is larger: it would mean the same."""
+
+
+def wished(wishes: Sequence[Wish], known: Mapping[Atom, int], number: Callable[[int], int]) -> dict[Atom, int]:
+    """The numbers of wishes, from those of the other size variables and of the arguments that are whole numbers.
+
+    Raises `CheckFailed` if one is below 1.
+    """
+    found: dict[Atom, int] = {}
+    for wish in wishes:
+        try:
+            count = evaluated(wish.value, known.__getitem__, number)
+        except ZeroDivisionError:
+            count = 0
+        if count < 1:
+            title = f"`{wish.option}` of `@checkpoint` is a positive integer"
+            labels = (Label(wish.span, f"{count} for these arguments"),) if wish.span.source.text else ()
+            raise CheckFailed(Diagnostic(title, labels, "give arguments for which it is 1 or more"))
+        found[wish.name] = min(count, MOST_WISHED)
+    return found
+
+
+def solve_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping[str, int]) -> dict[Atom, int]:
+    """The number of every size variable but the wishes, solved left to right from the shapes of the arguments.
 
     Raises `ArgumentError`, showing both sides, if a shape does not fit.
     """
@@ -75,7 +108,8 @@ def bind_sizes(graph: Graph, shapes: Sequence[tuple[int, ...]], extents: Mapping
                 raise _size_fault(graph, name, extent, actual, known, givers)
             pending.remove(item)
             progress = True
-    missing = [name for name in graph.sizes if name not in known]
+    told = {wish.name for wish in graph.wishes}
+    missing = [name for name in graph.sizes if name not in known and name not in told]
     if missing:
         raise ArgumentError(Diagnostic(f"the size `{missing[0]}` of {graph.name} cannot be found from its arguments"))
     return known

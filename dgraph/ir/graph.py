@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dgraph.errors import NOWHERE, Span
+from dgraph.ir.counts import Count
 from dgraph.types import Extent, Type, ValueType, leaves
 
 if TYPE_CHECKING:
@@ -93,13 +94,24 @@ class Formal:
     type: Type
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A number that `@checkpoint` asks for and that each call computes from its arguments: a size variable that is 1 at
+    least. `option` is what the annotation calls it, `span` where it is written."""
+
+    name: str
+    option: str
+    value: Count
+    span: Span = NOWHERE
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A function of the host.
 
-    `sizes` are the size variables, each solvable left to right from the arguments or given by a formal of type
-    `size`. The inputs of `region` are the leaves of `formals` in order (a `size` formal has none); its outputs are
-    the leaves of `result`.
+    `sizes` are the size variables, each solvable left to right from the arguments, given by a formal of type `size`, or
+    one of `wishes`. The inputs of `region` are the leaves of `formals` in order (a `size` formal has none); its outputs
+    are the leaves of `result`.
     """
 
     name: str
@@ -108,6 +120,7 @@ class Graph:
     result: Type
     region: Region
     span: Span = field(default=NOWHERE)
+    wishes: tuple[Wish, ...] = ()
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
@@ -123,6 +136,12 @@ class Graph:
     def size_formals(self) -> tuple[str, ...]:
         """Names of the formals of type `size`."""
         return tuple(formal.name for formal in self.formals if isinstance(formal.type, Extent))
+
+    @property
+    def told_sizes(self) -> tuple[str, ...]:
+        """The size variables whose numbers compiled code is told beside the arguments: the formals of type `size`, and
+        behind them the wishes."""
+        return (*self.size_formals, *(wish.name for wish in self.wishes))
 
     def with_region(self, region: Region) -> Graph:
         """The same function with another body."""

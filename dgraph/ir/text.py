@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dgraph.errors import InvalidGraph
-from dgraph.ir.graph import Formal, Graph, Node, Region, Value
+from dgraph.ir.counts import Count, Given, Made
+from dgraph.ir.graph import Formal, Graph, Node, Region, Value, Wish
 from dgraph.ir.op import OPS
 from dgraph.reader import grammar_text
 from dgraph.sizes import Size, size, variable
@@ -31,7 +33,8 @@ RESERVED = {"graph", "region", "return", "yield", "size", "array", "acc", "tape"
 def print_graph(graph: Graph) -> str:
     """The text of a graph."""
     names = _Names()
-    sizes = f"[{', '.join(graph.sizes)}]" if graph.sizes else ""
+    wishes = {wish.name: f"={_count(wish.value, graph.input_names)}" for wish in graph.wishes}
+    sizes = f"[{', '.join(name + wishes.get(name, '') for name in graph.sizes)}]" if graph.sizes else ""
     inputs = iter(graph.region.inputs)
     formals = []
     for formal in graph.formals:
@@ -45,6 +48,14 @@ def print_graph(graph: Graph) -> str:
     lines += _block(graph.region, names, "    ")
     lines.append(f"    return {', '.join(map(names.of, graph.region.outputs))}".rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _count(count: Count, inputs: Sequence[str]) -> str:
+    if isinstance(count, Size):
+        return _literal(count)
+    if isinstance(count, Given):
+        return inputs[count.position]
+    return f"{count.op}({', '.join(_count(part, inputs) for part in count.parts)})"
 
 
 class _Names:
@@ -165,8 +176,24 @@ def _graph(tree: Any) -> Graph:
     outputs = _yielded(last, known)
     types = [value.type for value in outputs if isinstance(value.type, Array)]
     result: Type = types[0] if len(types) == 1 else Tuple(tuple(types))
-    names = tuple(map(str, sizes.children)) if sizes else ()
-    return Graph(str(name), names, tuple(trees), result, Region(tuple(inputs), tuple(body), outputs))
+    names = tuple(str(size.children[0]) for size in sizes.children) if sizes else ()
+    places = {formal.name: at for at, formal in enumerate(tree for tree in trees if not isinstance(tree.type, Extent))}
+    wishes = tuple(_wish(size, places) for size in (sizes.children if sizes else ()) if len(size.children) > 1)
+    region = Region(tuple(inputs), tuple(body), outputs)
+    return Graph(str(name), names, tuple(trees), result, region, wishes=wishes)
+
+
+def _wish(tree: Any, places: Mapping[str, int]) -> Wish:
+    def count(part: Any) -> Count:
+        if part.data == "given":
+            return Given(places[str(part.children[0])])
+        if part.data == "size_fact":
+            return _size(part.children[0])
+        op, *parts = part.children
+        return Made(str(op), tuple(map(count, parts)))
+
+    name, value = tree.children
+    return Wish(str(name), str(name).partition("_")[0], count(value))
 
 
 def _region(tree: Any) -> Region:

@@ -20,6 +20,8 @@ def verify(graph: Graph) -> Graph:
     require(formals == [value.type for value in graph.region.inputs], f"{graph.name}: inputs differ from the formals")
     results = [type_ for _, type_ in leaves(graph.result)]
     require(results == [value.type for value in graph.region.outputs], f"{graph.name}: outputs differ from the result")
+    for wish in graph.wishes:
+        require(wish.name in graph.sizes, f"{graph.name}: the wish {wish.name} is no size")
     for value in graph.region.inputs:
         assert isinstance(value.type, Array)
         for extent in value.type.shape:

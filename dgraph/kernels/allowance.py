@@ -81,6 +81,18 @@ class Allowance:
         less = _least(0, steps - numbers[name], lambda less: fits({**numbers, name: steps - less}))
         return {**numbers, name: steps - less}
 
+    def told(self, numbers: Mapping[str, int], known: Mapping[Any, int], peak: int) -> dict[str, Any]:
+        """What was chosen, as plain data, where a call with these settings takes so many bytes."""
+        pairs = zip(self.words, self.settings, strict=True)
+        loops = [{"loop": words, "keeps": each.kind, "number": numbers[each.name]} for words, each in pairs]
+        return {
+            "budget": self.budget,
+            "peak": peak,
+            "slowdown": self.slowdown(numbers, known),
+            "loops": loops,
+            "again": list(self.again),
+        }
+
     def slowdown(self, numbers: Mapping[str, int], known: Mapping[Any, int]) -> float:
         """How many times as long a call takes as one that keeps all, as far as can be foretold."""
         # Asked for by people, not by calls: a start from the cache loads no ops.

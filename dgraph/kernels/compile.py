@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgraph.errors import ArgumentError, Diagnostic, NotSupported
+from dgraph.ir.counts import numbers_of
 from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_to_json
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
 from dgraph.kernels.cache import Cache, make_key
@@ -37,7 +38,7 @@ Maker = Callable[[], Any]
 
 class Needs:
     """What a call needs whose arguments have certain extents: what gives memory for each result, and the words of the
-    table that say where the rooms of the arena are, and the numbers of settings."""
+    table that say where the rooms of the arena are, and the numbers of settings and wishes."""
 
     __slots__ = ("makers", "places", "settings")
 
@@ -83,7 +84,7 @@ def interface_of(graph: Graph, program: Program) -> Interface:
     from dgraph.kernels.tape_use import tape_demands
 
     steps = binding_steps(layout_of(program), program.input_shapes)
-    known = {*graph.size_formals, *(step.solves for step in steps)}
+    known = {*graph.told_sizes, *(step.solves for step in steps)}
     unknown = next((name for name in graph.sizes if name not in known), None)
     if unknown is not None:
         title = f"the size `{unknown}` of {graph.name} cannot be found from its arguments"
@@ -91,7 +92,7 @@ def interface_of(graph: Graph, program: Program) -> Interface:
     return Interface(
         graph.name,
         graph.sizes,
-        graph.size_formals,
+        graph.told_sizes,
         tuple(_port(name, value) for name, value in zip(graph.input_names, graph.region.inputs, strict=True)),
         tuple(_port(name, value) for name, value in zip(graph.output_names, graph.region.outputs, strict=True)),
         program.checks,
@@ -101,6 +102,7 @@ def interface_of(graph: Graph, program: Program) -> Interface:
         program.blocks,
         tuple(program.rooms.values()),
         tape_demands(program),
+        graph.wishes,
     )
 
 
@@ -153,7 +155,8 @@ class CompiledGraph:
         self._result_filler = Checker(results, layout.first_output_slot)
         self._pool = Pool(self._new_workspace)
         settings = len(allowance.settings) if allowance is not None else 0
-        self._size_places = list(zip(interface.size_formals, layout.size_slots, strict=True))
+        self._size_places = list(zip(interface.told_sizes, layout.size_slots, strict=True))
+        self._wish_places = [self._size_places.pop() for _ in interface.wishes]
         self._setting_places = [self._size_places.pop() for _ in range(settings)]
         extents = [slot + 1 + axis for slot, rank in self._input_places() for axis in range(rank)]
         self._extents_of = _getter([*extents, *(slot for _, slot in self._deciding_numbers())])
@@ -210,19 +213,7 @@ class CompiledGraph:
         shapes = [array.shape for array in held]
         known, settings = self._allowed(shapes, dict(extents or {}), lambda at: int(held[at]))
         named = known | {f"#{at}": int(held[at]) for at, port in enumerate(self.inputs) if _is_whole(port)}
-        loops = [
-            {"loop": words, "keeps": setting.kind, "number": settings[setting.name]}
-            for words, setting in zip(allowance.words, allowance.settings, strict=True)
-        ]
-        peak = self.interface.memory(known, lambda at: int(held[at])).peak
-        slowdown = allowance.slowdown(settings, named)
-        return {
-            "budget": allowance.budget,
-            "peak": peak,
-            "slowdown": slowdown,
-            "loops": loops,
-            "again": list(allowance.again),
-        }
+        return allowance.told(settings, named, self.interface.memory(known, lambda at: int(held[at])).peak)
 
     @property
     def held_bytes(self) -> int:
@@ -259,14 +250,11 @@ class CompiledGraph:
         """Fill the table; new memory for the results, or None if an argument cannot be placed as it is."""
         if self._checker.fill(workspace, arrays) != FITS:
             return None
-        words = workspace.words
-        key = self._extents_of(words)
         if sizes:
             known = dict(sizes)
             for name, slot in self._size_places:
-                words[slot] = known[name]
-            key = key, sizes
-        needs = self._needs.get(key) or self._find_needs(workspace, sizes, key)
+                workspace.words[slot] = known[name]
+        needs = self._needs_of(workspace, sizes)
         if workspace.needs is not needs:
             self._settle(workspace, needs)
         try:
@@ -275,6 +263,13 @@ class CompiledGraph:
             raise self.interface.no_memory() from None
         self._result_filler.fill(workspace, tuple(results))
         return results
+
+    def _needs_of(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...]) -> Needs:
+        """What a call needs for the arguments in the table, found now or before."""
+        key = self._extents_of(workspace.words)
+        if sizes:
+            key = key, sizes
+        return self._needs.get(key) or self._find_needs(workspace, sizes, key)
 
     def _find_needs(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> Needs:
         """What a call needs for arguments of these extents."""
@@ -294,7 +289,7 @@ class CompiledGraph:
         if self.allowance is not None:
             # Blocks of other sizes could together be more than is allowed.
             workspace.release()
-        for name, slot in self._setting_places:
+        for name, slot in (*self._setting_places, *self._wish_places):
             workspace.words[slot] = needs.settings[name]
         if needs.places:
             workspace.words[self._arena_slot :] = needs.places
@@ -303,24 +298,26 @@ class CompiledGraph:
     def _allowed(
         self, shapes: list[tuple[int, ...]], sizes: dict[str, int], number: Callable[[int], int]
     ) -> tuple[dict[Any, int], dict[str, int]]:
-        """The number of every size variable, those that are settings included, and the settings."""
-        if self.allowance is None:
-            return self.interface.solve(shapes, sizes), {}
+        """The number of every size variable, those that are settings included; and the settings and wishes."""
         names = [name for name, _ in self._setting_places]
-        known = self.interface.solve(shapes, {**sizes, **dict.fromkeys(names, 1)})
+        known = self.interface.solve(shapes, {**sizes, **dict.fromkeys(names, 1)}, number)
+        wishes = {name: known[name] for name, _ in self._wish_places}
+        if self.allowance is None:
+            return known, wishes
         self.interface.refuse_memory(known)
         numbers = {f"#{at}": number(at) for at, port in enumerate(self.inputs) if _is_whole(port)}
         settings = self.allowance.chosen(
             lambda tried: self.interface.memory({**known, **tried}, number), known | numbers
         )
-        return known | settings, settings
+        return known | settings, settings | wishes
 
     def _deciding_numbers(self) -> list[tuple[int, int]]:
         """The arguments that are whole numbers and decide, with the sizes, what a call is allowed."""
-        if self.allowance is None:
-            return []
         slots = self.interface.layout.input_slots
-        return [(at, slots[at]) for at, port in enumerate(self.inputs) if _is_whole(port)]
+        asked = {at for wish in self.interface.wishes for at in numbers_of(wish.value)}
+        if self.allowance is not None:
+            asked |= {at for at, port in enumerate(self.inputs) if _is_whole(port)}
+        return [(at, slots[at]) for at in sorted(asked)]
 
     def _number(self, workspace: Workspace, at: int) -> int:
         """An argument that is a whole number."""
@@ -359,13 +356,17 @@ class CompiledGraph:
     def refuse(self, status: int, workspace: Workspace, sizes: tuple[tuple[str, int], ...]) -> None:
         """Raise the error that a status of the entry means."""
         if status == MISFIT:
-            self.interface.solve(self._shapes(workspace), dict(sizes))
+            self._allowed(self._shapes(workspace), dict(sizes), partial(self._number, workspace))
         words = np.array(workspace.state[4 * self.interface.rows :], np.int64)
         raise self.interface.failure(status, words)
 
-    def refill(self, workspace: Workspace, arrays: tuple[Any, ...]) -> None:
-        """Write the arguments to the table again: numbers may have changed."""
+    def refill(self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]) -> None:
+        """Write the arguments to the table again: numbers may have changed, and with them what follows from these."""
         self._checker.fill(workspace, arrays)
+        if self._wish_places:
+            needs = self._needs_of(workspace, sizes)
+            if workspace.needs is not needs:
+                self._settle(workspace, needs)
 
     def run_entry(self, workspace: Workspace) -> int:
         """Run on a filled table; the status."""
@@ -419,7 +420,7 @@ class BoundCall:
     def __call__(self) -> list[Any]:
         """Run. Raises `CheckFailed` if a check fails."""
         if self._has_numbers:
-            self.compiled.refill(self.workspace, self.arrays)
+            self.compiled.refill(self.workspace, self.arrays, self.sizes)
         status = self.compiled.run_entry(self.workspace)
         if status:
             self.compiled.refuse(status, self.workspace, self.sizes)

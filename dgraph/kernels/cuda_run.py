@@ -42,7 +42,7 @@ def run_cuda(
         np.ascontiguousarray(array, port.type.dtype.numpy).reshape(np.shape(array))
         for array, port in zip(arrays, interface.inputs, strict=True)
     ]
-    sizes = interface.solve([leaf.shape for leaf in leaves], dict(extents or {}))
+    sizes = interface.solve([leaf.shape for leaf in leaves], dict(extents or {}), lambda at: int(leaves[at]))
     shapes = [tuple(max(e.evaluate(sizes.__getitem__), 0) for e in port.type.shape) for port in interface.outputs]
     given = [cuda.to_device(_flat(_signed(leaf))) if leaf.ndim else _signed(leaf)[()] for leaf in leaves]
     types = [_signed(np.empty(0, port.type.dtype.numpy)).dtype for port in interface.outputs]
@@ -72,7 +72,8 @@ def _interface(graph: Graph, checks: Any) -> Interface:
             (graph.output_names, graph.region.outputs),
         )
     )
-    return Interface(graph.name, graph.sizes, graph.size_formals, inputs, outputs, checks, 0, graph.span)
+    told = graph.told_sizes
+    return Interface(graph.name, graph.sizes, told, inputs, outputs, checks, 0, graph.span, wishes=graph.wishes)
 
 
 def _signed(leaf: Any) -> Any:

@@ -10,11 +10,12 @@ from math import prod
 from typing import Any
 
 from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, DgraphError, Diagnostic, Label, Source, Span
-from dgraph.ir.evaluate import bind_sizes
-from dgraph.ir.graph import Formal, Graph, Region, Value
+from dgraph.ir.counts import Count, Given, Made
+from dgraph.ir.evaluate import solve_sizes, wished
+from dgraph.ir.graph import Formal, Graph, Region, Value, Wish
 from dgraph.ir.places import Standing, Turn, placed
 from dgraph.kernels.bind import LARGEST_BLOCK, Layout
-from dgraph.kernels.demand import Count, Given, Made, Memory, TapeDemand, arena_block, block_of_tapes
+from dgraph.kernels.demand import Memory, TapeDemand, arena_block, block_of_tapes
 from dgraph.kernels.disk_store import fault
 from dgraph.kernels.nests import FAULT, Check
 from dgraph.kernels.rooms import Arrangement, Room, arrange, fixed_arrangement
@@ -33,11 +34,12 @@ class Port:
 @dataclass(frozen=True)
 class Interface:
     """Arguments, results and checks of a compiled graph; rows of tape memory and scalars that a kernel leaves; `rooms`
-    and `tapes` are its demands on memory, `blocks` the bytes of tapes as far as the sizes decide them."""
+    and `tapes` are its demands on memory, `blocks` the bytes of tapes as far as the sizes decide them. The last of
+    `told_sizes` are the `wishes`."""
 
     name: str
     sizes: tuple[str, ...]
-    size_formals: tuple[str, ...]
+    told_sizes: tuple[str, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     checks: tuple[Check, ...]
@@ -47,17 +49,28 @@ class Interface:
     blocks: tuple[Size, ...] = ()
     rooms: tuple[Room, ...] = ()
     tapes: tuple[TapeDemand, ...] = ()
+    wishes: tuple[Wish, ...] = ()
 
     @cached_property
     def layout(self) -> Layout:
         """The table."""
         ranks = (tuple(port.type.rank for port in ports) for ports in (self.inputs, self.outputs))
         taken, made = ranks
-        return Layout(taken, self.size_formals, made, 0 if fixed_arrangement(self.rooms) else len(self.rooms))
+        return Layout(taken, self.told_sizes, made, 0 if fixed_arrangement(self.rooms) else len(self.rooms))
 
-    def solve(self, shapes: list[tuple[int, ...]], extents: dict[str, int]) -> dict[Any, int]:
-        """The number of every size variable. Raises `ArgumentError` if the shapes do not fit together."""
-        return bind_sizes(self._graph, shapes, extents)
+    def solve(
+        self, shapes: list[tuple[int, ...]], extents: dict[str, int], number: Callable[[int], int]
+    ) -> dict[Any, int]:
+        """The number of every size variable, from the shapes of the arguments, the formals that are sizes, and the
+        arguments that are numbers. Raises `ArgumentError` if the shapes do not fit together, `CheckFailed` if a wish is
+        below 1."""
+        known = solve_sizes(self._graph, shapes, extents)
+        return known | wished(self.wishes, known, number)
+
+    @property
+    def size_formals(self) -> tuple[str, ...]:
+        """Names of the formals of type `size`."""
+        return self.told_sizes[: len(self.told_sizes) - len(self.wishes)]
 
     @cached_property
     def _graph(self) -> Graph:
@@ -65,7 +78,8 @@ class Interface:
         formals = [Formal(name, Extent()) for name in self.size_formals]
         formals += [Formal(port.name, port.type) for port in self.inputs]
         values = tuple(Value(port.type, port.name) for port in self.inputs)
-        return Graph(self.name, self.sizes, tuple(formals), Tuple(()), Region(values, (), ()), self.span)
+        region = Region(values, (), ())
+        return Graph(self.name, self.sizes, tuple(formals), Tuple(()), region, self.span, self.wishes)
 
     def refuse_memory(self, known: dict[Any, int]) -> None:
         """Raise `ArgumentError` if an array or a block of scratch memory would have more bytes than can be counted, or
@@ -132,7 +146,7 @@ class Interface:
         return {
             "name": self.name,
             "sizes": self.sizes,
-            "size_formals": self.size_formals,
+            "told_sizes": self.told_sizes,
             "inputs": [_port_to_json(port) for port in self.inputs],
             "outputs": [_port_to_json(port) for port in self.outputs],
             "rows": self.rows,
@@ -145,6 +159,10 @@ class Interface:
             "tapes": [
                 [size_to_json(tape.entry), _count_to_json(tape.total), tape.words, _span_to_json(tape.span, sources)]
                 for tape in self.tapes
+            ],
+            "wishes": [
+                [wish.name, wish.option, _count_to_json(wish.value), _span_to_json(wish.span, sources)]
+                for wish in self.wishes
             ],
             "span": _span_to_json(self.span, sources),
             "checks": [
@@ -177,7 +195,7 @@ class Interface:
         return cls(
             data["name"],
             tuple(data["sizes"]),
-            tuple(data["size_formals"]),
+            tuple(data["told_sizes"]),
             tuple(_port_from_json(port) for port in data["inputs"]),
             tuple(_port_from_json(port) for port in data["outputs"]),
             tuple(
@@ -195,6 +213,10 @@ class Interface:
             tuple(
                 TapeDemand(size_from_json(entry), _count_from_json(total), words, span(place))
                 for entry, total, words, place in data["tapes"]
+            ),
+            tuple(
+                Wish(name, option, _count_from_json(value), span(place))
+                for name, option, value, place in data["wishes"]
             ),
         )
 

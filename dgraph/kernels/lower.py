@@ -188,7 +188,7 @@ def lower_graph(graph: Graph, checks_on: bool = True, products: bool = True) -> 
         body,
         tuple(_shape(value) for value in graph.region.inputs),
         tuple(_shape(value) for value in graph.region.outputs),
-        graph.size_formals,
+        graph.told_sizes,
         tuple(lowering.checks),
         lowering.rows,
         blocks=tuple(dict.fromkeys(lowering.blocks)),

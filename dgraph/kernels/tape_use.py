@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dgraph.kernels.demand import COUNTING, Count, Given, Made, TapeDemand
+from dgraph.ir.counts import COUNTING, Count, Given, Made
+from dgraph.kernels.demand import TapeDemand
 from dgraph.kernels.nest_parts import set_locals, walk
 from dgraph.kernels.nests import Apply, Expression, Extent, Let, Literal, Local, Program, TapeReserve, TapeRow, TapeTop
 from dgraph.sizes import size

@@ -30,8 +30,8 @@ _NUMBER = Array(I64)
 class Loop(RegionOp):
     """What `for` and `while` have in common: steps that hand on carries and write tapes.
 
-    `slots`, `every` and `budget` are the user's `@checkpoint` wishes, `every=0` that all is kept; a size stands for a
-    number that each call sets. They change what is stored, never the meaning.
+    `slots`, `every` and `budget` are the user's `@checkpoint` wishes, `every=0` that all is kept; a size variable
+    stands for a number that each call sets. They change what is stored, never the meaning.
     """
 
     carries: int
@@ -74,7 +74,7 @@ class For(Loop):
     slots: Size | int | None = None
     every: Size | int | None = None
     budget: str | None = None
-    disk: int | str | None = None
+    disk: Size | int | str | None = None
 
     def leading_operands(self) -> int:
         """The count, the carries and the walks."""

@@ -124,6 +124,20 @@ class TwoLevels:
             stored, unit = self._entry(0, steps, room)
             return self.write + stored < fewest(-(-steps // unit) * unit, self.slots)
 
+    def counted(self, steps: int) -> tuple[int, int, int]:
+        """How many steps run forwards before they are reversed, and how many states are written and read."""
+        advances = writes = reads = 0
+        todo = [(steps, self.disk, False)]
+        while todo:
+            left, room, is_stored = todo.pop()
+            if not is_stored and self.is_worth(left, room):
+                writes, is_stored = writes + 1, True
+            far = self.advance(left, room) if is_stored else 0
+            if far:
+                todo += [(far, room, True), (left - far, room - 1, False)]
+            advances, reads = advances + (far or fewest(left, self.slots)), reads + bool(far)
+        return advances, writes, reads
+
     def _is_free(self, steps: int, room: int) -> bool:
         """Whether there is room for all states that would be on disk at once if any number could be."""
         self._free.grow(min(steps, _LONGEST_ROW))

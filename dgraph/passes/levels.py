@@ -166,8 +166,10 @@ class Levels(Slots):
         return self._with_written(g, reached, is_worth, state), moved
 
 
-def states_on_disk(g: Builder, steps: Steps, disk: int | str) -> tuple[Value, Size]:
+def states_on_disk(g: Builder, steps: Steps, disk: Size | int | str) -> tuple[Value, Size]:
     """For how many states there is room on disk, at least one, and how many rows the tables of them have."""
+    if isinstance(disk, Size):
+        return g.minimum(number(g, disk), number(g, MOST)), size(MOST)
     if isinstance(disk, int):
         return number(g, min(disk, MOST)), size(min(disk, MOST))
     total = bytes_in(disk)

@@ -86,9 +86,9 @@ class Ways:
         self.graphs: dict[tuple[tuple[int, str], ...], tuple[Graph, dict[int, str]]] = {}
         self.plans: dict[Way, Plan] = {}
 
-    def point(self, shapes: Sequence[tuple[int, ...]], extents: Mapping[str, int], leaves: Sequence[Any]) -> Point:
+    def point(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Point:
         """The sizes and numbers of a call on such leaves."""
-        known = bind_sizes(self.graph, list(shapes), dict(extents))
+        known = bind_sizes(self.graph, leaves, extents)
         whole = {at: int(leaf) for at, leaf in enumerate(leaves) if leaf.ndim == 0 and leaf.dtype.kind in "iu"}
         return Point(known, whole)
 

@@ -146,7 +146,7 @@ def _sizes(kit: Kit, point: list[Any], extents: Mapping[str, int]) -> str:
     from dgraph.ir.evaluate import bind_sizes
 
     graph = kit.plain.graph
-    known = bind_sizes(graph, [np.shape(leaf) for leaf in point], extents)
+    known = bind_sizes(graph, point, extents)
     return ", ".join(f"{name} = {known[name]}" for name in graph.sizes)
 
 

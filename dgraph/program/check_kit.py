@@ -157,7 +157,7 @@ class Run:
         kept: list[Any] = []
 
         def run(moved: Sequence[Leaf], is_first: bool = False) -> list[Leaf]:
-            sizes = bind_sizes(self.graph, [np.shape(leaf) for leaf in moved], extents)
+            sizes = bind_sizes(self.graph, moved, extents)
             values = [leaf if leaf.shape else leaf[()] for leaf in map(np.asarray, moved)]
             try:
                 with np.errstate(all="ignore"):

@@ -97,7 +97,7 @@ def warning_of(compiled: Compiled, leaves: Sequence[Any], extents: Mapping[str, 
         np.asarray(leaf, value.type.dtype.numpy) for leaf, value in zip_inputs(graph, compiled.given(leaves, extents))
     ]
     values = [value if value.shape else value[()] for value in values]
-    sizes = bind_sizes(graph, [np.shape(value) for value in values], extents)
+    sizes = bind_sizes(graph, values, extents)
 
     def run(turned: Span | None = None) -> tuple[list[Any], dict[Span, Met]]:
         turning = Turning(sizes, turned)

@@ -7,12 +7,15 @@ Formulas hold for all sizes; numbers are there where arguments decide the sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dgraph.errors import ArgumentError
-from dgraph.ir.evaluate import bind_sizes
+from dgraph.ir.counts import numbers_of
+from dgraph.ir.evaluate import solve_sizes, wished
 from dgraph.ir.graph import Formal, Graph, Region, walk
 from dgraph.kernels.compile import plan_graph
 from dgraph.kernels.nests import Program as Nests
@@ -23,7 +26,11 @@ from dgraph.passes import FUSE, OPTIMISE, run_passes
 from dgraph.passes.costs import Costs, Work
 from dgraph.passes.trade_off import Point, TradeOff
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
-from dgraph.program.explain_loops import Amounts, Words, has_wish, kernels_of, loops_of, place
+from dgraph.program.budgets import Ways
+from dgraph.program.explain_amounts import Amounts, Words
+from dgraph.program.explain_checkpoints import has_wish
+from dgraph.program.explain_loops import kernels_of, loops_of, place
+from dgraph.program.explain_trips import steps_of_whiles
 from dgraph.program.functions import Function, value_and_grad
 from dgraph.program.generic import concrete
 from dgraph.program.pipeline import stage
@@ -61,10 +68,11 @@ def explain(
         "sizes": {str(name): number for name, number in last.sizes.items()},
         "cost": {name: part.cost() for name, part in parts.items()},
         "memory": {name: part.memory() for name, part in parts.items()},
-        "loops": loops_of(last.before, last.kernels, last.numbers, last.is_known),
+        "loops": loops_of(last.before, last.kernels, last.numbers, last.at_most, last.is_known),
         "copies": last.copies(),
         "kernels": kernels_of(last.kernels, last.amounts),
         "curve": last.curve(budget),
+        "choice": None if budget is None else last.choice(budget),
     }
     if derivative is not None and last.is_known:
         again = sum((loop["checkpoint"] or {}).get("again") or 0.0 for loop in found["loops"])
@@ -100,22 +108,27 @@ class _Part:
     """One function at its stages."""
 
     def __init__(self, function: Function, arguments: Mapping[str, Any]) -> None:
-        graph = function.graph
-        leaves_ = given_leaves(function, graph, arguments)
-        extents = {
+        graph = self.graph = function.graph
+        self.words = function.recipe.words
+        leaves_ = self.leaves = given_leaves(function, graph, arguments)
+        extents = self.extents = {
             formal.name: extent(formal.name, arguments[formal.name])
             for formal in graph.formals
             if is_extent(formal) and formal.name in arguments
         }
         self.sizes = _sizes(graph, leaves_, extents)
-        self.is_known = all(name in self.sizes for name in graph.sizes)
+        self.numbers: dict[Atom, int] = {**self.sizes, **_wishes(graph, leaves_, self.sizes)}
+        self.is_known = all(name in self.numbers for name in graph.sizes)
         # Everything before `@checkpoint` is obeyed.
         self.before = run_passes(stage(graph, "expand"), OPTIMISE[: OPTIMISE.index("checkpoint")])
         self.optimised = stage(graph, "optimised")
         self.kernels = run_passes(self.optimised, FUSE)
-        self.numbers: dict[Atom, int] = {**self.sizes}
+        self.at_most: dict[Atom, int] = {}
         for stage_ in (self.before, self.optimised, self.kernels):
             self.numbers.update(_whole_numbers(stage_, leaves_))
+            exact, bounds = steps_of_whiles(stage_, self.numbers)
+            self.numbers.update(exact)
+            self.at_most.update(bounds)
         self.plan: Nests = plan_graph(self.kernels)
         self.costs = Costs(self.numbers)
         self.costs.region(self.kernels.region)
@@ -175,15 +188,33 @@ class _Part:
         is_small = sum(1 for _ in walk(self.optimised.region)) <= MOST_NODES
         search = TradeOff(self.optimised, self.numbers, self.arena_of if is_small else None)
         points = search.curve()
-        chosen = points[0] if budget is None else search.within(budget)
+        held = self.memory()
+        beside = sum(held[name]["number"] or 0 for name in ("tapes", "results"))
+        room = None if budget is None else max(budget - beside, 0)
+        chosen = points[0] if room is None else search.within(room)
         if chosen not in points:
             points = sorted([*points, chosen], key=lambda point: (point.seconds, -point.peak))
         return {
             "is_planned": is_small,
             "budget": budget,
-            "fits": budget is None or chosen.peak <= budget,
+            "fits": room is None or chosen.peak <= room,
             "points": [_point(self.optimised, point, point == chosen) for point in points],
         }
+
+    def choice(self, budget: int) -> dict[str, Any] | None:
+        """What a call with these arguments chooses to keep within a budget; None if not all of them are known."""
+        if not self.is_known or any(leaf is None for leaf in self.leaves):
+            return None
+        leaves_ = [np.asarray(leaf) for leaf in self.leaves]
+        ways = Ways(self.graph, "on", budget, self.words)
+        point = ways.point(leaves_, self.extents)
+        try:
+            way, allowance = ways.choose(point)
+        except ArgumentError as fault:
+            return {"budget": budget, "fits": False, "why": fault.diagnostics[0].title}
+        plan = ways.plan(way)
+        numbers = allowance.chosen(partial(point.memory, plan), point.all)
+        return {"fits": True, **allowance.told(numbers, point.all, point.memory(plan, numbers).peak)}
 
     def arena_of(self, graph: Graph) -> int:
         """The bytes of the arena that is planned for a graph."""
@@ -231,7 +262,17 @@ def _sizes(graph: Graph, given: Sequence[Any], extents: Mapping[str, int]) -> di
     kept = [(name, value, leaf) for name, value, leaf in pairs if leaf is not None]
     formals = tuple(Formal(name, value.type) for name, value, _ in kept if isinstance(value.type, Array))
     part = Graph(graph.name, (), formals, graph.result, Region(tuple(v for _, v, _ in kept), (), ()), graph.span)
-    return bind_sizes(part, [np.shape(leaf) for _, _, leaf in kept], extents)
+    return solve_sizes(part, [np.shape(leaf) for _, _, leaf in kept], extents)
+
+
+def _wishes(graph: Graph, given: Sequence[Any], sizes: Mapping[Atom, int]) -> dict[Atom, int]:
+    """The numbers of the wishes that the given leaves and the sizes decide."""
+    found: dict[Atom, int] = {}
+    for wish in graph.wishes:
+        if all(given[at] is not None for at in numbers_of(wish.value)):
+            with suppress(KeyError):
+                found.update(wished([wish], sizes, lambda at: int(given[at])))
+    return found
 
 
 def _whole_numbers(graph: Graph, given: Sequence[Any]) -> dict[Atom, int]:

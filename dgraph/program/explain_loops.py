@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dgraph.errors import Span
-from dgraph.ir.graph import Graph, Node, Region, Value, walk
-from dgraph.ops.binomial import fewest, most_runs
+from dgraph.ir.graph import Graph, Node, Region, walk
 from dgraph.ops.control import For, If, Space, While
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.linalg import Dot
 from dgraph.ops.reduce import Reduction
 from dgraph.passes.costs import Costs
 from dgraph.passes.kept_values import Kept, kept_by
-from dgraph.passes.online_slots import OnlineSlots
-from dgraph.passes.rerun import kept_carries
-from dgraph.passes.slots import Slots
-from dgraph.sizes import Atom, Size, bytes_in, size, variable
-from dgraph.types import I64, Array, Tape
+from dgraph.program.explain_amounts import Amounts, Words
+from dgraph.program.explain_checkpoints import Checkpoints, wish_of
+from dgraph.sizes import Atom, Size, variable
+from dgraph.types import Array, Tape
 
 UNSHOWN = ("constant", "size", "cast", "index", "iota", "after", "select", "stop_gradient")
 """Ops that are not worth a word where it is said what is computed."""
@@ -46,70 +43,39 @@ def place(span: Span) -> dict[str, Any]:
     return {"file": span.source.path, "line": span.line, "text": span.source.line(span.line).strip()}
 
 
-class Words:
-    """Formulas for people: numbers that only the run decides are named after their loop."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.names: dict[Atom, Size | int] = {}
-        for node in walk(graph.region):
-            if isinstance(node.op, While):
-                self.names[node.results[-1]] = variable(f"trips{node.span.line}")
-
-    def formula(self, count: Size) -> str:
-        """A count as text."""
-        named = dict(self.names)
-        for atom in count.atoms():
-            if isinstance(atom, Value) and atom not in named and not atom.name:
-                named[atom] = variable("count")
-        return str(count.substitute(named))
-
-
-@dataclass
-class Amounts:
-    """Counts as formulas, and as numbers where all sizes are known."""
-
-    costs: Costs
-    words: Words
-    is_known: bool
-
-    def of(self, count: Size) -> dict[str, Any]:
-        """One count."""
-        has_number = self.is_known and not self.assumed(count)
-        return {"formula": self.words.formula(count), "number": self.costs.number(count) if has_number else None}
-
-    def assumed(self, count: Size) -> list[str]:
-        """The numbers in a count that only the run decides."""
-        values = [atom for atom in count.atoms() if isinstance(atom, Value) and atom not in self.costs.sizes]
-        return sorted({self.words.formula(variable(value)) for value in values})
-
-
 # ---- loops ----------------------------------------------------------------------------------------------------------
 
 
-def loops_of(before: Graph, kernels: Graph, sizes: Mapping[Atom, int], is_known: bool) -> list[dict[str, Any]]:
+def loops_of(
+    before: Graph, kernels: Graph, sizes: Mapping[Atom, int], at_most: Mapping[Atom, int], is_known: bool
+) -> list[dict[str, Any]]:
     """Each loop of the program: what it keeps for its reverse, what that computes again, and what it reads for nothing.
 
-    `before` is the graph before `@checkpoint` is obeyed, `kernels` the one that becomes code.
+    `before` is the graph before `@checkpoint` is obeyed, `kernels` the one that becomes code; `at_most` are numbers of
+    steps that a `while` does not exceed.
     """
-    wished = list(_pairs(before, sizes, is_known, only_wished=True))
-    others = list(_pairs(kernels, sizes, is_known, only_wished=False))
+    wished = list(_pairs(before, sizes, at_most, is_known, only_wished=True))
+    others = list(_pairs(kernels, sizes, at_most, is_known, only_wished=False))
     told = {(loop["file"], loop["line"]) for loop in wished}
     found = wished + [loop for loop in others if (loop["file"], loop["line"]) not in told]
     return sorted(found, key=lambda loop: (loop["file"] or "", loop["line"] or 0))
 
 
-def _pairs(graph: Graph, sizes: Mapping[Atom, int], is_known: bool, *, only_wished: bool) -> Iterator[dict[str, Any]]:
+def _pairs(
+    graph: Graph, sizes: Mapping[Atom, int], at_most: Mapping[Atom, int], is_known: bool, *, only_wished: bool
+) -> Iterator[dict[str, Any]]:
     costs = Costs(sizes)
     costs.region(graph.region)
     amounts = Amounts(costs, Words(graph), is_known)
+    checkpoints = Checkpoints(graph, amounts, at_most)
     seen: set[tuple[Any, ...]] = set()
     for region in _blocks(graph.region):
         for node in region.nodes:
             if not isinstance(node.op, For | While) or node.derived == "adjoint":
                 continue
-            if only_wished and _wish(node.op) is None:
+            if only_wished and wish_of(node.op) is None:
                 continue
-            loop = _loop(region, node, amounts)
+            loop = _loop(region, node, amounts, checkpoints)
             key = loop["file"], loop["line"]
             if loop["file"] is not None and (loop["kept"] or key not in seen):
                 seen.add(key)
@@ -124,7 +90,7 @@ def _blocks(region: Region) -> Iterator[Region]:
                 yield from _blocks(inner)
 
 
-def _loop(region: Region, node: Node, amounts: Amounts) -> dict[str, Any]:
+def _loop(region: Region, node: Node, amounts: Amounts, checkpoints: Checkpoints) -> dict[str, Any]:
     kept = kept_by(region, node)
     trips = _trips(node, amounts.costs)
     return {
@@ -135,7 +101,7 @@ def _loop(region: Region, node: Node, amounts: Amounts) -> dict[str, Any]:
         "kept": [] if kept is None else _kept(kept, amounts),
         "again": [] if kept is None else _again(kept),
         "free": [] if kept is None else _free(kept),
-        "checkpoint": _checkpoint(node, trips, amounts),
+        "checkpoint": checkpoints.of(node, trips),
     }
 
 
@@ -201,63 +167,6 @@ def _free(kept: Kept) -> list[str]:
             if outside not in walked and inside in body.used and name:
                 names[name] = None
     return list(names)
-
-
-# ---- checkpoints ----------------------------------------------------------------------------------------------------
-
-
-def has_wish(graph: Graph) -> bool:
-    """Whether a loop of a graph is to keep less than all."""
-    return any(
-        isinstance(node.op, For | While) and (_wish(node.op) or ("every", 0))[1] != 0 for node in walk(graph.region)
-    )
-
-
-def _wish(op: Any) -> tuple[str, Any] | None:
-    """The option of `@checkpoint` that a loop has, and its value."""
-    found = ((name, getattr(op, name, None)) for name in ("every", "slots", "budget"))
-    return next(((name, value) for name, value in found if value is not None), None)
-
-
-def _checkpoint(node: Node, trips: Size, amounts: Amounts) -> dict[str, Any] | None:
-    """What `@checkpoint` asks of a loop, and what that takes."""
-    wish = _wish(node.op)
-    if wish is None:
-        return None
-    option, value = wish
-    found: dict[str, Any] = {"option": option, "value": value}
-    if option == "every" and value == 0:
-        return found
-    state = size(0)
-    found["again"] = None
-    first = 1 if isinstance(node.op, For) else 0
-    for at in kept_carries(node):
-        state = state + amounts.costs.size_bytes(node.operands[first + at])
-    found["state"] = amounts.of(state)
-    steps = amounts.costs.number(trips) if amounts.is_known and isinstance(node.op, For) else None
-    bytes_ = amounts.costs.number(state)
-    if option == "every":
-        if steps is not None:
-            found |= {"states": -(-steps // value), "advances": steps, "again": _again_seconds(node, steps, amounts)}
-        return found
-    if option == "slots":
-        slots: int | None = value
-    else:
-        numbers = Slots.numbers if isinstance(node.op, For) else OnlineSlots.numbers
-        room = (bytes_in(value) or 0) // (bytes_ + numbers * I64.bytes)
-        slots = max(room - 1, 1) if amounts.is_known else None
-    found["states"] = slots
-    if steps is not None and slots is not None:
-        forwards = fewest(steps, slots)
-        found |= {"repetitions": most_runs(steps, slots), "advances": forwards}
-        # The first run of all steps but the last is what the function does anyway.
-        found["again"] = _again_seconds(node, max(forwards - steps + 1, 0), amounts)
-    return found
-
-
-def _again_seconds(node: Node, steps: int, amounts: Amounts) -> float:
-    """The seconds of so many steps of a loop that are run again."""
-    return steps * amounts.costs.region(node.regions[-1]).seconds
 
 
 # ---- kernels --------------------------------------------------------------------------------------------------------

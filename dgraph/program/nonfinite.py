@@ -121,7 +121,7 @@ def _search(
 ) -> tuple[int, tuple[int, ...], Tracer]:
     """The first origin in the output, 0 if it is finite, and where in the output it is met."""
     values = [np.asarray(leaf, value.type.dtype.numpy) for leaf, value in zip_inputs(graph, leaves)]
-    tracer = Tracer(bind_sizes(graph, [value.shape for value in values], extents), wanted, tell)
+    tracer = Tracer(bind_sizes(graph, values, extents), wanted, tell)
     values = [value if value.shape else value[()] for value in values]
     with np.errstate(all="ignore"):
         marks = tracer.arguments(graph.input_names, values)

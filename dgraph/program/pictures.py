@@ -115,7 +115,7 @@ def adjoint_values(graph: Graph, leaves: Sequence[Any], extents: Mapping[str, in
     wrt += [True] * len(watched)
     seeded = [at == 0 for at in range(len(probed.outputs))]
     derivative = vjp(probed, wrt, seeded)
-    sizes = bind_sizes(graph, [np.shape(leaf) for leaf in leaves], extents)
+    sizes = bind_sizes(graph, leaves, extents)
     interpreter = Interpreter(sizes)
     zeros = [interpreter.empty(value.type)[()] for value in watched if isinstance(value.type, Array)]
     first = probed.outputs[0].type

@@ -101,7 +101,8 @@ def _fastest(bound: BoundCall, first: int, count: int, runs: int) -> tuple[float
 
 
 def _sizes(kernel: CompiledGraph, bound: BoundCall, extents: Mapping[str, int]) -> Mapping[Any, int]:
-    return kernel.interface.solve([array.shape for array in bound.arrays], dict(extents))
+    shapes = [array.shape for array in bound.arrays]
+    return kernel.interface.solve(shapes, dict(extents), lambda at: int(bound.arrays[at]))
 
 
 def _row(part: Part, nanoseconds: int, runs: int, known: Mapping[Any, int]) -> Row:

@@ -17,8 +17,9 @@ import numpy as np
 from dgraph.ad import expand
 from dgraph.errors import ArgumentError, Diagnostic, Label
 from dgraph.ir.build import Builder
-from dgraph.ir.evaluate import evaluate
+from dgraph.ir.evaluate import bind_sizes, evaluate
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value, walk
+from dgraph.ir.op import Op
 from dgraph.ops.control import For, While
 from dgraph.ops.transform import Transform, Vjp
 from dgraph.passes import OPTIMISE, run_passes
@@ -26,6 +27,7 @@ from dgraph.program.explain import explain
 from dgraph.program.generic import concrete
 from dgraph.program.pictures import leaves_for
 from dgraph.program.pipeline import stage as stage_of
+from dgraph.sizes import Size
 from dgraph.types import F32, F64, I64, Array, Tape
 from dgraph.view import Act, Kept, Schedule, StepKind, draw_picture, record, schedule_picture
 
@@ -62,8 +64,10 @@ def schedules_of(function: Function, arguments: Mapping[str, Any]) -> list[Sched
     if not found:
         note = "a schedule says in which order the steps of a loop are run and reversed"
         raise ArgumentError(Diagnostic(f"{function.recipe} has no loop", (Label(graph.span, "this function"),), note))
-    values = record(graph, *leaves_for(function, graph, arguments))
-    wished = [item for item in found if _wish(item[1])]
+    leaves, extents = leaves_for(function, graph, arguments)
+    sizes = bind_sizes(graph, leaves, extents)
+    values = record(graph, leaves, extents)
+    wished = [item for item in found if _wish(item[1].op)]
     schedules = []
     for path, node in wished or found:
         trips = values.get(path, node.results[-1] if isinstance(node.op, While) else node.operands[0])
@@ -76,9 +80,13 @@ def schedules_of(function: Function, arguments: Mapping[str, Any]) -> list[Sched
             raise ArgumentError(Diagnostic(title, (Label(node.span, "this loop"),), note))
         op = node.op
         assert isinstance(op, Loop)
+        for name, wish in _wish(op).items():
+            if isinstance(wish, Size):
+                op = replace(op, **{name: wish.evaluate(sizes.__getitem__)})  # type: ignore[arg-type]
+        title = _title(node, op)
         if op.budget is not None:
             op = replace(op, budget=None, slots=_slots(function, arguments, node))
-        schedules.append(schedule(_title(node), op, steps))
+        schedules.append(schedule(title, op, steps))
     return schedules
 
 
@@ -97,13 +105,13 @@ def _loops(region: Region, path: tuple[Node, ...]) -> Iterator[tuple[tuple[Node,
             yield from _loops(inner, (*path, node))
 
 
-def _wish(node: Node) -> dict[str, Any]:
-    wishes = {name: getattr(node.op, name, None) for name in (*_WISHES, "budget")}
+def _wish(op: Op) -> dict[str, Any]:
+    wishes = {name: getattr(op, name, None) for name in (*_WISHES, "budget")}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 
-def _title(node: Node) -> str:
-    wish = ", ".join(f"{name}={value}" for name, value in _wish(node).items())
+def _title(node: Node, op: Loop) -> str:
+    wish = ", ".join(f"{name}={value}" for name, value in _wish(op).items())
     told = f"@checkpoint({'none' if wish == 'every=0' else wish})" if wish else "everything is kept"
     return f"{node.op.name} in line {node.span.line}: {told}"
 

@@ -166,7 +166,7 @@ class SparseFunction(Compiled):
         from dgraph.ir.evaluate import bind_sizes
 
         graph = self._graph
-        sizes = bind_sizes(graph, [leaf.shape for leaf in leaves], extents)
+        sizes = bind_sizes(graph, leaves, extents)
         size_of: Callable[[Any], int] = sizes.__getitem__
         integers = [leaf if _is_integer(leaf) else None for leaf in leaves]
         jacobians = self.compressed.jacobians

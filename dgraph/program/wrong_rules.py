@@ -34,7 +34,7 @@ def first_wrong(graph: Graph, point: Sequence[Any], extents: dict[str, int]) -> 
     """The first node of a function that derives wrongly, with the step in which it was seen; None if none was found.
     The graph is that after inlining."""
     graph = expand_but_rules(graph)
-    sizes = bind_sizes(graph, [np.shape(leaf) for leaf in point], extents)
+    sizes = bind_sizes(graph, point, extents)
     search = _Search(sizes)
     values = [leaf if leaf.shape else leaf[()] for leaf in map(np.asarray, point)]
     with suppress(_Found, DgraphError), np.errstate(all="ignore"):

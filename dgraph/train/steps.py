@@ -106,7 +106,7 @@ def build_step(
     carried = tuple(update.state for update in updates)
     numbers = tuple(formal for update in updates for formal in update.option_formals)
     formals = (*loss.formals, *carried, *numbers)
-    graph = Graph(f"{settings.function}_step", loss.sizes, formals, result, region, settings.span)
+    graph = Graph(f"{settings.function}_step", loss.sizes, formals, result, region, settings.span, loss.wishes)
     return Step(
         settings,
         graph,

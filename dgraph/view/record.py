@@ -50,7 +50,7 @@ class Recording:
 def record(graph: Graph, arguments: Sequence[Any], extents: Mapping[str, int] | None = None) -> Recording:
     """Run a graph as `evaluate` does and keep all values, those of the last step in loops."""
     arrays = [np.asarray(argument, value.type.dtype.numpy) for argument, value in zip_inputs(graph, arguments)]
-    interpreter = _Recorder(bind_sizes(graph, [array.shape for array in arrays], extents or {}))
+    interpreter = _Recorder(bind_sizes(graph, arrays, extents or {}))
     interpreter.run(graph.region, [array if array.shape else array[()] for array in arrays])
     return interpreter.recording
 

@@ -6,7 +6,7 @@ import pytest
 import dgraph.ops  # noqa: F401
 from dgraph.errors import ArgumentError, CheckFailed, Source, Span
 from dgraph.ir.build import Builder
-from dgraph.ir.evaluate import bind_sizes, evaluate
+from dgraph.ir.evaluate import evaluate, solve_sizes
 from dgraph.ir.graph import Formal, Graph
 from dgraph.sizes import size, variable
 from dgraph.types import F32, F64, I64, Accumulator, Array, Extent, Tuple
@@ -24,12 +24,12 @@ def graph_of(inputs, build, sizes=("n",), extents=()):
 def test_sizes_are_solved_left_to_right():
     shapes = [("a", Array(F64, (2 * N + 1,))), ("b", Array(F64, (N * M,)))]
     graph = graph_of(shapes, lambda _g, a, b: [a, b], ("n", "m"))
-    assert bind_sizes(graph, [(7,), (12,)], {}) == {"n": 3, "m": 4}
+    assert solve_sizes(graph, [(7,), (12,)], {}) == {"n": 3, "m": 4}
 
 
 def test_sizes_that_come_later_serve_earlier_shapes():
     graph = graph_of([("a", Array(F64, (N * M,))), ("b", Array(F64, (N,)))], lambda _g, a, _b: [a], ("n", "m"))
-    assert bind_sizes(graph, [(12,), (3,)], {}) == {"n": 3, "m": 4}
+    assert solve_sizes(graph, [(12,), (3,)], {}) == {"n": 3, "m": 4}
 
 
 @pytest.mark.parametrize(

@@ -139,22 +139,23 @@ def run_table(space: Space, program: Any, graph: Any, arguments: list[Any], exte
     interface = Interface(
         graph.name,
         graph.sizes,
-        graph.size_formals,
+        graph.told_sizes,
         tuple(ports),
         tuple(outs),
         program.checks,
         program.rows,
         scalars=program.scalars,
         rooms=tuple(program.rooms.values()),
+        wishes=graph.wishes,
     )
-    known = interface.solve([array.shape for array in held], extents)
+    known = interface.solve([array.shape for array in held], extents, lambda at: int(held[at]))
     for array, slot in zip(held, layout.input_slots, strict=True):
         if array.ndim:
             table[slot : slot + 1 + array.ndim] = [array.ctypes.data, *array.shape]
         else:
             table[slot : slot + 1].view(array.dtype)[0] = array
     for name, slot in zip(layout.size_formals, layout.size_slots, strict=True):
-        table[slot] = extents[name]
+        table[slot] = known[name]
     results = []
     for port, slot in zip(outs, layout.output_slots, strict=True):
         shape = tuple(extent.evaluate(known.__getitem__) for extent in port.type.shape)
