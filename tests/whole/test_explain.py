@@ -204,18 +204,19 @@ def test_the_curve_and_the_point_that_a_budget_chooses(explain: Explain, tmp_pat
     np.save(tmp_path / "w.npy", np.ones((8, 6, 6)))
     np.save(tmp_path / "x.npy", np.ones((200, 6)))
     arguments = ["--arg", f"w=@{tmp_path}/w.npy", "--arg", f"x=@{tmp_path}/x.npy"]
-    curve = explain(DEEP + "    return sum(x)\n", *arguments)["curve"]
-    points = curve["points"]
+    found = explain(DEEP + "    return sum(x)\n", *arguments)
+    points = found["curve"]["points"]
     assert len(points) >= 2
     assert [point["bytes"] for point in points] == sorted((point["bytes"] for point in points), reverse=True)
     assert [point["seconds"] for point in points] == sorted(point["seconds"] for point in points)
     assert points[0]["chosen"]
     assert points[0]["again"] == []
     assert {at["line"] for at in points[-1]["again"]} <= set(range(2, 10))
-    budget = points[-2]["bytes"]
+    # A budget is for the results too.
+    budget = points[-2]["bytes"] + found["memory"]["derivative"]["results"]["number"]
     curve = explain(DEEP + "    return sum(x)\n", *arguments, "--budget", f"{budget}B")["curve"]
     (taken,) = (point for point in curve["points"] if point["chosen"])
-    assert taken["bytes"] <= budget
+    assert taken["bytes"] == points[-2]["bytes"]
     assert curve["fits"]
     assert not explain(DEEP + "    return sum(x)\n", *arguments, "--budget", "1kB")["curve"]["fits"]
 
