@@ -27,12 +27,15 @@ def can_fault(node: Node) -> bool:
     changed when it moves (`speculated`); in the regions of a node that moves, reads at the node's own indices count as
     safe, and others as not.
     """
+    return may_stop(node) or any(_region_can_fault(node, at) for at in range(len(node.regions)))
+
+
+def may_stop(node: Node) -> bool:
+    """Whether a node itself, its regions aside, could stop the program or never end where it stands."""
     if node.op.effect != "pure" or node.op.name in ("while", "fixed_point", "linear_solve"):
         return True
     adds_whole = node.op.name == "accumulate" and len(node.operands) == 2
-    if getattr(node.op, "policy", "") in ("error", "clip") and not adds_whole:
-        return True
-    return any(_region_can_fault(node, at) for at in range(len(node.regions)))
+    return getattr(node.op, "policy", "") in ("error", "clip") and not adds_whole
 
 
 def _region_can_fault(node: Node, at: int) -> bool:

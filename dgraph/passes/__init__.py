@@ -1,6 +1,7 @@
 """Passes: functions from graph to graph that keep the meaning. Importing this package registers them all."""
 
 from dgraph.passes import (
+    add_pieces,
     batch_products,
     checkpoint,
     common_subexpressions,
@@ -17,6 +18,7 @@ from dgraph.passes import (
     order_updates,
     producers,
     products,
+    read_updates,
     residuals,
     select_choices,
     settle_choices,
@@ -37,6 +39,7 @@ __all__ = [
     "OPTIMISE",
     "PASSES",
     "Pass",
+    "add_pieces",
     "batch_products",
     "checkpoint",
     "common_subexpressions",
@@ -54,6 +57,7 @@ __all__ = [
     "order_updates",
     "producers",
     "products",
+    "read_updates",
     "residuals",
     "run_passes",
     "select_choices",
@@ -80,6 +84,7 @@ OPTIMISE = [
     "hoist",
     "sink",
     "common_subexpressions",
+    "read_updates",
     "dead_code",
     "hand_on",
     "checkpoint",
@@ -98,6 +103,7 @@ FUSE = [
     "dead_code",
     "residuals",
     "stack_tapes",
+    "add_pieces",
     "dead_code",
     "expand_arrays",
     "hoist",

@@ -15,7 +15,7 @@ from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ir.op import RegionOp
 from dgraph.ops.control import For, If, Space, While
 from dgraph.ops.elementwise import Elementwise
-from dgraph.ops.index import Index
+from dgraph.ops.index import Accumulate, Index, Undefined
 from dgraph.ops.transform import Transform
 from dgraph.ops.values import Constant, SizeValue
 from dgraph.sizes import Size, product, size
@@ -142,7 +142,7 @@ def is_trivial(node: Node) -> bool:
     return reads <= 1
 
 
-def _is_on_indices(node: Node) -> bool:
+def is_on_indices(node: Node) -> bool:
     """Whether a node computes or compares integers: where to read, and on which side of a border."""
     return all(isinstance(v.type, Array) and not v.type.rank and not v.type.dtype.is_float for v in node.operands)
 
@@ -151,19 +151,41 @@ def _is_index_arithmetic(node: Node) -> bool:
     return node.op.name in ("add", "sub", "mul", "neg") and node.result.type == Array(I64)
 
 
+def point_price(space: Node) -> int | None:
+    """What a point of a space costs in additions and reads; None if it does more than arithmetic, reads and choices.
+    What is the same at all points is computed once for them."""
+    op, (body,) = space.op, space.regions
+    assert isinstance(op, Space)
+    return _price(body, {value for value in body.inputs[op.leading_inputs(0) :] if not value.type.shape})  # type: ignore[union-attr]
+
+
+def _price(region: Region, same: set[Value]) -> int | None:
+    price = 0
+    for node in region.nodes:
+        if isinstance(node.op, If):
+            for side in node.regions:
+                pairs = zip(side.inputs, node.operands[1:], strict=True)
+                inner = _price(side, {value for value, operand in pairs if operand in same})
+                if inner is None:
+                    return None
+                price += inner
+        elif isinstance(node.op, Index | Accumulate):
+            price += 1
+        elif isinstance(node.op, Constant | SizeValue | Undefined):
+            same.update(node.results)
+        elif not isinstance(node.op, Elementwise):
+            return None
+        elif all(operand in same for operand in node.operands):
+            same.update(node.results)
+        elif not is_on_indices(node):
+            price += node.op.weight
+    return price
+
+
 def is_cheap(node: Node) -> bool:
     """Whether a point costs so little that computing it again beats storing and reading it."""
-    price = 0
-    for inner in walk(node.regions[0]):
-        if isinstance(inner.op, Index):
-            price += 1
-        elif isinstance(inner.op, Elementwise):
-            price += 0 if _is_on_indices(inner) else inner.op.weight
-        elif not isinstance(inner.op, Constant | SizeValue | If):
-            return False
-        if price > CHEAP:
-            return False
-    return True
+    price = point_price(node)
+    return price is not None and price <= CHEAP
 
 
 def is_at_most(times: Times, limit: Size) -> bool:

@@ -17,17 +17,18 @@ from typing import NamedTuple
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
-from dgraph.ir.hoist import can_fault
+from dgraph.ir.hoist import may_stop
 from dgraph.ops.control import If, Space
 from dgraph.ops.elementwise import Elementwise
-from dgraph.ops.index import Accumulate, Index
+from dgraph.ops.index import Accumulate, Index, Undefined
 from dgraph.ops.values import Constant, SizeValue
 from dgraph.passes.base import each_region, graph_pass, same_nodes, with_regions
+from dgraph.passes.demand import point_price
 from dgraph.sizes import Size, size
 from dgraph.types import I64, Accumulator, Array
 
 MOST = 24
-"""How many nodes of a point are repeated when its results are computed by spaces of their own."""
+"""How much of a point, in additions and reads, is repeated when its results are computed by spaces of their own."""
 
 
 @graph_pass("writes and reads at a fixed distance become choices")
@@ -54,7 +55,18 @@ class Place(NamedTuple):
 
 def place_of(space: Node, index: Value, body: Region) -> Place | None:
     """The index of a point that a value of its body (so far) is, up to a shift."""
-    assert isinstance(space.op, Space)
+    return _place(space, body, moved_input(body, index))
+
+
+class Moved(NamedTuple):
+    """An integer that goes into a region, moved by a size."""
+
+    value: Value
+    shift: Size
+
+
+def moved_input(body: Region, index: Value) -> Moved | None:
+    """The input of a region that an integer is, up to a shift."""
     shift = size(0)
     while index not in body.inputs:
         maker = body.producers.get(index)
@@ -68,8 +80,13 @@ def place_of(space: Node, index: Value, body: Region) -> Place | None:
             return None
         shift = shift - step if maker.op.name == "sub" else shift + step
         index = one
-    axis = body.inputs.index(index)
-    return Place(axis, shift) if axis < len(space.op.extents) else None
+    return Moved(index, shift)
+
+
+def _place(space: Node, body: Region, moved: Moved | None) -> Place | None:
+    assert isinstance(space.op, Space)
+    axis = body.inputs.index(moved.value) if moved is not None else len(space.op.extents)
+    return Place(axis, moved.shift) if moved is not None and axis < len(space.op.extents) else None
 
 
 def static_value(body: Region, value: Value) -> Size | None:
@@ -162,7 +179,7 @@ def _split(space: Node) -> list[Node]:
         node = _yielding(space, position, *found) if found is not None else None
         if node is not None:
             made[at] = node
-    if not made or (len(made) < len(space.results) and sum(1 for _ in walk(body)) > MOST):
+    if not made:
         return [space]
     if len(made) == len(space.results):
         return list(made.values())
@@ -171,15 +188,26 @@ def _split(space: Node) -> list[Node]:
     inner = remove_dead_code(Region(body.inputs, body.nodes, tuple(body.outputs[at] for at in kept)))
     inner = Region(tuple(v for at, v in enumerate(body.inputs) if at not in gone), inner.nodes, inner.outputs)
     buffers = tuple(buffer for at, buffer in enumerate(op.buffers) if at not in made)
-    results = tuple(space.results[at] for at in kept)
-    return [*made.values(), replace(space, op=replace(op, buffers=buffers), results=results, regions=(inner,))]
+    rest = replace(
+        space, op=replace(op, buffers=buffers), results=tuple(space.results[at] for at in kept), regions=(inner,)
+    )
+    parts = [*made.values(), rest]
+    return parts if _is_worth(space, parts) else [space]
+
+
+def _is_worth(space: Node, parts: Sequence[Node]) -> bool:
+    """Whether spaces of their own repeat little of a point."""
+    whole, prices = point_price(space), [point_price(part) for part in parts]
+    if whole is None or None in prices:
+        return sum(1 for _ in walk(space.regions[0])) <= MOST
+    return sum(price or 0 for price in prices) <= whole + MOST
 
 
 def _fits(op: Space, buffer: Accumulator) -> bool:
     return buffer.kind == "add" and len(buffer.shape) == len(op.extents) > 0
 
 
-def _entry(region: Region, accumulator: Value, position: int) -> tuple[tuple[Value, ...], Region] | None:
+def _entry(region: Region, accumulator: Value, position: int) -> tuple[tuple[Moved, ...], Region] | None:
     """The indices to which a region adds, and the region with the number that it adds in place of the accumulator at
     one of its outputs; None if it may add more than one. Where it adds nothing the number is 0, the indices are ()."""
     output = region.outputs[position]
@@ -194,8 +222,12 @@ def _entry(region: Region, accumulator: Value, position: int) -> tuple[tuple[Val
         return None
     if isinstance(maker.op, Accumulate):
         nodes = tuple(node for node in region.nodes if node is not maker)
-        is_entry = maker.op.policy == "proven" and len(maker.operands) > 2
-        return (maker.operands[1:-1], _with_output(region, position, maker.operands[-1], nodes)) if is_entry else None
+        if maker.op.policy != "proven" or len(maker.operands) == 2:
+            return None
+        found = [moved_input(region, index) for index in maker.operands[1:-1]]
+        indices = tuple(index for index in found if index is not None)
+        is_entry = len(indices) == len(found)
+        return (indices, _with_output(region, position, maker.operands[-1], nodes)) if is_entry else None
     return _chosen_entry(region, maker, accumulator, position) if isinstance(maker.op, If) else None
 
 
@@ -206,18 +238,21 @@ def _with_output(region: Region, position: int, value: Value, nodes: tuple[Node,
 
 def _chosen_entry(
     region: Region, choice: Node, accumulator: Value, position: int
-) -> tuple[tuple[Value, ...], Region] | None:
+) -> tuple[tuple[Moved, ...], Region] | None:
     """`_entry` where one side of a choice adds, or both at the same place."""
     captures = choice.operands[1:]
     at = choice.results.index(region.outputs[position])
     thread = captures.index(accumulator)
-    indices: tuple[Value, ...] = ()
+    indices: tuple[Moved, ...] = ()
     sides = []
     for side in choice.regions:
         found = _entry(side, side.inputs[thread], at)
-        if found is None or any(index not in side.inputs for index in found[0]):
+        if found is None:
             return None
-        outside = tuple(captures[side.inputs.index(index)] for index in found[0])
+        moved = [(moved_input(region, captures[side.inputs.index(index.value)]), index.shift) for index in found[0]]
+        outside = tuple(Moved(one.value, one.shift + shift) for one, shift in moved if one is not None)
+        if len(outside) < len(moved):
+            return None
         if indices and outside and indices != outside:
             return None
         indices = indices or outside
@@ -229,21 +264,23 @@ def _chosen_entry(
     return indices, _with_output(region, position, number, nodes)
 
 
-def _yielding(space: Node, position: int, indices: tuple[Value, ...], body: Region) -> Node | None:
+def _yielding(space: Node, position: int, indices: tuple[Moved, ...], body: Region) -> Node | None:
     """A space over a buffer that yields what the points would have added; None if they may meet, or do more.
 
     The number is the output of the body at the position of the buffer among the results."""
     op = space.op
     assert isinstance(op, Space)
-    places = [place_of(space, index, body) for index in indices]
+    places = [_place(space, body, index) for index in indices]
     axes = {place.axis: at for at, place in enumerate(places) if place is not None}
     if not len(axes) == len(places) == len(op.extents):
         return None
     point = remove_dead_code(Region(body.inputs, body.nodes, (body.outputs[position],)))
-    if not all(isinstance(node.op, If | Elementwise | Index | Constant | SizeValue) for node in walk(point)):
+    if not all(
+        isinstance(node.op, If | Elementwise | Index | Constant | SizeValue | Undefined) for node in walk(point)
+    ):
         return None
     captures = [value for value in body.inputs[op.leading_inputs(0) :] if value in point.used]
-    if any(can_fault(node) for node in point.nodes) or any(isinstance(v.type, Accumulator) for v in point.used):
+    if any(may_stop(node) for node in walk(point)) or any(isinstance(v.type, Accumulator) for v in point.used):
         return None
     result = space.results[position]
     assert isinstance(result.type, Array)

@@ -4,8 +4,10 @@ only at the point that yields them, so that nothing is computed twice and every 
 Then spaces that only share their first extent become one space over it, if one reads of another only what the same
 index made: the forward half of a point and its way back are one body, and arrays between them are as small as a point.
 
-Nothing is reordered within a point or an accumulator: each buffer is written by the point that wrote it before. Spaces
-are merged only if no other node has to run between them, and what can fail still fails first where it did.
+Nothing is reordered within a point or an entry of an accumulator: each buffer is written by the point that wrote it
+before, and an accumulator is handed from one space to the next within a point only where no two points add to one
+entry. Spaces are merged only if no other node has to run between them, and what can fail still fails first where it
+did.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ from dgraph.ops.control import If, Space
 from dgraph.ops.index import Accumulate, Index, SetAt
 from dgraph.passes.base import graph_pass, same_nodes, with_regions
 from dgraph.passes.common_subexpressions import Sharing
+from dgraph.passes.demand import is_on_indices
+from dgraph.passes.index_forms import Maker
 from dgraph.passes.peel_spaces import peeled
 from dgraph.passes.points import LocalArray, Names, place
+from dgraph.passes.thread_places import can_take_turns
 from dgraph.types import Array
 
 NODES = 150
-"""How many nodes may be gathered in one index space."""
-ARRAYS = 20
+"""How many nodes may be gathered in one index space, those that only say where to read and write aside."""
+ARRAYS = 40
 """How many arrays one index space may read and write."""
 NEST_NODES = 500
 """How many nodes may be gathered in a space whose points run spaces of their own."""
@@ -106,7 +111,7 @@ class _Group:
         """Take in another index space."""
         op = node.op
         assert isinstance(op, Space)
-        self.size += sum(1 for _ in walk(node.regions[0]))
+        self.size += _size(node)
         self.is_flat = self.is_flat and _is_flat(node)
         self.arrays |= _arrays(node.operands[op.accumulators :])
         self.yields.update(node.results[op.yields])
@@ -130,7 +135,7 @@ def _grouped(region: Region, way: _Way) -> Iterable[Node]:
             assert isinstance(seen.op, Space)
             alone[seen] = node
             similar = by_extents.setdefault(seen.op.extents, [])
-            joined = _group_for(seen, similar, direct, groups, way)
+            joined = _group_for(region.producers.get, seen, similar, direct, groups, way)
             if joined is None:
                 joined = _Group(len(groups), at, [seen], below)
                 groups.append(joined)
@@ -153,29 +158,52 @@ def _grouped(region: Region, way: _Way) -> Iterable[Node]:
 
 
 def _group_for(
-    node: Node, similar: Sequence[_Group], direct: dict[int, _Group], groups: Sequence[_Group], way: _Way
+    maker: Maker,
+    node: Node,
+    similar: Sequence[_Group],
+    direct: dict[int, _Group],
+    groups: Sequence[_Group],
+    way: _Way,
 ) -> _Group | None:
-    """The latest group that a space may and should join."""
+    """The latest group that a space may and should join. `maker` tells what makes the values of the region."""
     assert isinstance(node.op, Space)
     own = _arrays(node.operands[node.op.accumulators :])
-    size = sum(1 for _ in walk(node.regions[0]))
+    size = _size(node)
     flat = _is_flat(node)
     for group in reversed(similar[-CANDIDATES:]):
-        if group.size + size > way.nodes or len(group.arrays | own | group.yields) > way.arrays:
+        nodes, arrays = (NODES, ARRAYS) if flat and group.is_flat else (way.nodes, way.arrays)
+        if group.size + size > nodes or len(group.arrays | own | group.yields) > arrays:
             continue
         if any(other.below >> group.number & 1 for other in direct.values() if other is not group):
             continue
         if fails(node) and _passes_a_fault(group, groups):
             continue
-        if not group.closed.isdisjoint(node.operands) or not group.yields.isdisjoint(
-            node.operands[: node.op.accumulators]
-        ):
+        if not _follows(maker, group, node):
             continue
         read = [operand for operand in dict.fromkeys(node.operands) if operand in group.yields]
-        shares = way.by_sharing and group.is_flat == flat and not own.isdisjoint(group.arrays)
+        shared = not own.isdisjoint(group.arrays) or not group.closed.isdisjoint(node.operands)
+        shares = way.by_sharing and group.is_flat == flat and shared
         if (read or shares) and all(reads_only_here(node, value) for value in read):
             return group
     return None
+
+
+def _follows(maker: Maker, group: _Group, node: Node) -> bool:
+    """Whether a space can run point by point behind the spaces of a group, seen from the accumulators: it reads none
+    that they close, and adds to what they add to only where no other point of theirs does."""
+    assert isinstance(node.op, Space)
+    threads = node.operands[: node.op.accumulators]
+    if not group.closed.isdisjoint(node.operands[len(threads) :]) or not group.yields.isdisjoint(threads):
+        return False
+    for thread, value in enumerate(threads):
+        while value in group.closed:
+            earlier = next(other for other in group.nodes if value in other.results)
+            position = earlier.results.index(value)
+            assert isinstance(earlier.op, Space)
+            if position >= earlier.op.accumulators or not can_take_turns(maker, earlier, position, node, thread):
+                return False
+            value = earlier.operands[position]
+    return True
 
 
 def fails(node: Node) -> bool:
@@ -203,6 +231,10 @@ def _join(group: _Group, node: Node, below: int, groups: Sequence[_Group]) -> No
     for other in groups[group.number + 1 :]:
         if other.below >> group.number & 1:
             other.below |= group.below
+
+
+def _size(space: Node) -> int:
+    return sum(1 for inner in walk(space.regions[0]) if inner.operands and not is_on_indices(inner))
 
 
 def _arrays(values: Iterable[Value]) -> set[Value]:
@@ -290,18 +322,19 @@ def _one_space(g: Builder, nodes: Sequence[Node]) -> Node:
     h = g.child()
     indices = [h.input(value.type, value.name) for value in nodes[0].regions[0].inputs[:rank]]
     bodies = [node.regions[0] for node in nodes]
-    threads = [
-        [h.input(v.type, v.name) for v in b.inputs[rank:][: o.accumulators]] for b, o in zip(bodies, ops, strict=True)
-    ]
+    slots = _slots(nodes)
+    threads = [h.input(slot.opened.type, slot.name) for slot in slots]
     buffers = [
         [h.input(v.type, v.name) for v in b.inputs[rank + o.accumulators :][: len(o.buffers)]]
         for b, o in zip(bodies, ops, strict=True)
     ]
     local: dict[Value, LocalArray] = {}
+    threaded = {slot.opened: value for slot, value in zip(slots, threads, strict=True)}
     outputs: list[list[Value]] = []
-    for node, op, body, mine in zip(nodes, ops, bodies, map(list.__add__, threads, buffers), strict=True):
+    for node, op, body, own in zip(nodes, ops, bodies, buffers, strict=True):
         names = Names(scope)
-        names.values.update(zip(body.inputs, [*indices, *mine], strict=False))
+        mine = [threaded[value] for value in node.operands[: op.accumulators]]
+        names.values.update(zip(body.inputs, [*indices, *mine, *own], strict=False))
         for operand, value in zip(node.operands[op.accumulators :], body.inputs[op.leading_inputs(0) :], strict=True):
             if operand in local:
                 names.arrays[value] = local[operand]
@@ -311,16 +344,40 @@ def _one_space(g: Builder, nodes: Sequence[Node]) -> Node:
             place(h, inner, names, node.scope[len(scope) :], copied=True)
         made = [names.values[output] for output in body.outputs]
         outputs.append(made)
+        threaded.update(zip(node.results[: op.accumulators], made, strict=False))
         local.update((r, LocalArray(v, rank)) for r, v in zip(node.results[op.yields], made[op.yields], strict=True))
-    order = [slice(0, op.accumulators) for op in ops], [slice(op.accumulators, op.yields.start) for op in ops]
-    parts = [*order, [op.yields for op in ops]]
-    closed = h.close(v for part in parts for made, which in zip(outputs, part, strict=True) for v in made[which])
+    parts = [slice(op.accumulators, op.yields.start) for op in ops], [op.yields for op in ops]
+    rest = [v for part in parts for made, which in zip(outputs, part, strict=True) for v in made[which]]
+    closed = h.close([*(threaded[slot.result] for slot in slots), *rest])
     results = tuple(v for part in parts for node, which in zip(nodes, part, strict=True) for v in node.results[which])
-    accumulators = [v for node, op in zip(nodes, ops, strict=True) for v in node.operands[: op.accumulators]]
-    merged = Space(ops[0].extents, len(accumulators), tuple(buffer for op in ops for buffer in op.buffers))
+    merged = Space(ops[0].extents, len(slots), tuple(buffer for op in ops for buffer in op.buffers))
     derived = nodes[0].derived if len({node.derived for node in nodes}) == 1 else ""
-    operands = tuple(map(g.resolve, (*accumulators, *h.captures)))
+    operands = tuple(map(g.resolve, (*(slot.opened for slot in slots), *h.captures)))
+    results = (*(slot.result for slot in slots), *results)
     return Node(merged, operands, results, (closed,), nodes[-1].span, scope, derived)
+
+
+@dataclass
+class _Slot:
+    """An accumulator that some spaces are handed one after another: what the first gets, and what the last makes."""
+
+    opened: Value
+    result: Value
+    name: str
+
+
+def _slots(nodes: Sequence[Node]) -> list[_Slot]:
+    found: list[_Slot] = []
+    for node in nodes:
+        assert isinstance(node.op, Space)
+        inputs = node.regions[0].inputs[len(node.op.extents) :]
+        for operand, result, value in zip(node.operands[: node.op.accumulators], node.results, inputs, strict=False):
+            earlier = next((slot for slot in found if slot.result is operand), None)
+            if earlier is not None:
+                earlier.result = result
+            else:
+                found.append(_Slot(operand, result, value.name))
+    return found
 
 
 def _common(scopes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

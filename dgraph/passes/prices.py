@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dgraph.ir.graph import Node, Value
+from dgraph.ops.control import Space
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Index
 from dgraph.passes.costs import NOMINAL, Costs
+from dgraph.passes.demand import is_pointwise, point_price
 from dgraph.passes.expand_arrays import VIEWS
 from dgraph.passes.undo_log import Undo
-from dgraph.sizes import Atom, product
+from dgraph.sizes import Atom, product, size
 from dgraph.types import Accumulator, Array, Tape
 
-STORE = 1.6e-11
+STORE = 2.4e-11
 """Seconds of storing and loading a byte of an array."""
 ENTRY = 1e-9
 """Seconds of storing and loading a scalar."""
@@ -64,7 +66,9 @@ class Prices:
         if isinstance(node.op, Index) and isinstance(node.result.type, Array) and not node.result.type.shape:
             return ENTRY / 2
         if not isinstance(node.op, Elementwise):
-            return work.seconds
+            price = point_price(node) if is_pointwise(node) else None
+            points = product(node.op.extents) if isinstance(node.op, Space) else size(0)
+            return work.seconds if price is None else self.costs.number(points) * price / machine.vector
         type_ = node.operands[0].type
         assert isinstance(type_, Array)
         if type_.shape:

@@ -101,7 +101,7 @@ class _Run:
         (reader,) = readers
         joined: JoinedLoop | JoinedChoice
         if isinstance(node.op, For | While) and isinstance(reader.op, For):
-            if not any(isinstance(tape.type.entry, Tape) for tape in tapes):  # type: ignore[union-attr]
+            if not any(_holds_steps(node, tape) for tape in tapes):
                 return region
             joined = JoinedLoop(node, reader)
         elif isinstance(node.op, If) and isinstance(reader.op, If):
@@ -126,6 +126,15 @@ class _Run:
         makers: dict[Node, Make] = {kept.writer: choice.writer}
         makers.update((reader, choice.reader) for reader in kept.readers)
         return _replaced(region, makers)
+
+
+def _holds_steps(loop: Node, tape: Value) -> bool:
+    """Whether what a loop keeps of each step is what a loop in its body has kept of its own steps."""
+    body = loop.regions[-1]
+    entry = body.outputs[loop.results.index(tape)]
+    maker = body.producers.get(entry)
+    is_stack = maker is not None and isinstance(maker.op, For) and maker.results.index(entry) >= maker.op.carries
+    return is_stack or isinstance(entry.type, Tape)
 
 
 def _replaced(region: Region, makers: Mapping[Node, Make]) -> Region:
