@@ -79,8 +79,12 @@ def main() -> None:
     # The libraries that start threads as they are loaded are imported by the first request, after this.
     if not parser.parse_args().multithreaded and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    for line in sys.stdin:
-        print(answer(line), flush=True)
+    try:
+        for line in sys.stdin:
+            print(answer(line), flush=True)
+    except BrokenPipeError:
+        # Nobody listens any more. What is left to be written at the end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

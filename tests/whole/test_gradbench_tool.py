@@ -1,6 +1,7 @@
 """The process that answers GradBench's requests, driven as the benchmark's runner drives it: a line for a line."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from . import gradbench_formulas as formulas
 
 ROOT = Path(__file__).parents[2]
+TOOL = [sys.executable, str(ROOT / "examples" / "gradbench" / "tool.py")]
 RUNS = {"min_runs": 3, "min_seconds": 0}
 
 
@@ -20,8 +22,7 @@ class Runner:
     """The process, and messages with numbers of their own."""
 
     def __init__(self) -> None:
-        command = [sys.executable, str(ROOT / "examples" / "gradbench" / "tool.py")]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.process = subprocess.Popen(TOOL, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         self.count = 0
 
     def line(self, text: str) -> dict[str, Any]:
@@ -251,3 +252,34 @@ def test_a_line_that_is_no_message_is_an_error(runner, line):
 
 def test_messages_of_a_kind_that_is_not_known_are_answered(runner):
     assert runner.send("end") == {}
+
+
+def test_it_ends_quietly_when_nobody_listens():
+    with subprocess.Popen(
+        TOOL, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.write('{"id": 0, "kind": "start"}\n')
+        process.stdin.flush()
+        assert process.wait(timeout=30) == 0
+        assert process.stderr.read() == ""
+
+
+def test_it_uses_one_core_unless_told_otherwise():
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system does not bind processes to cores")
+    for option, cores in ([], 1), (["--multithreaded"], len(os.sched_getaffinity(0))):
+        with subprocess.Popen(
+            [*TOOL, *option], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write('{"id": 0, "kind": "start"}\n')
+            process.stdin.flush()
+            assert process.stdout.readline()
+            assert len(os.sched_getaffinity(process.pid)) == cores
+            process.stdin.close()
+            assert process.wait(timeout=30) == 0
