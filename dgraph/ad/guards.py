@@ -17,9 +17,9 @@ from dgraph.types import Array, ValueType, tangent_type
 
 # fmt: off
 FINITE = frozenset((
-    "abs", "accumulate", "add", "atan", "broadcast", "call", "cast", "ceil", "concat", "constant", "cos", "cumsum",
-    "dot", "erf", "floor", "fma", "for", "freeze", "fresh", "if", "index", "iota", "largest", "logsumexp", "maximum",
-    "minimum", "mul", "neg", "reduce_max", "reduce_min", "reduce_sum", "relu", "reshape", "round", "select",
+    "abs", "accumulate", "add", "atan", "broadcast", "call", "cast", "ceil", "concat", "constant", "contract", "cos",
+    "cumsum", "dot", "erf", "floor", "fma", "for", "freeze", "fresh", "if", "index", "iota", "largest", "logsumexp",
+    "maximum", "minimum", "mul", "neg", "reduce_max", "reduce_min", "reduce_sum", "relu", "reshape", "round", "select",
     "set_at", "sigmoid", "sign", "sin", "size", "slice", "smallest", "softplus", "space", "steep", "stop_gradient",
     "sub", "tanh", "transpose", "undefined", "unslice", "while", "zero_tape",
 ))

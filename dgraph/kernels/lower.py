@@ -17,6 +17,7 @@ from dgraph.kernels import (
     disk_lower,
     lapack_lower,
     lower_arrays,
+    lower_contractions,
     lower_control,
     lower_index,
     lower_products,
@@ -51,6 +52,7 @@ Rule = Callable[["GraphLowering", Scope, Node], None]
 RULES: dict[str, Rule] = {
     **lower_arrays.RULES,
     **lower_products.RULES,
+    **lower_contractions.RULES,
     **lower_index.RULES,
     **lower_control.RULES,
     **lower_space.RULES,

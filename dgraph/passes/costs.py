@@ -26,7 +26,7 @@ NOMINAL = 100
 
 NOTHING = Size(())
 
-PRODUCTS = frozenset({"dot", "triangular_solve", "cholesky", "qr", "eigh", "svd", "lu", "lu_solve"})
+PRODUCTS = frozenset({"dot", "contract", "triangular_solve", "cholesky", "qr", "eigh", "svd", "lu", "lu_solve"})
 """Ops whose operations are multiplications that go with additions, done by a library."""
 
 

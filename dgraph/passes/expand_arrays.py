@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import Op
+from dgraph.ops.contraction import Contract
 from dgraph.ops.index import Accumulate
 from dgraph.ops.linalg import Dot
 from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
@@ -76,14 +77,14 @@ def is_expanded(node: Node) -> bool:
     """Whether a node is an array op that becomes an index space."""
     if type(node.op).expand is Op.expand or isinstance(node.op, (*VIEWS, After)) or node.op.effect != "pure":
         return False
-    if isinstance(node.op, Dot):
+    if isinstance(node.op, Dot | Contract):
         return is_tiny(node)
     return any(isinstance(value.type, Array) and value.type.shape for value in (*node.operands, *node.results))
 
 
 def is_tiny(node: Node) -> bool:
     """Whether a matrix product has so few multiplications that a nest of its own is the better kernel."""
-    left, right = (value.type for value in node.operands)
+    left, right = (value.type for value in node.operands[:2])
     assert isinstance(left, Array) and isinstance(right, Array)
     both = product(left.shape).constant, product(right.shape).constant
     return both[0] is not None and both[1] is not None and max(both[0], both[1]) <= TINY

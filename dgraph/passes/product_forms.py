@@ -3,20 +3,26 @@
 A sum over some loop indices of `left[...] * right[...]`, written at others, is a (batched) matrix product if its
 indices fall into four kinds: batch (in both factors and written), rows (left and written), columns (right and
 written), summed (left and right, not written). Several rows, columns or summed indices count as one where they lie
-side by side in memory. A batch index may stand anywhere but last: then the array is seen transposed.
+side by side in memory. What is no stack of such matrices as it lies there, or runs over a triangle only, is written by
+letters for the axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from string import ascii_lowercase
+from typing import NamedTuple, Protocol
 
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
+from dgraph.ops.contraction import Contract
 from dgraph.ops.linalg import Dot
 from dgraph.passes.row_products import shape_of
 from dgraph.sizes import Size, product
+
+LETTERS = ascii_lowercase[8:] + ascii_lowercase[:8]
+"""The names of loop indices, in the order in which they are met."""
 
 SMALL = 8
 """A product two of whose three extents are literals up to this stays a nest."""
@@ -30,6 +36,14 @@ class Loop(NamedTuple):
 
 
 Loops = tuple[Loop, ...]
+
+
+class Triangle(NamedTuple):
+    """Only points with `low < high + shift` count."""
+
+    low: Loop
+    high: Loop
+    shift: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,26 @@ class View:
         return array if tuple(wanted) == shape else g.reshape(array, shape=tuple(wanted))
 
 
+class Form(Protocol):
+    """How a product is computed from arrays."""
+
+    def emit(self, g: Builder, left: Value, right: Value, start: Value | None = None) -> Value:
+        """The product of two arrays, with axes in the order of what is written, added to `start` if that is given."""
+
+
 @dataclass(frozen=True)
-class Form:
+class ContractForm:
+    """A sum of products by letters."""
+
+    op: Contract
+
+    def emit(self, g: Builder, left: Value, right: Value, start: Value | None = None) -> Value:
+        """One node."""
+        return g.emit(self.op, left, right, *([] if start is None else [start]))
+
+
+@dataclass(frozen=True)
+class DotForm:
     """A matrix product: how to see its factors, the op, and how to see its result so that it is written right."""
 
     swapped: bool
@@ -66,18 +98,60 @@ class Form:
     shape: tuple[Size, ...]
     axes: tuple[int, ...]
 
-    def emit(self, g: Builder, left: Value, right: Value) -> Value:
-        """The product of two arrays, with axes in the order of what is written."""
+    @property
+    def is_untouched(self) -> bool:
+        """Whether no axes of the factors are exchanged."""
+        return all(view.axes == tuple(range(len(view.axes))) for view in (self.left, self.right))
+
+    def emit(self, g: Builder, left: Value, right: Value, start: Value | None = None) -> Value:
+        """A product of the arrays, seen so."""
         if self.swapped:
             left, right = right, left
         found = g.emit(self.op, self.left.of(g, left), self.right.of(g, right))
         if shape_of(found) != self.shape:
             found = g.reshape(found, shape=self.shape)
-        return found if self.axes == tuple(range(len(self.axes))) else g.transpose(found, axes=self.axes)
+        found = found if self.axes == tuple(range(len(self.axes))) else g.transpose(found, axes=self.axes)
+        return found if start is None else g.add(start, found)
 
 
-def product_form(left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size]) -> Form | None:
+def product_form(
+    left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size], triangle: Triangle | None = None
+) -> Form | None:
     """The form of a sum over the loops that are not written; None if it is no matrix product, or a small one."""
+    if triangle is not None:
+        return _contraction(left, right, written, extent, triangle)
+    found = _dot(left, right, written, extent)
+    is_in_order = found is not None and found.axes == tuple(range(len(written)))
+    if found is None or (len(written) > 2 and not (is_in_order and found.is_untouched)):
+        return _contraction(left, right, written, extent, None) or found
+    return found
+
+
+def _contraction(
+    left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size], triangle: Triangle | None
+) -> ContractForm | None:
+    """A sum by letters, if it has rows, columns and something to sum and the last letter written is no batch axis."""
+    loops = tuple(dict.fromkeys(left + right))
+    letters = dict(zip(loops, LETTERS, strict=False))
+    summed = tuple(loop for loop in left if loop in right and loop not in written)
+    rows = tuple(loop for loop in written if loop in left and loop not in right)
+    columns = tuple(loop for loop in written if loop in right and loop not in left)
+    if len(loops) > len(LETTERS) or not (summed and rows and columns) or set(loops) != {*written, *summed}:
+        return None
+    if written[-1] not in (*rows, *columns) or _is_small([_size(extent, group) for group in (rows, summed, columns)]):
+        return None
+    places = ["".join(letters[loop] for loop in group) for group in (left, right, written)]
+    if triangle is None:
+        return ContractForm(Contract(places[0], places[1], places[2]))
+    groups = [group for group in (rows, columns, summed) if triangle.low in group or triangle.high in group]
+    if len(groups) < 2:
+        return None
+    below = letters[triangle.low] + letters[triangle.high]
+    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift))
+
+
+def _dot(left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size]) -> DotForm | None:
+    """A matrix product, batched or not."""
     swapped = bool(written) and written[-1] in left and written[-1] not in right and not set(right) <= set(left)
     if swapped:
         left, right = right, left
@@ -93,7 +167,7 @@ def product_form(left: Loops, right: Loops, written: Loops, extent: Callable[[Lo
     if one is None or other is None or _is_small([_size(extent, group) for group in (rows, summed, columns) if group]):
         return None
     order = (*batch, *rows, *columns)
-    return Form(
+    return DotForm(
         swapped,
         one[0],
         other[0],

@@ -197,7 +197,7 @@ def _kernel(node: Node) -> dict[str, Any] | None:
         kernel["kind"] = "nest"
         kernel["over"] = [str(extent) for extent in node.op.extents]
         inside = [inner for inner in walk(node.regions[0]) if isinstance(inner.op, Elementwise | Space)]
-    elif node.op.name == "dot":
+    elif node.op.name in ("dot", "contract"):
         kernel["kind"] = "matrix product"
     kernel["lines"] = sorted({inner.span.line for inner in (node, *inside) if inner.span.source.text})
     kernel["ops"] = dict(Counter(inner.op.name for inner in inside if inner.op.name not in UNSHOWN))

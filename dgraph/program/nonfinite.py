@@ -40,6 +40,7 @@ WORDS = {
     "div": "this quotient",
     "pow": "this power",
     "powi": "this power",
+    "contract": "this sum of products",
     "dot": "this product",
     "reduce_sum": "this sum",
     "constant": "this number",

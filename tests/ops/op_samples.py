@@ -192,6 +192,23 @@ def _floats(op: Op, *shapes, dtypes=(F64, F32), **facts) -> list[Case]:
     return [Case(op, tuple(Array(dtype, tuple(map(size, shape))) for shape in shapes), **facts) for dtype in dtypes]
 
 
+def _contractions() -> list[Case]:
+    found: list[Case] = []
+    sums = [
+        ("irk", "ijk", "irj", (n, m, k), (n, n, k)),
+        ("ki", "kj", "ji", (k, n), (k, m)),
+        ("irj", "kij", "rik", (n, m, k), (m, n, k)),
+        ("rsi", "rkis", "irk", (n, k, m), (n, m, m, k)),
+    ]
+    for left, right, written, *shapes in sums:
+        for triangle, shift in [("", 0), (left[0] + written[-1], 0), (written[-1] + written[0], 1), ("ik", -1)]:
+            op = OPS["contract"](left=left, right=right, written=written, below=triangle, shift=shift)
+            extents = op.extents(*(Array(F64, shape) for shape in shapes))
+            found += _floats(op, *shapes, dtypes=(F64, F32, I32))
+            found += _floats(op, *shapes, tuple(extents[letter] for letter in written))
+    return found
+
+
 def _cases() -> list[Case]:
     found: list[Case] = []
     for name in sorted(OPS):
@@ -337,6 +354,7 @@ def _cases() -> list[Case]:
             if not turn_a:
                 found += _floats(op, (k,), b)
     found += _floats(OPS["dot"](), (k,), (k,), dtypes=(F64, F32, I64))
+    found += _contractions()
 
     for lower in (False, True):
         for transpose_a in (False, True):

@@ -1,0 +1,193 @@
+"""Lowering of sums of products by letters: which letters are the rows, the columns and what is summed of a matrix
+product on register tiles, and loops over all others around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dgraph.ir.graph import Node
+from dgraph.kernels.nests import Expression, Extent, Literal, Local, Loop, Matrix, MatrixProduct
+from dgraph.kernels.product_symbols import Triangle
+from dgraph.kernels.scope import Scope
+from dgraph.kernels.views import View, plus, times
+from dgraph.sizes import Size, size
+
+if TYPE_CHECKING:
+    from dgraph.kernels.lower import GraphLowering
+
+ROLES = {(1, 1, 1): "batch", (1, 0, 1): "rows", (0, 1, 1): "columns", (1, 1, 0): "summed"}
+"""What a letter is to a product, by whether it stands in the left factor, the right one and the result."""
+
+PAIRS: dict[frozenset[str], Triangle] = {
+    frozenset(("summed", "columns")): "columns",
+    frozenset(("summed", "rows")): "rows",
+    frozenset(("rows", "columns")): "corner",
+}
+"""The kind of a triangle, by what its two letters are."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Letters that count as one: how often, and the steps in the left factor, the right one and the result."""
+
+    letters: str
+    extent: Size
+    steps: tuple[Size, Size, Size]
+
+    def with_inner(self, other: _Axis) -> _Axis | None:
+        """Both as one axis, if all entries lie as if they were."""
+        if any(one != step * other.extent for one, step in zip(self.steps, other.steps, strict=True)):
+            return None
+        return _Axis(self.letters + other.letters, self.extent * other.extent, other.steps)
+
+
+def _contract(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    op: Any = node.op
+    first, second = (scope.view(operand) for operand in node.operands[:2])
+    if not (lowering.products and first.buffer.type in ("f32", "f64") and is_product(op)):
+        lowering.expanded(scope, node)
+        return
+    target = _target(lowering, scope, node)
+    adds = len(node.operands) == 3
+    left, right = (op.left, first), (op.right, second)
+    if op.written[-1] in op.left:
+        left, right = right, left
+    _Product(lowering, left, right, (op.written, target), op.below, op.shift).emit(adds)
+    scope.bindings[node.result] = target
+
+
+def is_product(op: Any) -> bool:
+    """Whether a contraction has a kernel: rows and columns, the last of which is not a batch axis."""
+    roles = _roles(op.left, op.right, op.written)
+    if not {"rows", "columns", "summed"} <= set(roles.values()) or roles[op.written[-1]] == "batch":
+        return False
+    return not op.below or frozenset(roles[letter] for letter in op.below) in PAIRS
+
+
+def _roles(left: str, right: str, written: str) -> dict[str, str]:
+    places = (left, right, written)
+    return {letter: ROLES[tuple(int(letter in letters) for letters in places)] for letter in left + right}  # type: ignore[index]
+
+
+def _target(lowering: GraphLowering, scope: Scope, node: Node) -> View:
+    """Where the result is made: in place of what is added to it if nothing reads that any more."""
+    if len(node.operands) == 2:
+        return lowering.allocate(scope, node.result)
+    start = scope.view(node.operands[2])
+    others = [scope.view(operand).buffer for operand in node.operands[:2]]
+    is_free = scope.is_free(start.buffer) and start.buffer not in others and start.buffer not in lowering.literals
+    if start.is_compact and is_free and node.result not in scope.targets:
+        return start
+    target = lowering.allocate(scope, node.result)
+    lowering.copy(target, start)
+    return target
+
+
+class _Product:
+    """One contraction with the columns in the right factor."""
+
+    def __init__(
+        self,
+        lowering: GraphLowering,
+        left: tuple[str, View],
+        right: tuple[str, View],
+        written: tuple[str, View],
+        below: str,
+        shift: int,
+    ) -> None:
+        self.lowering = lowering
+        self.places = (left, right, written)
+        self.below = below
+        self.shift = shift
+        self.roles = _roles(left[0], right[0], written[0])
+        order = written[0] + "".join(letter for letter in left[0] if letter not in written[0])
+        self.axes = {letter: self.axis(letter) for letter in order}
+
+    def axis(self, letter: str) -> _Axis:
+        """One letter."""
+        steps, extent = [], size(1)
+        for letters, view in self.places:
+            steps.append(view.strides[letters.index(letter)] if letter in letters else size(0))
+            extent = view.shape[letters.index(letter)] if letter in letters else extent
+        return _Axis(letter, extent, (steps[0], steps[1], steps[2]))
+
+    def emit(self, adds: bool) -> None:
+        """The loops and the product inside them."""
+        lowering = self.lowering
+        left, right, target = (view for _, view in self.places)
+        rows, columns, summed = self.chosen("rows"), self.chosen("columns"), self.chosen("summed")
+        used = rows.letters + columns.letters + summed.letters
+        outer = [axis for letter, axis in self.axes.items() if letter not in used]
+        sums = [axis for axis in outer if self.roles[axis.letters] == "summed"]
+        outer = [axis for axis in outer if axis not in sums]
+        triangle, shift, more = self.triangle(rows.letters, columns.letters)
+        if not adds and (sums or triangle == "corner"):
+            lowering.fill(target, Literal(0, target.buffer.type))
+            adds = True
+        indices = [lowering.index(axis.letters, axis.extent) for axis in (*outer, *sums)]
+
+        def matrix(at: int, view: View, down: _Axis, across: _Axis) -> Matrix:
+            place = _moved(view.offset, at, indices, (*outer, *sums))
+            return Matrix(view.buffer, place, down.steps[at], across.steps[at])
+
+        body = (
+            MatrixProduct(
+                matrix(2, target, rows, columns),
+                matrix(0, left, rows, summed),
+                matrix(1, right, summed, columns),
+                *(rows.extent, columns.extent, summed.extent),
+                adds,
+                triangle,
+                size(shift),
+                more,
+            ),
+        )
+        kinds = ["parallel"] * len(outer) + ["sequential"] * len(sums)
+        loops = zip(indices, (*outer, *sums), kinds, strict=True)
+        statements: tuple[Any, ...] = body
+        for index, axis, kind in reversed(list(loops)):
+            statements = (Loop(index, Extent(axis.extent), statements, kind),)
+        lowering.out.extend(statements)
+
+    def chosen(self, role: str) -> _Axis:
+        """The axis of a role that the kernel walks: of the columns the one that lies side by side, of rows and sums the
+        letter of the triangle, else as many letters as count as one."""
+        mine = [axis for letter, axis in self.axes.items() if self.roles[letter] == role]
+        if role == "columns":
+            found = mine.pop()
+            while mine and not set(found.letters + mine[-1].letters) & set(self.below):
+                wider = mine.pop().with_inner(found)
+                if wider is None:
+                    break
+                found = wider
+            return found
+        for axis in mine:
+            if axis.letters in self.below:
+                return axis
+        groups = [mine[0]]
+        for axis in mine[1:]:
+            wider = groups[-1].with_inner(axis)
+            groups[len(groups) - (wider is not None) :] = [wider or axis]
+        return max(groups, key=lambda axis: len(axis.letters))
+
+    def triangle(self, rows: str, columns: str) -> tuple[Triangle, int, bool]:
+        """Which entries count, as the kernels are told."""
+        if not self.below:
+            return "whole", 0, False
+        kind = PAIRS[frozenset(self.roles[letter] for letter in self.below)]
+        free = {"columns": columns, "rows": rows, "corner": rows}[kind]
+        if self.below[1] == free:
+            return kind, self.shift, False
+        return kind, 1 - self.shift, True
+
+
+def _moved(offset: Expression, at: int, indices: Sequence[Local], axes: Sequence[_Axis]) -> Expression:
+    """Where a matrix starts inside of the loops."""
+    for index, axis in zip(indices, axes, strict=True):
+        offset = plus(offset, times(index, Extent(axis.steps[at])))
+    return offset
+
+
+RULES = {"contract": _contract}
