@@ -120,7 +120,7 @@ class _LoopsPrinter(Printer):
             case Copy(target=target, target_index=to, source=source, source_index=at, count=count):
                 self.line(f"{self.piece(target, to, count)} = {self.piece(source, at, count)}")
             case MatrixProduct(target=target, left=left, right=right):
-                sizes = f"{statement.rows} x {statement.inner} x {statement.columns}"
+                sizes = " x ".join(map(self.text, (statement.rows, statement.inner, statement.columns)))
                 sign = "+=" if statement.adds else "="
                 shift = f" + {statement.shift}" if statement.shift.terms else ""
                 where = _TRIANGLES[statement.triangle].format(">=" if statement.more else "<", shift)

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
-from dgraph.kernels.nests import Expression, Extent, Literal, Local, Loop, Matrix, MatrixProduct
+from dgraph.kernels.nests import (
+    Apply,
+    Expression,
+    Extent,
+    Literal,
+    Local,
+    Loop,
+    Matrix,
+    MatrixProduct,
+    number,
+)
 from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.scope import Scope
 from dgraph.kernels.views import View, plus, times
@@ -19,6 +29,9 @@ if TYPE_CHECKING:
 
 ROLES = {(1, 1, 1): "batch", (1, 0, 1): "rows", (0, 1, 1): "columns", (1, 1, 0): "summed"}
 """What a letter is to a product, by whether it stands in the left factor, the right one and the result."""
+
+BLOCK = 64
+"""So much of a long axis is walked for all batches in turn, where batches lie inside of it: memory is met in order."""
 
 PAIRS: dict[frozenset[str], Triangle] = {
     frozenset(("summed", "columns")): "columns",
@@ -85,6 +98,15 @@ def _target(lowering: GraphLowering, scope: Scope, node: Node) -> View:
     return target
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """A loop around the product."""
+
+    axis: _Axis
+    index: Local
+    count: Expression
+
+
 class _Product:
     """One contraction with the columns in the right factor."""
 
@@ -119,37 +141,55 @@ class _Product:
         left, right, target = (view for _, view in self.places)
         rows, columns, summed = self.chosen("rows"), self.chosen("columns"), self.chosen("summed")
         used = rows.letters + columns.letters + summed.letters
-        outer = [axis for letter, axis in self.axes.items() if letter not in used]
-        sums = [axis for axis in outer if self.roles[axis.letters] == "summed"]
-        outer = [axis for axis in outer if axis not in sums]
+        rest = [axis for letter, axis in self.axes.items() if letter not in used]
+        sums = [axis for axis in rest if self.roles[axis.letters] == "summed"]
+        outer = [axis for axis in rest if axis not in sums]
+        blocked = next((axis for axis in (rows, summed) if self.is_blocked(axis, outer)), None)
         triangle, shift, more = self.triangle(rows.letters, columns.letters)
-        if not adds and (sums or triangle == "corner"):
+        if not adds and (sums or blocked is summed or triangle == "corner"):
             lowering.fill(target, Literal(0, target.buffer.type))
             adds = True
-        indices = [lowering.index(axis.letters, axis.extent) for axis in (*outer, *sums)]
+        loops = [
+            _Turns(axis, lowering.index(axis.letters, axis.extent), Extent(axis.extent)) for axis in (*outer, *sums)
+        ]
+        counts: dict[_Axis, Expression] = {axis: Extent(axis.extent) for axis in (rows, columns, summed)}
+        if blocked is not None:
+            turns, counts[blocked] = _blocks(blocked)
+            loops.insert(0, turns)
 
         def matrix(at: int, view: View, down: _Axis, across: _Axis) -> Matrix:
-            place = _moved(view.offset, at, indices, (*outer, *sums))
+            place = view.offset
+            for turns in loops:
+                place = plus(place, times(turns.index, Extent(turns.axis.steps[at])))
             return Matrix(view.buffer, place, down.steps[at], across.steps[at])
 
-        body = (
-            MatrixProduct(
-                matrix(2, target, rows, columns),
-                matrix(0, left, rows, summed),
-                matrix(1, right, summed, columns),
-                *(rows.extent, columns.extent, summed.extent),
-                adds,
-                triangle,
-                size(shift),
-                more,
-            ),
+        statement: Any = MatrixProduct(
+            matrix(2, target, rows, columns),
+            matrix(0, left, rows, summed),
+            matrix(1, right, summed, columns),
+            counts[rows],
+            counts[columns],
+            counts[summed],
+            adds,
+            triangle,
+            size(shift),
+            more,
         )
-        kinds = ["parallel"] * len(outer) + ["sequential"] * len(sums)
-        loops = zip(indices, (*outer, *sums), kinds, strict=True)
-        statements: tuple[Any, ...] = body
-        for index, axis, kind in reversed(list(loops)):
-            statements = (Loop(index, Extent(axis.extent), statements, kind),)
-        lowering.out.extend(statements)
+        for turns in reversed(loops):
+            kind = "sequential" if turns.axis in sums or turns.axis.letters == summed.letters else "parallel"
+            statement = Loop(turns.index, turns.count, (statement,), kind)
+        lowering.emit(statement)
+
+    def is_blocked(self, axis: _Axis, outer: Sequence[_Axis]) -> bool:
+        """Whether an axis is walked in blocks, outside of all loops: where what it steps over holds the batches."""
+        if axis.letters in self.below or not outer:
+            return False
+        places = [at for at in (0, 1) if axis.steps[at].terms]
+        return any(
+            (axis.steps[at] - other.steps[at] * other.extent).is_nonnegative() and bool(other.steps[at].terms)
+            for at in places
+            for other in outer
+        )
 
     def chosen(self, role: str) -> _Axis:
         """The axis of a role that the kernel walks: of the columns the one that lies side by side, of rows and sums the
@@ -183,11 +223,18 @@ class _Product:
         return kind, 1 - self.shift, True
 
 
-def _moved(offset: Expression, at: int, indices: Sequence[Local], axes: Sequence[_Axis]) -> Expression:
-    """Where a matrix starts inside of the loops."""
-    for index, axis in zip(indices, axes, strict=True):
-        offset = plus(offset, times(index, Extent(axis.steps[at])))
-    return offset
+def _turns(lowering: GraphLowering, axis: _Axis) -> _Turns:
+    """The loop over an axis."""
+    return _Turns(axis, lowering.index(axis.letters, axis.extent), Extent(axis.extent))
+
+
+def _blocks(axis: _Axis) -> tuple[_Turns, Expression]:
+    """The loop over the blocks of an axis, and how much of the axis is in one."""
+    index = Local("block", "i64")
+    wide = _Axis(axis.letters, axis.extent, (axis.steps[0] * BLOCK, axis.steps[1] * BLOCK, axis.steps[2] * BLOCK))
+    count = Apply("floor_div", "i64", (Extent(axis.extent + BLOCK - 1), number(BLOCK)))
+    left = Apply("sub", "i64", (Extent(axis.extent), times(index, number(BLOCK))))
+    return _Turns(wide, index, count), Apply("minimum", "i64", (left, number(BLOCK)))
 
 
 RULES = {"contract": _contract}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
-from dgraph.kernels.nests import Local, Matrix, MatrixProduct
+from dgraph.kernels.nests import Extent, Local, Matrix, MatrixProduct
 from dgraph.kernels.scope import Scope
 from dgraph.kernels.views import View
 from dgraph.types import Array
@@ -37,8 +37,8 @@ def _dot(lowering: GraphLowering, scope: Scope, node: Node) -> None:
             one = one.transposed((1, 0))
         if op.transpose_b:
             other = other.transposed((1, 0))
-        rows, columns = into.shape
-        statement = MatrixProduct(_matrix(into), _matrix(one), _matrix(other), rows, columns, common)
+        counts = Extent(into.shape[0]), Extent(into.shape[1]), Extent(common)
+        statement = MatrixProduct(_matrix(into), _matrix(one), _matrix(other), counts[0], counts[1], counts[2])
         lowering.emit(statement if into.strides[1].constant == 1 else _turned(statement))
 
     if batch:

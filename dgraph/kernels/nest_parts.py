@@ -74,8 +74,8 @@ def expressions_of(statement: Statement) -> tuple[Expression, ...]:
         case MatrixProduct(target=target_, left=left, right=right, rows=rows, columns=columns, inner=inner):
             matrices = (target_, left, right)
             strides = (stride for matrix in matrices for stride in (matrix.down, matrix.across))
-            extents = (rows, columns, inner, statement.shift, *strides)
-            return (*(matrix.index for matrix in matrices), *map(Extent, extents))
+            places = (matrix.index for matrix in matrices)
+            return (*places, rows, columns, inner, *map(Extent, (statement.shift, *strides)))
         case Routine(written=written, read=read, sizes=sizes):
             return (*(place.index for place in (*written, *read)), *map(Extent, sizes))
         case Point(index=index):

@@ -257,9 +257,9 @@ class MatrixProduct:
     target: Matrix
     left: Matrix
     right: Matrix
-    rows: Size
-    columns: Size
-    inner: Size
+    rows: Expression
+    columns: Expression
+    inner: Expression
     adds: bool = False
     triangle: Triangle = "whole"
     shift: Size = NO_SIZE

@@ -221,7 +221,7 @@ class _NumbaPrinter(Printer):
 
     def product(self, product: MatrixProduct) -> None:
         """A product of matrices."""
-        sizes = [self.size(extent)[0] for extent in (product.rows, product.columns, product.inner)]
+        sizes = [self.text(count) for count in (product.rows, product.columns, product.inner)]
         left, right, target = product.left, product.right, product.target
         places = [self.pointer_at(matrix.buffer, matrix.index) for matrix in (left, right, target)]
         strides = (left.down, left.across, right.down, right.across, target.down)

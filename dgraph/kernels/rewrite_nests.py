@@ -83,7 +83,8 @@ def change_expressions(statement: Statement, change: Change) -> Statement:
             return replace(statement, scalars=tuple(map(change, scalars)))
         case MatrixProduct(target=target, left=left, right=right):
             target, left, right = (replace(matrix, index=change(matrix.index)) for matrix in (target, left, right))
-            return replace(statement, target=target, left=left, right=right)
+            rows, columns, inner = map(change, (statement.rows, statement.columns, statement.inner))
+            return replace(statement, target=target, left=left, right=right, rows=rows, columns=columns, inner=inner)
         case Routine(written=written, read=read):
             moved = [tuple(replace(place, index=change(place.index)) for place in places) for places in (written, read)]
             return replace(statement, written=moved[0], read=moved[1])

@@ -78,13 +78,20 @@ class Form(Protocol):
 
 @dataclass(frozen=True)
 class ContractForm:
-    """A sum of products by letters."""
+    """A sum of products by letters, with axes in another order than they are written."""
 
     op: Contract
+    axes: tuple[int, ...]
 
     def emit(self, g: Builder, left: Value, right: Value, start: Value | None = None) -> Value:
-        """One node."""
-        return g.emit(self.op, left, right, *([] if start is None else [start]))
+        """One node, and what brings the axes into order."""
+        is_in_order = self.axes == tuple(range(len(self.axes)))
+        if start is None:
+            found = g.emit(self.op, left, right)
+        else:
+            back = tuple(self.axes.index(axis) for axis in range(len(self.axes)))
+            found = g.emit(self.op, left, right, start if is_in_order else g.transpose(start, axes=back))
+        return found if is_in_order else g.transpose(found, axes=self.axes)
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def product_form(
 def _contraction(
     left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size], triangle: Triangle | None
 ) -> ContractForm | None:
-    """A sum by letters, if it has rows, columns and something to sum and the last letter written is no batch axis."""
+    """A sum by letters, if it has rows, columns and something to sum. A batch axis that is written last is moved."""
     loops = tuple(dict.fromkeys(left + right))
     letters = dict(zip(loops, LETTERS, strict=False))
     summed = tuple(loop for loop in left if loop in right and loop not in written)
@@ -138,16 +145,20 @@ def _contraction(
     columns = tuple(loop for loop in written if loop in right and loop not in left)
     if len(loops) > len(LETTERS) or not (summed and rows and columns) or set(loops) != {*written, *summed}:
         return None
-    if written[-1] not in (*rows, *columns) or _is_small([_size(extent, group) for group in (rows, summed, columns)]):
+    if _is_small([_size(extent, group) for group in (rows, summed, columns)]):
         return None
-    places = ["".join(letters[loop] for loop in group) for group in (left, right, written)]
+    order = written
+    if written[-1] not in (*rows, *columns):
+        order = (*(loop for loop in written if loop not in (*rows, *columns)), *rows, *columns)
+    axes = tuple(order.index(loop) for loop in written)
+    places = ["".join(letters[loop] for loop in group) for group in (left, right, order)]
     if triangle is None:
-        return ContractForm(Contract(places[0], places[1], places[2]))
+        return ContractForm(Contract(places[0], places[1], places[2]), axes)
     groups = [group for group in (rows, columns, summed) if triangle.low in group or triangle.high in group]
     if len(groups) < 2:
         return None
     below = letters[triangle.low] + letters[triangle.high]
-    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift))
+    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift), axes)
 
 
 def _dot(left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size]) -> DotForm | None:

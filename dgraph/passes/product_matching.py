@@ -10,6 +10,7 @@ from dgraph.ops.arithmetic import Mul
 from dgraph.ops.compare import Greater, GreaterEqual, Less, LessEqual
 from dgraph.ops.control import If, Space
 from dgraph.ops.index import Accumulate, Index
+from dgraph.ops.values import Constant
 from dgraph.passes.product_forms import Form, Loop, Loops, Triangle, product_form
 from dgraph.sizes import Size
 from dgraph.types import Accumulator, Array
@@ -99,14 +100,22 @@ def _product(path: Path, node: Node) -> Product | None:
     kind = accumulator.type
     maker = body.producers.get(entry)
     assert isinstance(kind, Accumulator)
-    if maker is None or not isinstance(maker.op, Mul) or maker.result.type != Array(kind.dtype):
-        return None
     if kind.kind != "add" or not kind.dtype.is_float or len(indices) != kind.rank:
         return None
-    left, right = (_factor(path, factor) for factor in maker.operands)
-    triangle = _triangle(path)
+    inner = path
+    if maker is not None and isinstance(maker.op, If) and not isinstance(path[-1].node.op, If):
+        # A choice between a product and nothing.
+        side = next((side for side in (0, 1) if _is_zero(maker.regions[1 - side], maker.results.index(entry))), None)
+        if side is None:
+            return None
+        inner = (*path, Frame(maker, side))
+        maker = inner[-1].body.producers.get(inner[-1].body.outputs[maker.results.index(entry)])
+    if maker is None or not isinstance(maker.op, Mul) or maker.result.type != Array(kind.dtype):
+        return None
+    left, right = (_factor(inner, factor) for factor in maker.operands)
+    triangle = _triangle(inner)
     place = _place(path, node)
-    if left is None or right is None or place is None or (triangle is None and isinstance(path[-1].node.op, If)):
+    if left is None or right is None or place is None or (triangle is None and isinstance(inner[-1].node.op, If)):
         return None
     level, position, value, is_alone = place
     loops = {*left.indices, *right.indices}
@@ -125,6 +134,12 @@ def _product(path: Path, node: Node) -> Product | None:
     if form is None:
         return None
     return Product(path, node, left, right, form, None if level else position, is_alone, value, written)
+
+
+def _is_zero(side: Region, output: int) -> bool:
+    """Whether a side of a choice gives the number 0."""
+    maker = side.producers.get(side.outputs[output])
+    return maker is not None and isinstance(maker.op, Constant) and maker.op.number == 0
 
 
 # ---- loop indices ---------------------------------------------------------------------------------------------------

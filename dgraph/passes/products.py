@@ -131,17 +131,21 @@ def _without(region: Region, accumulates: Container[Node]) -> tuple[Region, bool
 
 
 def _bypassed(node: Node, known: dict[Value, Value]) -> Node:
-    """A choice without what both sides hand through; `known` learns what its results are."""
-    inputs = [{value: at for at, value in enumerate(side.inputs)} for side in node.regions]
-    kept = []
-    for at, result in enumerate(node.results):
-        places = {known_at.get(side.outputs[at], -1) for side, known_at in zip(node.regions, inputs, strict=True)}
-        if len(places) == 1 and -1 not in places:
-            known[result] = node.operands[1 + places.pop()]
-        else:
-            kept.append(at)
-    sides = [Region(side.inputs, side.nodes, tuple(side.outputs[at] for at in kept)) for side in node.regions]
-    return replace(node, results=tuple(node.results[at] for at in kept), regions=tuple(sides))
+    """A choice without the accumulators that both sides hand through; `known` learns what its results are."""
+    idle: dict[int, int] = {}
+    for at in range(len(node.results)):
+        places = {side.inputs.index(side.outputs[at]) for side in node.regions if side.outputs[at] in side.inputs}
+        if len(places) == 1 and all(side.outputs[at] in side.inputs for side in node.regions):
+            (idle[at],) = places
+            known[node.results[at]] = node.operands[1 + idle[at]]
+
+    def without(values: tuple[Value, ...], places: Container[int]) -> tuple[Value, ...]:
+        return tuple(value for at, value in enumerate(values) if at not in places)
+
+    gone = set(idle.values())
+    sides = tuple(Region(without(side.inputs, gone), side.nodes, without(side.outputs, idle)) for side in node.regions)
+    operands = (node.operands[0], *without(node.operands[1:], gone))
+    return replace(node, operands=operands, results=without(node.results, idle), regions=sides)
 
 
 def _with_sums(body: Region, sums: dict[Value, Node]) -> tuple[tuple[Node, ...], tuple[Value, ...]]:

@@ -1,0 +1,132 @@
+"""Sums of products however they are written: over triangles, in batches anywhere, with several indices at once."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import dgraph as dg
+from dgraph.ir.graph import Region
+from dgraph.program.pipeline import stage
+
+SIZES = {"n": 17, "k": 3, "d": 11}
+SHAPES = {"low": "kdd", "x": "nkd", "y": "kdn", "z": "nd", "w": "dnk", "flat": "dd"}
+
+# What is written, its numbers by einsum where the second factor of `low` is masked, and how the mask compares.
+TRIANGLES = {
+    "u[i, c, r] = sum(low[c, r, s] * x[i, c, s] for s if s < r)": ("crs,ics->icr", "low x", "s<r"),
+    "u[i, c, r] = sum(x[i, c, s] * low[c, r, s] for s if r > s)": ("ics,crs->icr", "x low", "s<r"),
+    "u[i, c, r] = sum(low[c, r, s] * x[i, c, s] for s if s <= r)": ("crs,ics->icr", "low x", "s<=r"),
+    "u[i, c, s] = sum(low[c, r, s] * x[i, c, r] for r if s < r)": ("crs,icr->ics", "low x", "s<r"),
+    "u[c, r, i] = sum(low[c, r, s] * y[c, s, i] for s if s >= r)": ("crs,csi->cri", "low y", "r<=s"),
+    "u[r, i, c] = sum(w[s, i, c] * low[c, s, r] for s if s < r)": ("sic,csr->ric", "w low", "s<r"),
+    "u[c, i, r] = sum(x[i, c, s] * low[c, r, s] for s if not (s < r))": ("ics,crs->cir", "x low", "r<=s"),
+    "u[i, r] = sum(z[i, s] * flat[s, r] for s if s < r)": ("is,sr->ir", "z flat", "s<r"),
+    "u[r, i] = sum(flat[r, s] * z[i, s] for s if s > r)": ("rs,is->ri", "flat z", "r<s"),
+    "u[i, c, r] = sum(low[c, r, s] * x[i, c, s] if s < r else 0.0 for s)": ("crs,ics->icr", "low x", "s<r"),
+}
+BATCHES = {
+    "u[i, c, r] = sum(low[c, r, s] * x[i, c, s] for s)": ("crs,ics->icr", "low x"),
+    "u[c, r, i] = sum(low[c, r, s] * x[i, c, s] for s)": ("crs,ics->cri", "low x"),
+    "u[r, c, i] = sum(y[c, s, i] * low[c, s, r] for s)": ("csi,csr->rci", "y low"),
+    "u[i, r] = sum(x[i, c, s] * low[c, r, s] for c, s)": ("ics,crs->ir", "x low"),
+    "u[r, i, c] = sum(w[s, i, c] * low[c, r, s] for s)": ("sic,crs->ric", "w low"),
+    "u[i, r] = sum(low[c, s, r] * y[c, s, i] for s, c)": ("csr,csi->ir", "low y"),
+}
+
+
+def program(formula: str) -> dg.Program:
+    left = formula[2 : formula.index("]")]
+    shape = ", ".join({"i": "n", "c": "k"}.get(letter, "d") for letter in left.split(", "))
+    named = [name for name in SHAPES if re.search(rf"\b{name}\[", formula)]
+    formals = ", ".join(f"{name}: f64[{', '.join(SHAPES[name])}]" for name in named)
+    given = ", ".join(named)
+    sizes = ", ".join(sorted({letter for name in named for letter in SHAPES[name]}))
+    return dg.parse(f"""
+def f[{sizes}]({formals}) -> f64[{shape}]:
+    {formula}
+    return u
+
+def weighed[{sizes}]({formals}, weight: f64[{shape}]) -> f64 = sum(f({given}) * weight)
+""")
+
+
+def draw(formula: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(len(formula))
+    named = [name for name in SHAPES if re.search(rf"\b{name}\[", formula)]
+    return {name: rng.normal(size=[SIZES[letter] for letter in SHAPES[name]]) for name in named}
+
+
+def masked(array: np.ndarray, letters: str, compared: str, outside: float) -> np.ndarray:
+    """The array with another number where the comparison does not hold."""
+    low, high = compared[0], compared[-1]
+    at = np.indices(array.shape)
+    one, other = at[letters.index(low)], at[letters.index(high)]
+    return np.where(one <= other if "=" in compared else one < other, array, outside)
+
+
+def products(region: Region) -> int:
+    inner = sum(products(part) for node in region.nodes for part in node.regions)
+    return inner + sum(node.op.name in ("dot", "contract") for node in region.nodes)
+
+
+def check(formula: str, einsum: str, arrays: dict[str, np.ndarray], order: str, plain: dict[str, np.ndarray]) -> None:
+    """Values and derivatives; `plain` are the factors with zeros outside of the triangle."""
+    loaded = program(formula)
+    function = dg.compile(loaded.f)
+    found = function(**arrays)
+    factors = [plain[name] for name in order.split()]
+    wanted = np.einsum(einsum, *factors)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+    weight = np.random.default_rng(0).normal(size=wanted.shape)
+    (left, right), written = einsum.split("->")[0].split(","), einsum.split("->")[1]
+    pulled = {
+        order.split()[0]: np.einsum(f"{written},{right}->{left}", weight, factors[1]),
+        order.split()[1]: np.einsum(f"{left},{written}->{right}", factors[0], weight),
+    }
+    slopes = dg.compile(dg.grad(loaded.weighed, wrt=tuple(arrays)))(**arrays, weight=weight)
+    for name, slope in zip(arrays, slopes, strict=True):
+        triangular = np.isnan(arrays[name])
+        np.testing.assert_allclose(np.where(triangular, 0, slope), np.where(triangular, 0, pulled[name]), atol=1e-12)
+        assert not slope[triangular].any()
+
+
+@pytest.mark.parametrize("formula", BATCHES)
+def test_batches(formula: str) -> None:
+    einsum, order = BATCHES[formula]
+    arrays = draw(formula)
+    assert products(stage(program(formula).f.graph, "kernels").region) == 1
+    assert products(stage(dg.grad(program(formula).weighed, wrt=tuple(arrays)).graph, "kernels").region) == 2
+    check(formula, einsum, arrays, order, arrays)
+
+
+@pytest.mark.parametrize("formula", TRIANGLES)
+def test_triangles(formula: str) -> None:
+    einsum, order, compared = TRIANGLES[formula]
+    arrays = draw(formula)
+    assert products(stage(program(formula).f.graph, "kernels").region) == 1
+    assert products(stage(dg.grad(program(formula).weighed, wrt=tuple(arrays)).graph, "kernels").region) == 2
+    name = "flat" if "flat" in arrays else "low"
+    letters = einsum.split("->")[0].split(",")[order.split().index(name)]
+    outside = dict(arrays) | {name: masked(arrays[name], letters, compared, np.nan)}
+    inside = dict(arrays) | {name: masked(arrays[name], letters, compared, 0.0)}
+    check(formula, einsum, outside, order, inside)
+
+
+def test_nothing_changes_where_a_product_is_added_to_what_is_there() -> None:
+    loaded = dg.parse("""
+def loss[n, k, d](x: f64[n, k, d], low: f64[k, d, d], scale: f64[k, d]) -> f64:
+    u[i, c, r] = scale[c, r] * x[i, c, r] + sum(low[c, r, s] * x[i, c, s] for s if s < r)
+    return sum(u[i, c, r] ** 2 for i, c, r)
+""")
+    rng = np.random.default_rng(5)
+    x, low, scale = rng.normal(size=(9, 2, 5)), rng.normal(size=(2, 5, 5)), rng.normal(size=(2, 5))
+    full = np.tril(low, -1) + np.einsum("cr,rs->crs", scale, np.eye(5))
+    u = np.einsum("crs,ics->icr", full, x)
+    slopes = dg.compile(dg.grad(loaded.loss, wrt=("x", "low", "scale")))(x, low, scale)
+    wanted = np.einsum("icr,ics->crs", 2 * u, x)
+    np.testing.assert_allclose(slopes[0], np.einsum("icr,crs->ics", 2 * u, full), rtol=1e-12)
+    np.testing.assert_allclose(slopes[1], np.tril(wanted, -1), rtol=1e-12)
+    np.testing.assert_allclose(slopes[2], np.einsum("crr->cr", wanted), rtol=1e-12)
