@@ -23,6 +23,7 @@ from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
 from dgraph.kernels.disk_store import in_a_session
 from dgraph.kernels.interface import Interface, Port, size_from_json, size_to_json
 from dgraph.kernels.native import load_object, machine_name, uses_disk
+from dgraph.kernels.product_library import called_by
 from dgraph.kernels.results import result_maker
 
 if TYPE_CHECKING:
@@ -141,13 +142,15 @@ class CompiledGraph:
         report: Mapping[str, Any],
         code: bytes,
         allowance: Allowance | None = None,
+        products: Mapping[str, bytes] | None = None,
     ) -> None:
         self.interface = interface
         self.allowance = allowance
         self.source = source
         self.report = report
         self.code = code
-        self._native = load_object(code)
+        self.products = called_by(code) if products is None else products
+        self._native = load_object(code, self.products)
         self._entry = in_a_session(self._native.call) if uses_disk(code) else self._native.call
         layout = interface.layout
         self._checker = Checker([ArraySpec(port.type.dtype.name, port.type.rank) for port in interface.inputs])
@@ -382,19 +385,28 @@ class CompiledGraph:
             "interface": self.interface.to_json(),
             "source": self.source,
             "report": self.report,
+            "products": [[kind, len(product)] for kind, product in self.products.items()],
             "allowance": None if self.allowance is None else allowance_to_json(self.allowance, size_to_json),
         }
         text = json.dumps(head).encode()
-        return len(text).to_bytes(8, "little") + text + self.code
+        return b"".join([len(text).to_bytes(8, "little"), text, *self.products.values(), self.code])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CompiledGraph:
         """What `to_bytes` wrote. Object code of another machine is replaced by that of this one."""
         length = int.from_bytes(data[:8], "little")
         head = json.loads(data[8 : 8 + length])
-        code = data[8 + length :] if head["machine"] == machine_name() else _object_code(head["source"])
+        products: dict[str, bytes] = {}
+        start = 8 + length
+        for kind, count in head["products"]:
+            products[kind] = data[start : start + count]
+            start += count
+        code = data[start:]
+        if head["machine"] != machine_name():
+            code = _object_code(head["source"])
+            products = called_by(code)
         allowance = head["allowance"] and allowance_from_json(head["allowance"], size_from_json)
-        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code, allowance)
+        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code, allowance, products)
 
 
 class BoundCall:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
 from dgraph.kernels import blas, disk_store
-from dgraph.kernels.product_symbols import KINDS, SYMBOL_PREFIX, product_symbol
+from dgraph.kernels.product_symbols import SYMBOL_PREFIX, product_symbol
 
 ENTRY = "entry"
 Route = Literal["direct", "numba"]
@@ -129,11 +130,11 @@ class NativeEntry:
         return function
 
 
-def load_object(object_code: bytes) -> NativeEntry:
-    """Load object code that `compile_source` returned, in this process or another."""
+def load_object(object_code: bytes, products: Mapping[str, bytes] | None = None) -> NativeEntry:
+    """Load object code that `compile_source` returned, in this process or another, with the products that it calls."""
     _resolve_blas(object_code)
     _resolve_disk(object_code)
-    _resolve_products(object_code)
+    _resolve_products(object_code, products)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
@@ -159,14 +160,13 @@ def _resolve_disk(object_code: bytes) -> None:
             llvm.add_symbol(disk_store.SYMBOL_PREFIX + routine, address)
 
 
-def _resolve_products(object_code: bytes) -> None:
+def _resolve_products(object_code: bytes, products: Mapping[str, bytes] | None) -> None:
     if SYMBOL_PREFIX.encode() not in object_code:
         return
     from dgraph.kernels import product_library
 
-    for kind in KINDS:
-        if product_symbol(kind).encode() in object_code:
-            llvm.add_symbol(product_symbol(kind), product_library.address(kind))
+    for kind, code in (products or product_library.called_by(object_code)).items():
+        llvm.add_symbol(product_symbol(kind), product_library.loaded(code).address)
 
 
 def load_text(text: str, name: str) -> NativeEntry:

@@ -7,23 +7,32 @@ import functools
 
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.native import NativeEntry, compile_lightly, load_object, machine_name
-from dgraph.kernels.product_symbols import KINDS
+from dgraph.kernels.product_symbols import KINDS, SYMBOL_PREFIX, product_symbol
 
 
-def address(kind: str) -> int:
-    """The address of a product such as `whole_f64`, compiled if this machine has not seen it yet."""
-    return _loaded(kind).address
+def called_by(object_code: bytes) -> dict[str, bytes]:
+    """The object code of the products that a program calls, by kind."""
+    if SYMBOL_PREFIX.encode() not in object_code:
+        return {}
+    return {kind: code_of(kind) for kind in KINDS if product_symbol(kind).encode() in object_code}
 
 
 @functools.cache
-def _loaded(kind: str) -> NativeEntry:
+def loaded(code: bytes) -> NativeEntry:
+    """A product, loaded once for all programs that bring this code."""
+    return load_object(code)
+
+
+@functools.cache
+def code_of(kind: str) -> bytes:
+    """The object code of a product such as `whole_f64`, compiled if this machine has not seen it yet."""
     cache = Cache.default()
     key = make_key("product", kind, machine=machine_name())
     code = cache.get(key)
     if code is None:
         code = _compiled(kind)
         cache.put(key, code)
-    return load_object(code)
+    return code
 
 
 def _compiled(kind: str) -> bytes:

@@ -1,7 +1,7 @@
 """Matrix products, called from generated code by symbol: kernels of our own, and the BLAS that NumPy or SciPy brings.
 
-Object code holds names that begin with a `SYMBOL_PREFIX`; `product_library.address` and `blas.address` find the
-functions of this process when it is loaded.
+Object code holds names that begin with a `SYMBOL_PREFIX`; `product_library` and `blas` know the functions of this
+process when it is loaded.
 """
 
 from __future__ import annotations
