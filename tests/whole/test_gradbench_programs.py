@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 
 import dgraph as dg
 from dgraph.ir.evaluate import evaluate
+from dgraph.ir.graph import Region
+from dgraph.ops.transform import Jvp, Vjp
 from dgraph.program.arguments import build
 from dgraph.program.pipeline import stage
 
@@ -214,6 +216,24 @@ def test_a_particle_and_its_derivative(way, w):
 @pytest.mark.parametrize("mode", MODES)
 def test_where_the_particle_comes_down_nearest(mode):
     assert run("compiled", "particle", mode, 0.0) == pytest.approx(BEST_CHARGE, rel=1e-9)
+
+
+def nested(region: Region, outer: str = "") -> set[str]:
+    """The modes of derivatives within derivatives, as `rf` for reverse over forward."""
+    found = set()
+    for node in region.nodes:
+        letter = {Vjp: "r", Jvp: "f"}.get(type(node.op), "")
+        if letter and outer:
+            found.add(outer + letter)
+        for inner in node.regions:
+            found |= nested(inner, letter or outer)
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("file", ["particle", "saddle"])
+def test_the_modes_are_those_that_the_name_says(file, mode):
+    assert nested(dg.load(FOLDER / f"{file}.dg").function(mode).graph.region) == {mode}
 
 
 @pytest.mark.parametrize("mode", MODES)
