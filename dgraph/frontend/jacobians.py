@@ -5,7 +5,7 @@ The output's axes come first. With respect to records, and of records, the resul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product as product_of
 
@@ -74,9 +74,8 @@ def _jacobian(
     if not sides.inputs or not outputs:
         title = f"{function.words} needs float arguments and a float result"
         raise NotDifferentiable.at(span, title, f"it gives {describe(traced.result)}")
-    make = _sparse if function.mode == "sparse" else _by_rows if _is_reverse(function.mode, sides) else _by_columns
     with ctx.g.at(span=span):
-        blocks = make(ctx, sides, function_words(function))
+        blocks = MAKERS[function.mode](ctx, sides, function_words(function))
     result = traced.result
     if is_gradient or len(outputs) < len(traced.outputs):
         # The value and what has no Jacobian are passed along, so the function itself runs too.
@@ -96,17 +95,13 @@ def _is_float(value: Value) -> bool:
     return isinstance(value.type, Array) and value.type.dtype.is_float
 
 
-def _is_reverse(mode: str, sides: Sides) -> bool:
-    """One sweep per output entry in reverse, per input entry forward: the fewer the better."""
-    if mode != "auto":
-        return mode == "reverse"
-    rows = sum((product(sides.output_type(at).shape) for at in sides.outputs), size(0))
-    columns = sum((product(sides.input_type(at).shape) for at in sides.inputs), size(0))
-    return rows != columns and (columns - rows).is_nonnegative()
-
-
 Blocks = dict[tuple[int, int], Value]
 """The Jacobian of each output with respect to each input."""
+Maker = Callable[[Context, Sides, str], Blocks]
+REVERSE = 2
+"""The time of a reverse sweep in forward sweeps."""
+FEW = 8
+"""So many sweeps are few beside a number that the call decides."""
 
 
 def _by_columns(ctx: Context, sides: Sides, words: str) -> Blocks:
@@ -169,6 +164,32 @@ def _by_rows(ctx: Context, sides: Sides, words: str) -> Blocks:
     return blocks
 
 
+def _by_sizes(ctx: Context, sides: Sides, words: str) -> Blocks:
+    """The mode with fewer sweeps; where only the call can tell which that is, it is chosen there."""
+    rows = sum((product(sides.output_type(at).shape) for at in sides.outputs), size(0))
+    columns = sum((product(sides.input_type(at).shape) for at in sides.inputs), size(0))
+    if (rows - columns).is_nonnegative() or _is_few(columns):
+        return _by_columns(ctx, sides, words)
+    if (columns - rows).is_nonnegative() or _is_few(rows):
+        return _by_rows(ctx, sides, words)
+    keys = list(product_of(sides.outputs, sides.inputs))
+
+    def side(make: Maker) -> Callable[[Builder], list[Value]]:
+        def run(g: Builder) -> list[Value]:
+            with ctx.region(g):
+                blocks = make(ctx, sides, words)
+                return [blocks[key] for key in keys]
+
+        return run
+
+    is_wide = ctx.g.greater(ctx.g.number(columns), ctx.g.number(REVERSE * rows))
+    return dict(zip(keys, ctx.g.if_(is_wide, side(_by_rows), side(_by_columns)), strict=True))
+
+
+def _is_few(sweeps: Size) -> bool:
+    return sweeps.constant is not None and sweeps.constant <= FEW
+
+
 def _sparse(ctx: Context, sides: Sides, words: str) -> Blocks:
     """One node for all blocks: how many sweeps it takes is found when it runs."""
     traced = sides.traced
@@ -180,6 +201,14 @@ def _sparse(ctx: Context, sides: Sides, words: str) -> Blocks:
     )
     found = ctx.g.apply(op, *traced.operands, regions=[traced.region])
     return dict(zip(product_of(sides.outputs, sides.inputs), found, strict=True))
+
+
+MAKERS: Mapping[str, Maker] = {
+    "auto": _by_sizes,
+    "forward": _by_columns,
+    "reverse": _by_rows,
+    "sparse": _sparse,
+}
 
 
 def _arranged(

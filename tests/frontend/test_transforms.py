@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from frontend_run import differences, run
 
+from dgraph.ad import expand
 from dgraph.errors import DgraphError
 from dgraph.frontend import Derived, lower_function, parse_program
+from dgraph.ir.evaluate import evaluate
 
 TEXT = """
 record Line:
@@ -21,6 +23,10 @@ def cubic[n](x: f64[n]) -> f64 = sum(x[i] ** 3 for i) + x[0] * x[1]
 def pair(x: f64, y: f64) -> (f64, f64, i32) = x * y ** 2, x + y, 7
 
 def stretch[n](x: f64[n], w: f64) -> f64[n] = w * x ** 2
+
+def map[m, n](a: f64[m, n], x: f64[n]) -> f64[m]:
+    y[i] = sin(sum(a[i, j] * x[j] for j)) for i in range(m)
+    return y
 
 def fit[n](x: f64[n]) -> f64 = scale * sum((line.a * x[i] + line.b) ** 2 for i)
 
@@ -99,6 +105,28 @@ def test_jacobians(mode):
     np.testing.assert_allclose(by_w, X**2)
     one = run(MODULE, Derived("jacobian", "stretch", wrt=("x",), mode=mode), X, 3.0)
     np.testing.assert_allclose(one, np.diag(6 * X))
+
+
+def executed(graph, *arguments):
+    """The result, and how many nodes ran."""
+    ran = []
+    (found,) = evaluate(expand(graph), arguments, observer=lambda node, _: ran.append(node))
+    return found, len(ran)
+
+
+@pytest.mark.parametrize(("rows", "columns", "fewer"), [(2, 40, "reverse"), (40, 2, "forward"), (5, 6, "forward")])
+def test_the_mode_of_a_jacobian_is_chosen_by_the_sizes_of_the_call(rows, columns, fewer):
+    rng = np.random.default_rng(0)
+    a, x = rng.normal(size=(rows, columns)), rng.normal(size=columns)
+    found = {
+        mode: executed(lower_function(MODULE, Derived("jacobian", "map", wrt=("x",), mode=mode)), a, x)
+        for mode in ("auto", "forward", "reverse")
+    }
+    np.testing.assert_allclose(found["auto"][0], np.cos(a @ x)[:, None] * a, rtol=1e-13)
+    assert found["auto"][0].tobytes() == found[fewer][0].tobytes()
+    assert 0 < found["auto"][1] - found[fewer][1] < 9
+    if rows != 5:
+        assert found["auto"][1] < found["forward" if fewer == "reverse" else "reverse"][1] / 3
 
 
 def test_jacobian_with_respect_to_a_matrix():
