@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.kernels.nests import Buffer, Expression
 from dgraph.kernels.views import ZERO, View
 from dgraph.ops.control import For, Space
-from dgraph.ops.index import Accumulate, Freeze, SetAt
-from dgraph.types import Accumulator
+from dgraph.ops.index import Accumulate, Freeze, Index, SetAt
+from dgraph.types import Accumulator, Array
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,38 @@ class Scope:
             self.targets[value] = target
             node = self.region.producers[value]
             earlier = _opened_by(node, value)
-            if earlier is None and isinstance(node.op, SetAt) and self._is_only_use(node, node.operands[0]):
+            if earlier is None and isinstance(node.op, SetAt) and self._is_last_use(node, node.operands[0]):
                 earlier = node.operands[0]
+            if earlier is None and isinstance(node.op, Space):
+                earlier = next((found for found in _replaced(node, value) if self._is_last_use(node, found)), None)
             if earlier is None:
                 return
             value = earlier
 
-    def _is_only_use(self, node: Node, value: Value) -> bool:
-        is_output = value in self.region.outputs
-        return not is_output and self.region.users[value] == (node,) and node.operands.count(value) == 1
+    def _is_last_use(self, node: Node, value: Value) -> bool:
+        """Whether a node reads a value once, and all that others take of it before are numbers."""
+        *before, last = self.region.users[value]
+        takes_numbers = all(isinstance(user.op, Index) and not _is_array(user.result) for user in before)
+        is_last = last is node and value not in self.region.outputs
+        return is_last and takes_numbers and node.operands.count(value) == 1
+
+
+def _is_array(value: Value) -> bool:
+    return isinstance(value.type, Array) and bool(value.type.shape)
+
+
+def _replaced(space: Node, result: Value) -> Iterator[Value]:
+    """The arrays like a yield of a space that each point reads only where it will write its entry."""
+    op, (body,) = space.op, space.regions
+    assert isinstance(op, Space)
+    indices = body.inputs[: len(op.extents)]
+    captured = zip(space.operands[op.accumulators :], body.inputs[op.leading_inputs(0) :], strict=True)
+    for array, value in captured:
+        users = body.users.get(value, ())
+        reads_here = all(isinstance(user.op, Index) and user.operands[1:] == indices for user in users)
+        is_number = isinstance(array.type, Array) and array.type.rank == len(indices)
+        if array.type == result.type and is_number and reads_here and value not in body.outputs:
+            yield array
 
 
 def _opened_by(node: Node, result: Value) -> Value | None:

@@ -1,0 +1,61 @@
+"""A space writes its entries over an array of which each point reads only its own entry, if nothing needs it later."""
+
+import numpy as np
+import pytest
+
+import dgraph as dg
+
+PROGRAM = dg.parse("""
+def scaled[n](x: f64[n]) -> f64[n]:
+    e[i] = exp(x[i])
+    total = sum(e[i] for i)
+    return [e[i] / total for i]
+
+def turned[n](x: f64[n]) -> f64[n]:
+    e[i] = exp(x[i])
+    total = sum(e[i] for i)
+    return [e[n - 1 - i] / total for i]
+
+def kept[n](x: f64[n]) -> (f64[n], f64[n]):
+    e[i] = exp(x[i])
+    total = sum(e[i] for i)
+    return [e[i] / total for i], e
+
+def rows[n, k](x: f64[n, k]) -> f64[n, k]:
+    e[i, j] = exp(x[i, j])
+    total = sum(e[i, j] for i, j)
+    return [e[i, 0] * e[i, j] / total for i, j]
+
+def logarithm[n](x: f64[n]) -> f64:
+    top = max(x)
+    return top + log(sum(exp(x[i] - top) for i))
+
+def slope[n](x: f64[n]) -> f64[n] = grad(logarithm)(x)
+""")
+X = np.linspace(-1.0, 2.0, 1000)
+E = np.exp(X)
+
+
+def call(name: str, x: np.ndarray) -> tuple[object, int]:
+    step = dg.compile(getattr(PROGRAM, name))
+    return step(x), step.memory(x).arena
+
+
+@pytest.mark.parametrize("name", ["scaled", "slope"])
+def test_the_array_lies_where_the_result_will(name: str):
+    found, arena = call(name, X)
+    assert found == pytest.approx(E / E.sum(), rel=1e-13)
+    assert arena < X.nbytes
+
+
+def test_other_entries_are_read_before_they_are_gone():
+    assert call("turned", X)[0] == pytest.approx(E[::-1] / E.sum(), rel=1e-13)
+    table = X.reshape(100, 10)
+    e = np.exp(table)
+    assert call("rows", table)[0] == pytest.approx(e[:, :1] * e / e.sum(), rel=1e-13)
+
+
+def test_what_is_returned_stays():
+    one, other = call("kept", X)[0]
+    assert one == pytest.approx(E / E.sum(), rel=1e-13)
+    assert other == pytest.approx(E, rel=1e-15)
