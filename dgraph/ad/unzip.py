@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dgraph.ad.picked import with_entries_picked
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.hoist import split_invariant
@@ -76,6 +77,7 @@ class Unzip:
             primal += early
             moved.append(late)
             values.update(late.results)
+        primal, moved = with_entries_picked(region, primal, moved, values)
         return Halves(tuple(primal), tuple(moved), frozenset(values))
 
     def settle(self, region: Region, linear: list[bool], first: int, count: int) -> tuple[Halves, list[bool]]:
