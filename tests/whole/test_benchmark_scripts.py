@@ -43,3 +43,12 @@ def test_the_benchmark_of_growth_runs_small():
     rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith(("| lse", "| 10 ", "| 30 "))]
     assert len(rows) == 5
     assert all(float(row[-2]) > 0 for row in rows)
+
+
+def test_the_benchmark_of_networks_runs_small():
+    command = [sys.executable, str(SCRIPT.with_name("deep.py")), "--quick", "--alone"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if ", batch" in line]
+    assert len(rows) == 5
+    assert all(float(row[2]) > 0 for row in rows)
