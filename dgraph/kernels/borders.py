@@ -1,7 +1,8 @@
 """Loops whose points choose by how near they are to an end are cut in three: border, inner part, border.
 
 A stencil asks at every point whether its neighbours exist. A fixed number of turns away from both ends the answer is
-always the same, so the inner part runs without asking, and the processor's vector units can do it.
+always the same, so the inner part runs without asking, and the processor's vector units can do it. Arrays that are put
+behind one another choose at one place far from both ends: such a loop is cut in two there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dgraph.kernels.nest_parts import expressions_of, parts, read_first, walk
-from dgraph.kernels.nests import Apply, Block, Expression, If, Let, Literal, Local, Loop, Statement, number
+from dgraph.kernels.nests import (
+    Apply,
+    Block,
+    Expression,
+    Extent,
+    If,
+    Let,
+    Literal,
+    Local,
+    Loop,
+    Statement,
+    number,
+)
 from dgraph.kernels.rewrite_nests import change_expressions, rename, substitute
 from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus
 from dgraph.sizes import Size
@@ -39,7 +52,7 @@ def with_borders(loop: Loop) -> Block:
             for part in parts(expression):
                 borders.learn(part)
     if not borders.before and not borders.after:
-        return (loop,)
+        return borders.halves() if len(borders.far) == 1 else (loop,)
     return borders.cut()
 
 
@@ -51,7 +64,8 @@ def _chooses(statement: Statement) -> bool:
 
 @dataclass
 class _Borders:
-    """What comparisons say inside, `before` turns from the start and `after` turns from the end."""
+    """What comparisons say inside, `before` turns from the start and `after` turns from the end; and those that choose
+    `far` from both, by the place."""
 
     loop: Loop
     start: Size
@@ -59,6 +73,7 @@ class _Borders:
     before: int = 0
     after: int = 0
     inside: dict[Expression, bool] = field(default_factory=dict)
+    far: dict[Size, dict[Expression, bool]] = field(default_factory=dict)
 
     def learn(self, claim: Expression) -> None:
         """See whether a part of an expression is a comparison that the inner part decides."""
@@ -73,6 +88,18 @@ class _Borders:
         elif far is not None and far <= FEW:
             self.after = max(self.after, far)
             self.inside[claim] = not is_lower
+        elif near is None and far is None:
+            self.far.setdefault(at, {})[claim] = is_lower
+
+    def halves(self) -> Block:
+        """The two loops in place of the one, cut at the only far place."""
+        ((at, claims),) = self.far.items()
+        place = Local("place", "i64")
+        inside = Apply("maximum", "i64", (_least(Extent(at), self.loop.stop), self.loop.start))
+        behind = {claim: not is_lower for claim, is_lower in claims.items()}
+        first = replace(self.loop, stop=place, body=decided(self.loop.body, lambda _: behind))
+        second = replace(self.loop, start=place, body=decided(self.loop.body, lambda _: claims), note="")
+        return (Let(place, inside), _fresh(first), _fresh(second))
 
     def cut(self) -> Block:
         """The loops in place of the one."""

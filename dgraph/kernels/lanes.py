@@ -44,6 +44,7 @@ BLOCK = 256
 REGISTERS = 24
 """Vectors of eight numbers that live at a time, at most."""
 WIDEST = 32
+LONG = 64
 
 _NEUTRAL: dict[tuple[str, str], float | int] = {
     **{("add", type_): 0.0 for type_ in ("f32", "f64")},
@@ -287,7 +288,9 @@ class Points:
         """How many turns go at a time: as many as registers hold what an inner loop works on."""
         live = max((_live(loop) for loop in walk(self.body) if isinstance(loop, Loop)), default=4)
         large = any(buffer.entries.constant is None for buffer in self.own)
-        widest = 8 if large else WIDEST
+        # Of many numbers that a turn computes more are alive at once than registers hold, and code grows with lanes.
+        is_long = sum(isinstance(statement, Let) for statement in walk(self.body)) > LONG
+        widest = 8 if large or is_long else WIDEST
         return next((width for width in (32, 16) if width <= widest and live * width // 8 <= REGISTERS), 8)
 
 

@@ -45,7 +45,7 @@ from dgraph.kernels.rewrite_nests import change_expressions, rename
 from dgraph.kernels.views import as_static, plus
 from dgraph.sizes import Size
 
-MOST = 8
+MOST = 16
 """How many entries an array in registers has at most."""
 LONGEST = 200
 """How many statements the turns of a loop that is written out have at most."""
@@ -81,8 +81,30 @@ def in_registers(program: Program) -> Program:
 def _with_starts(body: Block, places: dict[Buffer, list[Local]]) -> Block:
     """The body with a first value for locals that it writes on one side of a choice and reads on a side of another."""
     entries = {local for locals_ in places.values() for local in locals_}
-    doubtful = [local for local in read_first(body)[0] if local in entries]
-    return (*(Let(local, Literal(0, local.type)) for local in doubtful), *body)
+    return _started(body, [local for local in read_first(body)[0] if local in entries])
+
+
+def _started(block: Block, doubtful: Sequence[Local]) -> Block:
+    """A block with first values for locals, each where all that mention it stand: points have values of their own."""
+    inner: dict[Statement, list[Local]] = {}
+    for local in doubtful:
+        users = [statement for statement in block if local in _mentioned(statement)]
+        if len(users) == 1 and isinstance(users[0], Loop) and users[0].kind == "parallel":
+            inner.setdefault(users[0], []).append(local)
+    apart = {local for locals_ in inner.values() for local in locals_}
+    starts = (Let(local, Literal(0, local.type)) for local in doubtful if local not in apart)
+    changed = (
+        replace(one, body=_started(one.body, inner[one])) if isinstance(one, Loop) and one in inner else one
+        for one in block
+    )
+    return (*starts, *changed)
+
+
+def _mentioned(statement: Statement) -> set[Local]:
+    """The locals that a statement reads or sets, inside it too."""
+    inside = list(walk((statement,)))
+    read = {part for one in inside for e in expressions_of(one) for part in parts(e) if isinstance(part, Local)}
+    return read.union(*(set_locals(one) for one in inside))
 
 
 def _length(buffer: Buffer) -> int:
@@ -91,14 +113,20 @@ def _length(buffer: Buffer) -> int:
 
 
 def _small_in_loops(body: Block) -> set[Buffer]:
-    """The small arrays of the arena that a step of a loop touches."""
+    """The small arrays of the arena that a step of a loop touches, or a point of a nest."""
     found: set[Buffer] = set()
     for statement in walk(body):
-        if isinstance(statement, While) or (isinstance(statement, Loop) and statement.kind != "parallel"):
+        if isinstance(statement, While) or (isinstance(statement, Loop) and not _is_short(statement)):
             for block in blocks_of(statement):
                 for inner in walk(block):
                     found.update((*read_buffers(inner), *written_buffers(inner)))
     return {buffer for buffer in found if buffer.kind == "arena" and is_small(buffer.entries)}
+
+
+def _is_short(loop: Loop) -> bool:
+    """Whether a loop may be one over the entries of a small array itself."""
+    stop = as_static(loop.stop)
+    return loop.kind == "parallel" and stop is not None and stop.constant is not None and stop.constant <= MOST
 
 
 # ---- loops written out -----------------------------------------------------------------------------------------------

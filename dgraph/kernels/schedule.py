@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from dgraph.kernels.borders import with_borders
+from dgraph.kernels.checks_first import can_fail, checks_first
 from dgraph.kernels.guards import tightened
 from dgraph.kernels.lane_costs import turns, with_inner_loops, with_points
 from dgraph.kernels.lanes import Points
@@ -26,7 +27,6 @@ from dgraph.kernels.nests import (
     Buffer,
     Expression,
     Extent,
-    Fail,
     If,
     Let,
     Literal,
@@ -92,8 +92,11 @@ class _Scheduler:
 
     def nest(self, nest: Loop) -> Block:
         chain, body = perfect(nest)
-        if any(isinstance(statement, Fail) for statement in walk(body)):
-            return (around(chain, self.inside(body)),)
+        if can_fail(nest):
+            parted = checks_first(nest)
+            if parted is None:
+                return (around(chain, self.inside(body)),)
+            return (parted[0], *self.nest(parted[1]))
         if all(is_simple(statement) for statement in body):
             chain, body = collapsed(ordered(chain, body), body)
             totals = running_totals(body)
