@@ -20,7 +20,7 @@ from dgraph.ops.control import For, If, Loop, While
 from dgraph.passes.base import graph_pass, outputs_of, with_operands, with_regions
 from dgraph.passes.blocks import Blocks
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
-from dgraph.passes.late_slots import LateSlots
+from dgraph.passes.late_slots import LateLevels, LateSlots
 from dgraph.passes.levels import Levels, states_on_disk
 from dgraph.passes.online_slots import OnlineSlots
 from dgraph.passes.rerun import Steps, Turn, can_run_again, number
@@ -130,7 +130,8 @@ class Block:
             assert op.budget is not None
             room = slots_in(self.g, steps, op.budget, kind.numbers)
         if isinstance(op, For) and op.disk is not None and steps.kept:
-            return Levels(self.g, steps, *room, *states_on_disk(self.g, steps, op.disk))
+            levels = LateLevels if is_apart else Levels
+            return levels(self.g, steps, *room, *states_on_disk(self.g, steps, op.disk))
         return kind(self.g, steps, *room)
 
     def _backward(self, plan: Blocks | Slots, places: dict[Value, int], is_last: bool, reader: Node) -> Sequence[Value]:

@@ -13,6 +13,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Region, Value
 from dgraph.ops.control import For, While
+from dgraph.passes.levels import Levels
 from dgraph.passes.rerun import Turn
 from dgraph.passes.slots import Slots
 
@@ -37,7 +38,12 @@ class LateSlots(Slots):
         return list(results[:kept])
 
     def backward(self, g: Builder, turn: Turn) -> list[Value]:
-        """The carries, stacks and tapes of a loop that walked the tapes."""
+        """The carries, stacks and tapes of a loop that walked the tapes. Each such loop has slots of its own, so it is
+        the last to use what they hold."""
         with g.at(derived=self.steps.node.derived):
             self.stack = self._started(g)
-        return super().backward(g, turn)
+        return super().backward(g, replace(turn, is_last=True))
+
+
+class LateLevels(LateSlots, Levels):
+    """The same with room for states on disk."""

@@ -409,3 +409,55 @@ def test_a_process_that_is_killed_leaves_nothing(tmp_path: Path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+PLAIN_OUTSIDE = """
+def f(y: f64, n: i64) -> f64:
+    for i in range(n):
+        @checkpoint({})
+        for j in range(20):
+            y = sin(y) + 0.1 * y
+    return y
+"""
+
+
+@pytest.mark.usefixtures("eager")
+def test_in_a_plain_loop_the_states_of_one_run_are_on_disk(monkeypatch: pytest.MonkeyPatch):
+    expected, function = (gradient(PLAIN_OUTSIDE.format(wish), ("y",)) for wish in ("none", "slots=1, disk=3"))
+    ends: list[int] = []
+    close = disk_store.Store.close
+
+    def closed(store: disk_store.Store) -> None:
+        ends.append(store._end)
+        close(store)
+
+    monkeypatch.setattr(disk_store.Store, "close", closed)
+    for n in (1, 9):
+        assert function(0.3, n) == expected(0.3, n)
+    assert set(ends) == {3 * 8}
+    step = dg.compile(function)
+    assert step.memory(0.3, 900).peak - step.memory(0.3, 9).peak < 900 * 16, "the start of each run is kept"
+
+
+@pytest.mark.usefixtures("eager")
+def test_nor_are_there_more_where_it_is_interpreted(monkeypatch: pytest.MonkeyPatch):
+    held: list[int] = []
+    write = dgraph.ops.disk.DiskWrite.execute
+
+    def counted(op, interpreter, node, operands):
+        found = write(op, interpreter, node, operands)
+        held.append(len(interpreter.states))
+        return found
+
+    monkeypatch.setattr(dgraph.ops.disk.DiskWrite, "execute", counted)
+    graphs = [
+        stage(make(dg.parse(PLAIN_OUTSIDE.format(wish)).f).graph, "optimised")
+        for make in (dg.grad, lambda f: dg.grad(dg.grad(f)))
+        for wish in ("none", "slots=1, disk=3")
+    ]
+    for n in (0, 1, 5):
+        assert evaluate(graphs[0], [0.3, n]) == evaluate(graphs[1], [0.3, n])
+        assert not held or max(held) == 3
+        held.clear()
+        assert evaluate(graphs[2], [0.3, n]) == evaluate(graphs[3], [0.3, n])
+        held.clear()
