@@ -26,6 +26,7 @@ UNREACHED: dict[str, str] = {
     "program/bundle.py: this function came from a bundle: copy {}": BUNDLE,
     "program/bundle.py: {} is a bundle of another format": "there is no other format yet",
     "program/check.py: the derivatives of `{}` are wrong: {}": "a rule of dgraph itself would have to be wrong",
+    "program/chosen_bases.py: a derivative depends on the choice of a basis": "a warning: the command ends well",
     "program/compiled.py: there is not enough memory for {}": "a kernel that asks for too much says so itself",
     "program/nonfinite.py: {} is at the edge of what is finite": "another rounding would have to give a finite number",
     "program/profile.py: this system has no `clock_gettime`, so parts of a call cannot be timed": "this system has one",
