@@ -20,6 +20,8 @@ TURNS = 32
 """Turns of a loop of unknown length."""
 STEPS = 8
 """Turns of a `while`."""
+TAKEN = 0.5
+"""How often a point takes a side of a choice."""
 REGISTER = 8
 
 FAR = 12.0
@@ -106,7 +108,8 @@ def with_inner_loops(block: Block) -> float:
             inside = _in_vectors(statement)
             total += inside if inside is not None else turns(statement) * (1.0 + with_inner_loops(statement.body))
         else:
-            factor = STEPS if isinstance(statement, While) else 1.0
+            # One point takes one side of a choice; points that go together take both if any of them does.
+            factor = STEPS if isinstance(statement, While) else TAKEN if isinstance(statement, If) else 1.0
             total += factor * sum(map(with_inner_loops, blocks_of(statement)))
     return total
 
