@@ -42,6 +42,7 @@ from dgraph.kernels.nests import (
     number,
 )
 from dgraph.kernels.rewrite_nests import rename
+from dgraph.kernels.straight_lanes import with_straight_lanes
 from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times
 from dgraph.sizes import Size, size
 
@@ -57,7 +58,7 @@ _FAR = 8.0
 def schedule(nest: Loop, own: Set[Buffer] = frozenset()) -> Block:
     """A parallel nest, scheduled. Nothing outside of it touches the arrays `own`."""
     block = tightened((nest,))
-    return _Scheduler(own & set(touches(block)), touches(block)).block(block)
+    return with_straight_lanes(_Scheduler(own & set(touches(block)), touches(block)).block(block))
 
 
 @dataclass(frozen=True)
