@@ -112,6 +112,9 @@ def _replaced(space: Node, result: Value) -> Iterator[Value]:
     """The arrays like a yield of a space that each point reads only where it will write its entry."""
     op, (body,) = space.op, space.regions
     assert isinstance(op, Space)
+    if result not in space.results[op.yields]:
+        # A buffer is cleared before the first point.
+        return
     indices = body.inputs[: len(op.extents)]
     captured = zip(space.operands[op.accumulators :], body.inputs[op.leading_inputs(0) :], strict=True)
     for array, value in captured:

@@ -35,7 +35,6 @@ from dgraph.kernels.nests import (
 from dgraph.kernels.views import as_static
 from dgraph.sizes import Size, size, variable
 
-
 SOME = 3.0
 """Operations of a turn that are worth lanes."""
 DEAR = 20.0

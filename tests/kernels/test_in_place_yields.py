@@ -59,3 +59,26 @@ def test_what_is_returned_stays():
     one, other = call("kept", X)[0]
     assert one == pytest.approx(E / E.sum(), rel=1e-13)
     assert other == pytest.approx(E, rel=1e-15)
+
+
+def test_what_is_added_up_does_not_lie_where_its_terms_are_read():
+    program = dg.parse(
+        """
+def spread[n](x: f64[n]) -> f64[n]:
+    y[i] = (x[i - 1] if i > 0 else 1.0) + 2.0 * (x[i + 1] if i + 1 < n else 0.0) for i in range(n)
+    return y
+
+def energy[n](x: f64[n]) -> f64:
+    for t in range(3):
+        x = x + 0.1 * spread(spread(x))
+    return sum(x)
+
+@entry
+def slope[n](x: f64[n]) -> f64[n] = grad(energy)(x)
+"""
+    )
+    n = 9
+    spread = np.eye(n, k=-1) + 2.0 * np.eye(n, k=1)
+    step = np.eye(n) + 0.1 * spread @ spread
+    wanted = np.ones(n) @ np.linalg.matrix_power(step, 3)
+    assert dg.compile(program.slope)(np.linspace(0.0, 1.0, n)) == pytest.approx(wanted, rel=1e-13)
