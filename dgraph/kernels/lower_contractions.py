@@ -64,24 +64,32 @@ def _contract(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         return
     target = _target(lowering, scope, node)
     adds = len(node.operands) == 3
-    left, right = (op.left, first), (op.right, second)
+    places = op.places
+    left, right = (places[0], first), (places[1], second)
     if op.written[-1] in op.left:
         left, right = right, left
-    _Product(lowering, left, right, (op.written, target), op.below, op.shift).emit(adds)
+    _Product(lowering, left, right, (places[2], target), op.below, op.shift).emit(adds)
     scope.bindings[node.result] = target
 
 
 def is_product(op: Any) -> bool:
     """Whether a contraction has a kernel: rows and columns, the last of which is not a batch axis."""
-    roles = _roles(op.left, op.right, op.written)
-    if not {"rows", "columns", "summed"} <= set(roles.values()) or roles[op.written[-1]] == "batch":
+    places = op.places
+    roles = _roles(*places)
+    kinds = {role for letter, role in roles.items() if letter not in _shifts(places[2])}
+    if not {"rows", "columns", "summed"} <= kinds or len(places[2][-1]) > 1 or roles[op.written[-1]] == "batch":
         return False
     return not op.below or frozenset(roles[letter] for letter in op.below) in PAIRS
 
 
-def _roles(left: str, right: str, written: str) -> dict[str, str]:
-    places = (left, right, written)
-    return {letter: ROLES[tuple(int(letter in letters) for letters in places)] for letter in left + right}  # type: ignore[index]
+def _roles(*places: Sequence[str]) -> dict[str, str]:
+    names = ["".join(place) for place in places]
+    return {letter: ROLES[tuple(int(letter in name) for name in names)] for letter in names[0] + names[1]}  # type: ignore[index]
+
+
+def _shifts(written: Sequence[str]) -> str:
+    """The letters by which windows of a result are shifted: what is written for them overlaps."""
+    return "".join(axis[1:] for axis in written)
 
 
 def _target(lowering: GraphLowering, scope: Scope, node: Node) -> View:
@@ -113,9 +121,9 @@ class _Product:
     def __init__(
         self,
         lowering: GraphLowering,
-        left: tuple[str, View],
-        right: tuple[str, View],
-        written: tuple[str, View],
+        left: tuple[Sequence[str], View],
+        right: tuple[Sequence[str], View],
+        written: tuple[Sequence[str], View],
         below: str,
         shift: int,
     ) -> None:
@@ -124,15 +132,19 @@ class _Product:
         self.below = below
         self.shift = shift
         self.roles = _roles(left[0], right[0], written[0])
-        order = written[0] + "".join(letter for letter in left[0] if letter not in written[0])
+        self.shifts = _shifts(written[0])
+        self.overlapping = "".join(axis for axis in written[0] if len(axis) > 1)
+        names = "".join(written[0]), "".join(left[0])
+        order = names[0] + "".join(letter for letter in names[1] if letter not in names[0])
         self.axes = {letter: self.axis(letter) for letter in order}
 
     def axis(self, letter: str) -> _Axis:
         """One letter."""
         steps, extent = [], size(1)
-        for letters, view in self.places:
-            steps.append(view.strides[letters.index(letter)] if letter in letters else size(0))
-            extent = view.shape[letters.index(letter)] if letter in letters else extent
+        for place, view in self.places:
+            at = next((at for at, axis in enumerate(place) if letter in axis), None)
+            steps.append(size(0) if at is None else view.strides[at])
+            extent = view.shape[at] if at is not None and place[at] == letter else extent
         return _Axis(letter, extent, (steps[0], steps[1], steps[2]))
 
     def emit(self, adds: bool) -> None:
@@ -176,7 +188,8 @@ class _Product:
             more,
         )
         for turns in reversed(loops):
-            kind = "sequential" if turns.axis in sums or turns.axis.letters == summed.letters else "parallel"
+            is_shared = turns.axis.letters in self.overlapping or self.roles[turns.axis.letters[0]] == "summed"
+            kind = "sequential" if is_shared else "parallel"
             statement = Loop(turns.index, turns.count, (statement,), kind)
         lowering.emit(statement)
 
@@ -194,7 +207,7 @@ class _Product:
     def chosen(self, role: str) -> _Axis:
         """The axis of a role that the kernel walks: of the columns the one that lies side by side, of rows and sums the
         letter of the triangle, else as many letters as count as one."""
-        mine = [axis for letter, axis in self.axes.items() if self.roles[letter] == role]
+        mine = [axis for letter, axis in self.axes.items() if self.roles[letter] == role and letter not in self.shifts]
         if role == "columns":
             found = mine.pop()
             while mine and not set(found.letters + mine[-1].letters) & set(self.below):
@@ -210,7 +223,7 @@ class _Product:
         for axis in mine[1:]:
             wider = groups[-1].with_inner(axis)
             groups[len(groups) - (wider is not None) :] = [wider or axis]
-        return max(groups, key=lambda axis: len(axis.letters))
+        return max(reversed(groups), key=lambda axis: len(axis.letters))
 
     def triangle(self, rows: str, columns: str) -> tuple[Triangle, int, bool]:
         """Which entries count, as the kernels are told."""

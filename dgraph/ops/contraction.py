@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,8 @@ from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.ops.elementwise import NUMBERS, array_type, arrays, entry
 from dgraph.ops.reduce import over
-from dgraph.sizes import Size, product
-from dgraph.types import Array, ValueType
+from dgraph.sizes import Size, product, size
+from dgraph.types import Accumulator, Array, ValueType
 
 if TYPE_CHECKING:
     from dgraph.ir.build import Builder
@@ -22,13 +24,25 @@ if TYPE_CHECKING:
 Tangents = Sequence["Value | None"]
 
 
+@functools.cache
+def axes_of(letters: str) -> tuple[str, ...]:
+    """The letters of each axis: `si+aq` has the axes s, ia and q."""
+    found: list[str] = []
+    for part in letters.split("+"):
+        # A plus joins the letters on both sides of it.
+        found[-1:] = [*found[-1:], *part] if not found else [found[-1] + part[0], *part[1:]]
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Contract(Op):
     """`result[written] = sum of a[left] * b[right]` over the letters that are not written, to which a third operand is
     added.
 
-    Each letter stands in at least two of the three places. With `below="sr"` only the terms with s < r + shift count:
-    the others are neither multiplied nor added, and entries of the result without any are 0, or the third operand's.
+    Each letter stands in at least two of the three places; `i+p` stands for an axis that is read or written at i + p,
+    and that is filled by these if one of the letters has no axis of its own in an operand.
+    With `below="sr"` only the terms with s < r + shift count: the others are neither multiplied nor added, and entries
+    of the result without any are 0, or the third operand's. A result that is written at sums needs a third operand.
     """
 
     name = "contract"
@@ -38,112 +52,184 @@ class Contract(Op):
     below: str = ""
     shift: int = 0
 
-    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
-        """An axis for each written letter."""
-        places = (self.left, self.right, self.written)
-        require(2 <= len(types) <= 3, f"contract: {len(types)} operands")
-        found = arrays(self, types, len(types))
-        shown = f"contract {self.left}, {self.right} -> {self.written}: {found[0]} and {found[1]}"
-        require(found[0].dtype == found[1].dtype and found[0].dtype.kind in NUMBERS, shown)
-        for letters, type_ in zip(places, found, strict=False):
-            require(len(letters) == type_.rank and len(set(letters)) == len(letters), f"{shown}: letters and axes")
-        for letter in set("".join(places)):
-            require(sum(letter in letters for letters in places) > 1, f"{shown}: {letter} stands in one place")
-        extents: dict[str, Size] = {}
-        for letters, type_ in zip(places, found[:2], strict=False):
-            for letter, extent in zip(letters, type_.shape, strict=True):
-                require(extents.setdefault(letter, extent) == extent, f"{shown}: extents of {letter} differ")
-        if self.below:
-            require(len(set(self.below)) == 2 and set(self.below) <= set(extents), f"{shown}: below {self.below}")
-        result = Array(found[0].dtype, tuple(extents[letter] for letter in self.written))
-        require(len(types) == 2 or types[2] == result, f"{shown}: the third operand is {types[-1]}")
-        return (result,)
+    @property
+    def places(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """The axes of the factors and of the result."""
+        return axes_of(self.left), axes_of(self.right), axes_of(self.written)
 
-    def extents(self, left: ValueType, right: ValueType) -> dict[str, Size]:
-        """The extent of each letter."""
-        assert isinstance(left, Array) and isinstance(right, Array)
-        return dict(zip(self.left + self.right, left.shape + right.shape, strict=True))
+    @property
+    def letters(self) -> str:
+        """Every letter once."""
+        return "".join(dict.fromkeys("".join(axis for place in self.places for axis in place)))
 
     @property
     def summed(self) -> str:
         """The letters that are summed over."""
-        return "".join(letter for letter in self.left if letter not in self.written)
+        return "".join(letter for letter in self.letters if letter not in self.written)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether the result is written at sums of indices."""
+        return "+" in self.written
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """An axis for each written letter."""
+        require(2 <= len(types) <= 3, f"contract: {len(types)} operands")
+        found = arrays(self, types, len(types))
+        shown = f"contract {self.left}, {self.right} -> {self.written}: {found[0]} and {found[1]}"
+        require(found[0].dtype == found[1].dtype and found[0].dtype.kind in NUMBERS, shown)
+        for place, type_ in zip(self.places, found, strict=False):
+            held = "".join(place)
+            require(len(place) == type_.rank and len(set(held)) == len(held), f"{shown}: letters and axes")
+        for letter in self.letters:
+            count = sum(letter in "".join(place) for place in self.places)
+            require(count > 1, f"{shown}: {letter} stands in one place")
+        extents = self.extents(*types)
+        require(set(extents) == set(self.letters), f"{shown}: letters without extent")
+        for place, type_ in zip(self.places, found, strict=False):
+            for axis, extent in zip(place, type_.shape, strict=True):
+                require(len(axis) > 1 or extents[axis] == extent, f"{shown}: extents of {axis} differ")
+        if self.below:
+            require(len(set(self.below)) == 2 and set(self.below) <= set(extents), f"{shown}: below {self.below}")
+            require("+" not in self.left + self.right + self.written, f"{shown}: a triangle of sums")
+        require(len(types) == 3 or not self.has_windows, f"{shown}: no third operand")
+        if self.has_windows:
+            return (found[2],)
+        result = Array(found[0].dtype, tuple(extents[letter] for letter in self.written))
+        require(len(types) == 2 or types[2] == result, f"{shown}: the third operand is {types[-1]}")
+        return (result,)
+
+    def extents(self, *types: ValueType) -> dict[str, Size]:
+        """The extent of each letter that has an axis of its own in an operand."""
+        shapes = [type_.shape for type_ in types if isinstance(type_, Array)]
+        return _extents(self.places, shapes)
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
-        """NumPy's einsum; over a triangle, one number of its first letter at a time."""
+        """NumPy's einsum; over a triangle or windows of the result, one number of a letter at a time."""
         a, b, *added = operands
-        extents = dict(zip(self.left + self.right, a.shape + b.shape, strict=True))
-        places = (self.left, self.right, self.written)
-        formula = "{},{}->{}".format(*places)
-        if not self.below:
-            return added[0] + np.einsum(formula, a, b) if added else np.einsum(formula, a, b)
+        extents: dict[str, int] = _extents(self.places, [array.shape for array in operands])
+        one, other = (_spread(array, place, extents) for array, place in zip((a, b), self.places, strict=False))
+        names = ["".join(place) for place in self.places]
+        if not (self.below or self.has_windows):
+            total = np.einsum(f"{names[0]},{names[1]}->{names[2]}", one, other)
+            return added[0] + total if added else total
         total = added[0].copy() if added else np.zeros([extents[letter] for letter in self.written], a.dtype)
-        low, high = self.below[0], self.below[1]
-        for number in range(extents[low]):
-            at = {low: number, high: slice(max(0, number - self.shift + 1), None)}
-            one, other, into = (
-                array[tuple(at.get(letter, slice(None)) for letter in letters)]
-                for array, letters in zip((a, b, total), places, strict=True)
+        fixed = self.below[0] if self.below else "".join(axis[1:] for axis in self.places[2])
+        for numbers in itertools.product(*(range(extents[letter]) for letter in fixed)):
+            at: dict[str, Any] = dict(zip(fixed, numbers, strict=True))
+            rest = [name.translate(str.maketrans("", "", fixed)) for name in names]
+            if self.below:
+                at[self.below[1]] = slice(max(0, numbers[0] - self.shift + 1), None)
+            parts = (
+                array[tuple(at.get(letter, slice(None)) for letter in name)]
+                for array, name in zip((one, other), names, strict=False)
             )
-            into += np.einsum(formula.replace(low, ""), one, other)
+            into = total[tuple(_window(axis, at, extents) for axis in self.places[2])]
+            into += np.einsum(f"{rest[0]},{rest[1]}->{rest[2]}", *parts)
         return total
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """The product rule; what is added has its own tangent."""
-        terms = [tangents[2]] if len(tangents) == 3 and tangents[2] is not None else []
-        if tangents[0] is not None:
-            terms += g.apply(self, tangents[0], primals[1])
-        if tangents[1] is not None:
-            terms += g.apply(self, primals[0], tangents[1])
-        total = terms[0] if terms else None
-        for term in terms[1:]:
+        total = tangents[2] if len(tangents) == 3 else None
+        for factors in ((tangents[0], primals[1]), (primals[0], tangents[1])):
+            if factors[0] is None or factors[1] is None:
+                continue
+            start = [g.zeros(results[0].type)] if self.has_windows else []
+            (term,) = g.apply(self, *factors, *start)
             total = term if total is None else g.add(total, term)
         return (total,)
 
     def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
         """Again a sum of products: of the cotangent and the other operand, over the same triangle."""
         found: list[Value | None] = [None] * len(operands)
-        if linear[0]:
-            op = Contract(self.written, self.right, self.left, self.below, self.shift)
-            (found[0],) = g.apply(op, cotangent, operands[1])
-        elif linear[1]:
-            op = Contract(self.left, self.written, self.right, self.below, self.shift)
-            (found[1],) = g.apply(op, operands[0], cotangent)
+        for at, op in (
+            (0, Contract(self.written, self.right, self.left, self.below, self.shift)),
+            (1, Contract(self.left, self.written, self.right, self.below, self.shift)),
+        ):
+            if linear[at]:
+                factors = (cotangent, operands[1]) if at == 0 else (operands[0], cotangent)
+                start = [g.zeros(operands[at].type)] if op.has_windows else []
+                (found[at],) = g.apply(op, *factors, *start)
         if len(operands) == 3 and linear[2]:
             found[2] = cotangent
         return found
 
     def expand(self, g: Builder, operands: Sequence[Value]) -> Sequence[Value]:
         """A sum of products at each point."""
-        extents = self.extents(operands[0].type, operands[1].type)
-        summed = self.summed
+        extents = self.extents(*(operand.type for operand in operands))
         dtype = array_type(operands[0]).dtype
 
-        def counts(h: Builder, at: dict[str, Value]) -> Value:
+        def indices(h: Builder, at: dict[str, Value], place: Sequence[str]) -> list[Value]:
+            return [functools.reduce(h.add, (at[letter] for letter in axis)) for axis in place]
+
+        def term(h: Builder, at: dict[str, Value]) -> Value:
+            pair = zip(operands[:2], self.places[:2], strict=True)
+            one, other = (entry(h, array, indices(h, at, place)) for array, place in pair)
+            value = h.mul(one, other)
+            if not self.below:
+                return value
             low, high = (at[letter] for letter in self.below)
-            return h.less(low, h.add(high, h.constant(self.shift, dtype=low.type.dtype)))  # type: ignore[union-attr]
+            counts = h.less(low, h.add(high, h.constant(self.shift, dtype=array_type(low).dtype)))
+            return h.select(counts, value, h.constant(0, dtype=dtype))
 
         def point(h: Builder, *written: Value) -> Value:
-            at = dict(zip(self.written, written, strict=True))
+            known = dict(zip(self.written, written, strict=True))
+            counts = [extents[letter] for letter in self.summed]
 
-            def term(q: Builder, *inner: Value) -> Value:
-                known = at | dict(zip(summed, inner, strict=True))
-                pair = zip(operands[:2], (self.left, self.right), strict=True)
-                one, other = (entry(q, array, [known[letter] for letter in letters]) for array, letters in pair)
-                value = q.mul(one, other)
-                if self.below:
-                    value = q.select(counts(q, known), value, q.constant(0, dtype=dtype))
-                return value
+            def inner(q: Builder, *at: Value) -> Value:
+                return term(q, known | dict(zip(self.summed, at, strict=True)))
 
-            total = over(h, [extents[letter] for letter in summed], "add", dtype, term) if summed else term(h)
+            total = over(h, counts, "add", dtype, inner) if counts else inner(h)
             return h.add(entry(h, operands[2], written), total) if len(operands) == 3 else total
 
+        def write(h: Builder, at: list[Value], _threaded: list[Value], own: list[Value]) -> list[Value]:
+            known = dict(zip(self.letters, at, strict=True))
+            return [h.accumulate(own[0], *indices(h, known, self.places[2]), term(h, known), policy="proven")]
+
+        if self.has_windows:
+            buffer = Accumulator(dtype, array_type(operands[2]).shape, "add")
+            (found,) = g.space(tuple(extents[letter] for letter in self.letters), write, buffers=[buffer])
+            return (g.add(operands[2], found),)
         return (g.map([extents[letter] for letter in self.written], point) if self.written else point(g),)
 
     def cost(self, types: Sequence[ValueType]) -> Cost:
         """A product and a sum for each pair of entries that meet."""
         found = arrays(self, types, len(types))
-        extents = self.extents(types[0], types[1])
-        result = product(tuple(extents[letter] for letter in self.written))
-        moved = sum((product(type_.shape) for type_ in found), result)
-        return Cost(product(tuple(extents.values())) * 2, moved * found[0].dtype.bytes)
+        (result,) = self.infer(types, ())
+        assert isinstance(result, Array)
+        moved = sum((product(type_.shape) for type_ in (*found, result)), size(0))
+        return Cost(product(tuple(self.extents(*types).values())) * 2, moved * found[0].dtype.bytes)
+
+
+def _extents(places: Sequence[Sequence[str]], shapes: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The extent of each letter: of an axis of its own, else what is left of an axis that all sums of letters fill."""
+    found: dict[str, Any] = {}
+    axes = [pair for place, shape in zip(places, shapes, strict=False) for pair in zip(place, shape, strict=True)]
+    for axis, extent in axes:
+        if len(axis) == 1:
+            found.setdefault(axis, extent)
+    for axis, extent in axes:
+        unknown = [letter for letter in axis if letter not in found]
+        if len(unknown) == 1:
+            rest = [found[letter] - 1 for letter in axis if letter in found]
+            found[unknown[0]] = extent - sum(rest, start=extent - extent)
+    return found
+
+
+def _spread(array: Any, place: Sequence[str], extents: dict[str, int]) -> Any:
+    """The array with an axis for each letter, where one axis is read at sums of letters."""
+    if all(len(axis) == 1 for axis in place):
+        return array
+    letters = [(letter, at) for at, axis in enumerate(place) for letter in axis]
+    shape = [extents[letter] for letter, _ in letters]
+    if not all(shape):
+        return np.zeros(shape, array.dtype)
+    return np.lib.stride_tricks.as_strided(array, shape, [array.strides[at] for _, at in letters], writeable=False)
+
+
+def _window(axis: str, at: dict[str, Any], extents: dict[str, int]) -> Any:
+    """What of an axis of the result is written, where all letters of a sum but the first have numbers."""
+    if len(axis) == 1:
+        return at.get(axis, slice(None))
+    start = sum(at[letter] for letter in axis[1:])
+    return slice(start, start + extents[axis[0]])

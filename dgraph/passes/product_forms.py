@@ -36,6 +36,13 @@ class Loop(NamedTuple):
 
 
 Loops = tuple[Loop, ...]
+Axes = tuple[Loops, ...]
+"""What is read or written along each axis of an array: one loop index, or a sum of some."""
+
+
+def flat(axes: Axes) -> Loops:
+    """All loop indices of some axes."""
+    return tuple(loop for axis in axes for loop in axis)
 
 
 class Triangle(NamedTuple):
@@ -86,6 +93,7 @@ class ContractForm:
     def emit(self, g: Builder, left: Value, right: Value, start: Value | None = None) -> Value:
         """One node, and what brings the axes into order."""
         is_in_order = self.axes == tuple(range(len(self.axes)))
+        assert start is not None or not self.op.has_windows
         if start is None:
             found = g.emit(self.op, left, right)
         else:
@@ -122,22 +130,26 @@ class DotForm:
 
 
 def product_form(
-    left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size], triangle: Triangle | None = None
+    left: Axes, right: Axes, written: Axes, extent: Callable[[Loop], Size], triangle: Triangle | None = None
 ) -> Form | None:
     """The form of a sum over the loops that are not written; None if it is no matrix product, or a small one."""
-    if triangle is not None:
-        return _contraction(left, right, written, extent, triangle)
-    found = _dot(left, right, written, extent)
+    has_windows = any(len(axis) > 1 for axis in left + right + written)
+    if has_windows and triangle is not None:
+        return None
+    if has_windows or triangle is not None:
+        return _contraction((left, right, written), extent, triangle)
+    found = _dot(flat(left), flat(right), flat(written), extent)
     is_in_order = found is not None and found.axes == tuple(range(len(written)))
     if found is None or (len(written) > 2 and not (is_in_order and found.is_untouched)):
-        return _contraction(left, right, written, extent, None) or found
+        return _contraction((left, right, written), extent, None) or found
     return found
 
 
 def _contraction(
-    left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size], triangle: Triangle | None
+    axes: tuple[Axes, Axes, Axes], extent: Callable[[Loop], Size], triangle: Triangle | None
 ) -> ContractForm | None:
     """A sum by letters, if it has rows, columns and something to sum. A batch axis that is written last is moved."""
+    left, right, written = (flat(place) for place in axes)
     loops = tuple(dict.fromkeys(left + right))
     letters = dict(zip(loops, LETTERS, strict=False))
     summed = tuple(loop for loop in left if loop in right and loop not in written)
@@ -147,18 +159,34 @@ def _contraction(
         return None
     if _is_small([_size(extent, group) for group in (rows, summed, columns)]):
         return None
-    order = written
+    if not _fits(axes[2], rows, columns):
+        return None
+    order = axes[2]
     if written[-1] not in (*rows, *columns):
-        order = (*(loop for loop in written if loop not in (*rows, *columns)), *rows, *columns)
-    axes = tuple(order.index(loop) for loop in written)
-    places = ["".join(letters[loop] for loop in group) for group in (left, right, order)]
+        batch = tuple(loop for loop in written if loop not in (*rows, *columns))
+        order = tuple((loop,) for loop in (*batch, *rows, *columns))
+    moved = tuple(order.index(axis) for axis in axes[2])
+    places = ["".join("+".join(letters[loop] for loop in axis) for axis in place) for place in (*axes[:2], order)]
     if triangle is None:
-        return ContractForm(Contract(places[0], places[1], places[2]), axes)
+        return ContractForm(Contract(places[0], places[1], places[2]), moved)
     groups = [group for group in (rows, columns, summed) if triangle.low in group or triangle.high in group]
     if len(groups) < 2:
         return None
     below = letters[triangle.low] + letters[triangle.high]
-    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift), axes)
+    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift), moved)
+
+
+def _fits(written: Axes, rows: Loops, columns: Loops) -> bool:
+    """Whether the kernel can write a result: windows shift along other axes than the last, and leave rows, columns."""
+    if all(len(axis) == 1 for axis in written):
+        return True
+    shifts = {loop for axis in written for loop in axis[1:]}
+    return (
+        len(written[-1]) == 1
+        and written[-1][0] in (*rows, *columns)
+        and not {*rows} <= shifts
+        and not {*columns} <= shifts
+    )
 
 
 def _dot(left: Loops, right: Loops, written: Loops, extent: Callable[[Loop], Size]) -> DotForm | None:

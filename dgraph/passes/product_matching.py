@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from dgraph.ir.graph import Node, Region, Value
-from dgraph.ops.arithmetic import Mul
+from dgraph.ops.arithmetic import Add, Mul
 from dgraph.ops.compare import Greater, GreaterEqual, Less, LessEqual
 from dgraph.ops.control import If, Space
 from dgraph.ops.index import Accumulate, Index
 from dgraph.ops.values import Constant
-from dgraph.passes.product_forms import Form, Loop, Loops, Triangle, product_form
-from dgraph.sizes import Size
+from dgraph.passes.product_forms import Axes, Form, Loop, Triangle, flat, product_form
+from dgraph.sizes import Size, size
 from dgraph.types import Accumulator, Array
 
 
@@ -52,7 +52,7 @@ class Factor:
 
     array: Value | None
     number: Value
-    indices: Loops
+    indices: Axes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Product:
     output: int | None
     is_alone: bool
     entry: Value
-    written: Loops
+    written: Axes
 
 
 def products(space: Node) -> Iterator[Product]:
@@ -118,17 +118,21 @@ def _product(path: Path, node: Node) -> Product | None:
     if left is None or right is None or place is None or (triangle is None and isinstance(inner[-1].node.op, If)):
         return None
     level, position, value, is_alone = place
-    loops = {*left.indices, *right.indices}
+    loops = {*flat(left.indices), *flat(right.indices)}
     if level == 0:
-        written = _loops(path, indices)
-        if written is None or kind.shape != tuple(_extent(path, loop) for loop in written) or _all_loops(path) != loops:
+        written = _axes(path, indices)
+        is_sure = isinstance(node.op, Accumulate) and node.op.policy == "proven"
+        if written is None or not _fit(path, kind.shape, written, is_sure) or _all_loops(path) != loops:
             return None
     elif level == 1 and not kind.rank and is_alone and left.array is not None and right.array is not None:
         # A sum inside a point, over all indices of the inner space.
-        written = tuple(sorted(loop for loop in loops if loop.level == 0))
-        if {Loop(1, at) for at in range(len(path[1].extents))} != loops - {*written}:
+        written = tuple((loop,) for loop in sorted(loop for loop in loops if loop.level == 0))
+        if {Loop(1, at) for at in range(len(path[1].extents))} != loops - {*flat(written)}:
             return None
     else:
+        return None
+    own = {axis[0] for axis in left.indices + right.indices if len(axis) == 1}
+    if not all(_is_filled(path, factor, own) for factor in (left, right)):
         return None
     form = product_form(left.indices, right.indices, written, lambda loop: _extent(path, loop), triangle)
     if form is None:
@@ -155,16 +159,51 @@ def _outside(path: Path, level: int, value: Value) -> tuple[int, Value]:
     return level, value
 
 
-def _loops(path: Path, values: Sequence[Value]) -> Loops | None:
-    """The values as loop indices, all different; None if one is not a bare loop index."""
+def _axes(path: Path, values: Sequence[Value]) -> Axes | None:
+    """The values as loop indices or sums of two, all different; None if one is nothing of that."""
     found = []
     for value in values:
-        level, origin = _outside(path, len(path) - 1, value)
-        inputs = path[level].body.inputs[: len(path[level].extents)] if level >= 0 else ()
-        if origin not in inputs:
+        axis = _axis(path, value)
+        if axis is None:
             return None
-        found.append(Loop(level, inputs.index(origin)))
-    return tuple(found) if len(set(found)) == len(found) else None
+        found.append(axis)
+    loops = flat(tuple(found))
+    return tuple(found) if len(set(loops)) == len(loops) else None
+
+
+def _axis(path: Path, value: Value) -> tuple[Loop, ...] | None:
+    level, origin = _outside(path, len(path) - 1, value)
+    if level < 0:
+        return None
+    inputs = path[level].body.inputs[: len(path[level].extents)]
+    if origin in inputs:
+        return (Loop(level, inputs.index(origin)),)
+    maker = path[level].body.producers.get(origin)
+    if maker is None or not isinstance(maker.op, Add):
+        return None
+    parts = [_axis(path[: level + 1], operand) for operand in maker.operands]
+    if any(part is None or len(part) > 1 for part in parts):
+        return None
+    return tuple(sorted(part[0] for part in parts if part is not None))
+
+
+def _is_filled(path: Path, factor: Factor, own: Container[Loop]) -> bool:
+    """Whether sums of loop indices of which one has no axis of its own fill the axes that they run along."""
+    kind = (factor.array or factor.number).type
+    assert isinstance(kind, Array)
+    shape = kind.shape if factor.array is not None else (*path[0].extents, *kind.shape)
+    for extent, axis in zip(shape, factor.indices, strict=True):
+        whole = sum((_extent(path, loop) - 1 for loop in axis), size(1))
+        if len(axis) > 1 and not all(loop in own for loop in axis) and whole != extent:
+            return False
+    return True
+
+
+def _fit(path: Path, shape: Sequence[Size], axes: Axes, is_sure: bool) -> bool:
+    """Whether loop indices run over whole axes, and sums of them are sure to stay inside."""
+    return len(shape) == len(axes) and all(
+        is_sure if len(axis) > 1 else extent == _extent(path, axis[0]) for extent, axis in zip(shape, axes, strict=True)
+    )
 
 
 def _extent(path: Path, loop: Loop) -> Size:
@@ -184,9 +223,10 @@ def _triangle(path: Path) -> Triangle | None:
     maker = path[level].body.producers.get(condition) if level >= 0 else None
     if maker is None or not isinstance(maker.op, Less | LessEqual | Greater | GreaterEqual):
         return None
-    loops = _loops(path[: level + 1], maker.operands)
-    if loops is None:
+    axes = _axes(path[: level + 1], maker.operands)
+    if axes is None or any(len(axis) > 1 for axis in axes):
         return None
+    loops = flat(axes)
     low, high = loops if isinstance(maker.op, Less | LessEqual) else loops[::-1]
     shift = int(isinstance(maker.op, LessEqual | GreaterEqual))
     # The other side of x < y + shift is y < x + 1 - shift.
@@ -206,18 +246,18 @@ def _factor(path: Path, value: Value) -> Factor | None:
     if isinstance(maker.op, Index):
         inner = path[: level + 1]
         outside, array = _outside(inner, level, maker.operands[0])
-        loops = _loops(inner, maker.operands[1:])
+        axes = _axes(inner, maker.operands[1:])
         assert isinstance(array.type, Array)
-        if loops and array.type.shape == tuple(_extent(path, loop) for loop in loops):
+        if axes and _fit(path, array.type.shape, axes, maker.op.policy == "proven"):
             if outside < 0:
-                return Factor(array, origin, loops)
-            if outside == 0 and all(loop.level for loop in loops) and array in path[0].body.producers:
-                return Factor(None, array, (*_own_loops(path[0]), *loops))
-    return None if level or maker.regions else Factor(None, origin, _own_loops(path[0]))
+                return Factor(array, origin, axes)
+            if outside == 0 and all(loop.level for loop in flat(axes)) and array in path[0].body.producers:
+                return Factor(None, array, (*_own_axes(path[0]), *axes))
+    return None if level or maker.regions else Factor(None, origin, _own_axes(path[0]))
 
 
-def _own_loops(frame: Frame) -> Loops:
-    return tuple(Loop(0, position) for position in range(len(frame.extents)))
+def _own_axes(frame: Frame) -> Axes:
+    return tuple((Loop(0, position),) for position in range(len(frame.extents)))
 
 
 def _place(path: Path, node: Node) -> tuple[int, int, Value, bool] | None:

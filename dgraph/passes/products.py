@@ -94,7 +94,10 @@ def _added(g: Builder, space: Node, product: Product, result: Value, operands: l
     assert isinstance(space.op, Space) and product.output is not None
     if product.output < space.op.accumulators:
         return g.emit(Accumulate("proven"), result, product.form.emit(g, *operands))
-    return product.form.emit(g, operands[0], operands[1], None if product.is_alone else result)
+    has_start = not product.is_alone
+    if product.is_alone and any(len(axis) > 1 for axis in product.written):
+        result, has_start = g.zeros(result.type), True
+    return product.form.emit(g, operands[0], operands[1], result if has_start else None)
 
 
 def _operands(product: Product, yielded: dict[Value, Value]) -> list[Value]:
@@ -105,7 +108,7 @@ def _operands(product: Product, yielded: dict[Value, Value]) -> list[Value]:
 def _read(product: Product, matrix: Value, body: Region) -> Node:
     """The read of a product that takes the place of a sum inside the point."""
     node, entry = product.path[1].node, product.entry
-    at = [body.inputs[loop.position] for loop in product.written]
+    at = [body.inputs[loop.position] for (loop,) in product.written]
     result = Value(entry.type, entry.name)
     return Node(Index("proven"), (matrix, *at), (result,), (), node.span, node.scope, node.derived)
 

@@ -206,6 +206,12 @@ def _contractions() -> list[Case]:
             extents = op.extents(*(Array(F64, shape) for shape in shapes))
             found += _floats(op, *shapes, dtypes=(F64, F32, I32))
             found += _floats(op, *shapes, tuple(extents[letter] for letter in written))
+    for left, right, written, *shapes in [
+        ("i+aj+bq", "abqo", "ijo", (n + m, k + 2, m), (m + 1, 3, m, k), (n, k, k)),
+        ("i+aj+bq", "ijo", "abqo", (n + m, k + 2, m), (n, k, k), (m + 1, 3, m, k)),
+        ("ijo", "abqo", "i+aj+bq", (n, k, k), (m + 1, 3, m, k), (n + m, k + 2, m)),
+    ]:
+        found += _floats(OPS["contract"](left=left, right=right, written=written), *shapes)
     return found
 
 

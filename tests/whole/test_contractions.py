@@ -130,3 +130,50 @@ def loss[n, k, d](x: f64[n, k, d], low: f64[k, d, d], scale: f64[k, d]) -> f64:
     np.testing.assert_allclose(slopes[0], np.einsum("icr,crs->ics", 2 * u, full), rtol=1e-12)
     np.testing.assert_allclose(slopes[1], np.tril(wanted, -1), rtol=1e-12)
     np.testing.assert_allclose(slopes[2], np.einsum("crr->cr", wanted), rtol=1e-12)
+
+
+CONVOLUTION = """
+def f[s, h, w, a, b, c, o](x: f64[s, h, w, c], k: f64[a, b, c, o]) -> f64[s, h - a + 1, w - b + 1, o]:
+    z[n, i, j, p] = sum(x[n, i + u, j + v, q] * k[u, v, q, p] for u, v, q)
+    return z
+
+def weighed[s, h, w, a, b, c, o](
+    x: f64[s, h, w, c], k: f64[a, b, c, o], weight: f64[s, h - a + 1, w - b + 1, o]
+) -> f64 = sum(f(x, k) * weight)
+
+def short[s, h, w, c, o](x: f64[s, h, w, c], k: f64[3, 2, c, o]) -> f64[s, h - 4, w - 1, o]:
+    z[n, i, j, p] = (
+        sum(x[n, i + u, j + v, q] * k[u, v, q, p] for u, v, q)
+    ) for n in range(s) for i in range(h - 4) for j, p
+    return z
+"""
+
+
+IMAGES = [(3, 9, 8, 3, 2, 4, 5), (1, 5, 5, 5, 5, 1, 6), (2, 4, 7, 1, 1, 3, 20), (2, 6, 40, 2, 5, 2, 33)]
+
+
+@pytest.mark.parametrize("sizes", IMAGES)
+def test_convolutions(sizes: tuple[int, ...]) -> None:
+    s, h, w, a, b, c, o = sizes
+    loaded = dg.parse(CONVOLUTION)
+    assert products(stage(loaded.f.graph, "kernels").region) == 1
+    slope = dg.grad(loaded.weighed, wrt=("x", "k"))
+    assert products(stage(slope.graph, "kernels").region) == 2
+    rng = np.random.default_rng(s)
+    x, dx, k, dk = (rng.normal(size=shape) for shape in [(s, h, w, c)] * 2 + [(a, b, c, o)] * 2)
+    f = dg.compile(loaded.f)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (a, b), axis=(1, 2))
+    found = f(x, k)
+    np.testing.assert_allclose(found, np.einsum("nijquv,uvqp->nijp", windows, k), atol=1e-12)
+    weight = rng.normal(size=found.shape)
+    by_x, by_k = dg.compile(slope)(x, k, weight)
+    np.testing.assert_allclose(np.sum(by_x * dx), np.sum(f(dx, k) * weight), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(np.sum(by_k * dk), np.sum(f(x, dk) * weight), rtol=1e-10, atol=1e-10)
+
+
+def test_a_convolution_that_leaves_some_of_its_image() -> None:
+    rng = np.random.default_rng(1)
+    x, k = rng.normal(size=(2, 9, 6, 3)), rng.normal(size=(3, 2, 3, 4))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), axis=(1, 2))[:, :5]
+    found = dg.compile(dg.parse(CONVOLUTION).short)(x, k)
+    np.testing.assert_allclose(found, np.einsum("nijquv,uvqp->nijp", windows, k), atol=1e-12)
