@@ -54,10 +54,11 @@ def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
     from dgraph.kernels.lower import lower_graph
     from dgraph.kernels.outline import outline
     from dgraph.kernels.plan import plan
+    from dgraph.kernels.point_blocks import in_blocks
     from dgraph.kernels.registers import in_registers
     from dgraph.kernels.tidy import tidy
 
-    return plan(tidy(outline(in_registers(lower_graph(graph, checks == "on")))))
+    return plan(tidy(outline(in_blocks(in_registers(lower_graph(graph, checks == "on"))))))
 
 
 def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) -> CompiledGraph:  # noqa: ARG001
