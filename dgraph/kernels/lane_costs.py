@@ -26,7 +26,7 @@ REGISTER = 8
 
 FAR = 12.0
 """Entries of a vector that do not lie in a row."""
-SHARED = 32.0
+SHARED = 8.0
 """Terms of a vector that are combined into entries one after another."""
 START = 20.0
 """Starting an inner loop of vectors, and adding up the lanes at its end."""

@@ -1,16 +1,13 @@
-"""Points of an index space several at a time: a loop over points whose body holds loops asks for lanes of vectors.
+"""Points of an index space several at a time: whether a loop over points whose body holds loops can have lanes.
 
-What keeps lanes apart is arranged here: an array that a turn makes for itself gets a row of entries for each of its
-places, one for each lane; entries far from one another that a turn reads again and again are brought into such rows
-first; what turns add to a total is kept and added up afterwards, in an order that depends on nothing but the number of
-turns.
+The loops inside have bounds that the points share, and memory is each point's own, or only read, or only added to.
+`lane_runs` writes the nest that follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from itertools import permutations
 
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, locals_of, parts, read_first, walk, written_buffers
 from dgraph.kernels.nests import (
@@ -18,11 +15,9 @@ from dgraph.kernels.nests import (
     Block,
     Buffer,
     Expression,
-    Extent,
     Fill,
     If,
     Let,
-    Literal,
     Load,
     Local,
     Loop,
@@ -32,10 +27,8 @@ from dgraph.kernels.nests import (
     Sum,
     Update,
     While,
-    number,
 )
-from dgraph.kernels.rewrite_nests import change_block, change_expressions, rename
-from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times
+from dgraph.kernels.views import as_static, coefficient
 from dgraph.sizes import Size, size
 
 BLOCK = 256
@@ -46,22 +39,24 @@ REGISTERS = 24
 WIDEST = 32
 LONG = 64
 
-_NEUTRAL: dict[tuple[str, str], float | int] = {
+NEUTRAL: dict[tuple[str, str], float | int | bool] = {
     **{("add", type_): 0.0 for type_ in ("f32", "f64")},
+    **{("mul", type_): 1.0 for type_ in ("f32", "f64")},
     **{("maximum", type_): float("-inf") for type_ in ("f32", "f64")},
     **{("minimum", type_): float("inf") for type_ in ("f32", "f64")},
+    **{("add", type_): 0 for type_ in ("i32", "i64")},
+    ("logical_or", "bool"): False,
+    ("logical_and", "bool"): True,
 }
-_ORDERLESS = ("maximum", "minimum", "logical_and", "logical_or")
+"""What changes nothing when it is combined into an entry."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a statement of the body stands: the loops inside the body around it, and whether it may be left out or
-    repeated otherwise."""
+    """Where a statement of the body stands: the loops inside the body around it, and whether choices are."""
 
     loops: tuple[Loop, ...] = ()
     is_chosen: bool = False
-    is_repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,23 +130,22 @@ class Points:
     # ---- whether points can go several at a time ---------------------------------------------------------------------
 
     def is_possible(self) -> bool:
-        """Only loops of common bounds, only memory that each point has for itself or adds to in one order."""
+        """Only loops of common bounds, only memory that each point has for itself or adds to."""
         start = as_static(self.loop.start)
         if start is None or start.constant != 0 or as_static(self.loop.stop) is None:
             return False
-        return all(map(self.is_total, self.carried)) and all(self.fits(s, place) for s, place in places_in(self.body))
+        is_fit = all(map(self.is_total, self.carried)) and all(map(self.fits, walk(self.body)))
+        return is_fit and self.can_share(self.body)
 
-    def fits(self, statement: Statement, place: Place) -> bool:
+    def fits(self, statement: Statement) -> bool:
         """Whether a statement can be run for several points at a time."""
         match statement:
             case Let(value=value):
                 return not any(isinstance(part, Sum) for part in parts(value))
-            case Note() | If() | While():
+            case Note() | If() | While() | Update():
                 return True
             case Store(buffer=buffer, index=index):
                 return buffer in self.own or self.is_private(buffer, index)
-            case Update(buffer=buffer, index=index):
-                return buffer in self.own or self.is_private(buffer, index) or self.keeps_order(statement, place)
             case Fill(buffer=buffer):
                 return buffer in self.own and not self.differs(statement.index) and not self.differs(statement.count)
             case Loop(start=start, stop=stop):
@@ -173,27 +167,36 @@ class Points:
             if isinstance(statement, Store | Update | Fill) and statement.buffer is buffer
         )
 
-    def keeps_order(self, update: Update, place: Place) -> bool:
-        """Whether every entry is updated by the points in their order: no loop comes back to it for the same point."""
-        others = [s for s in walk(self.body) if update.buffer in written_buffers(s)]
-        if len(others) != 1 or any(load.buffer is update.buffer for load, _ in loads_in(self.body)):
-            return False
-        if update.op in _ORDERLESS or update.buffer.type not in ("f32", "f64"):
-            return True
-        if place.is_repeated or (place.loops and self.differs(update.index)):
-            return False
-        return any(self.is_injective(update.index, loops) for loops in permutations(place.loops[:4]))
+    def is_shared(self, update: Update) -> bool:
+        """Whether points add to entries that others add to as well."""
+        return update.buffer not in self.own and not self.is_private(update.buffer, update.index)
 
-    def is_injective(self, index: Expression, loops: tuple[Loop, ...]) -> bool:
-        """Whether loops that run through memory in this order reach an entry once."""
-        run = size(1)
-        for place, loop in enumerate(reversed(loops)):
-            step, extent = coefficient(index, loop.index, dict.fromkeys(self.given)), as_static(loop.stop)
-            if step is None or extent is None or not step.terms or not is_from_zero(loop):
-                return False
-            if place and step != run:
-                return False
-            run = step * extent
+    def shares(self, statement: Statement) -> bool:
+        """Whether a statement, or one inside it, adds to what points share."""
+        return any(isinstance(inner, Update) and self.is_shared(inner) for inner in walk((statement,)))
+
+    def can_share(self, block: Block, is_chosen: bool = False) -> bool:
+        """Whether what points add to shared entries can be kept and added up afterwards: such entries are only added
+        to, and in no loop that only some of the points run."""
+        for statement in block:
+            if not self.shares(statement):
+                continue
+            match statement:
+                case Update(buffer=buffer, op=op):
+                    is_read = any(load.buffer is buffer for load, _ in loads_in(self.body))
+                    others = [s for s in walk(self.body) if buffer in written_buffers(s)]
+                    same = all(isinstance(s, Update) and s.op == op and self.is_shared(s) for s in others)
+                    if is_read or not same or (is_chosen and (op, buffer.type) not in NEUTRAL):
+                        return False
+                case Loop(body=body):
+                    if is_chosen or not self.can_share(body):
+                        return False
+                case If(condition=condition, then=then, otherwise=otherwise):
+                    chosen = is_chosen or self.differs(condition)
+                    if not (self.can_share(then, chosen) and self.can_share(otherwise, chosen)):
+                        return False
+                case _:
+                    return False
         return True
 
     def is_total(self, local: Local) -> bool:
@@ -203,55 +206,12 @@ class Points:
             term = total_of(statement)
             read = [p for e in expressions_of(statement) for p in locals_of(e)]
             if isinstance(statement, Let) and statement.local is local:
-                if term is None or (term[0], local.type) not in _NEUTRAL or read.count(local) > 1:
+                if term is None or (term[0], local.type) not in NEUTRAL or read.count(local) > 1:
                     return False
                 kinds.add(term[0])
             elif local in read:
                 return False
         return len(kinds) == 1
-
-    # ---- the new nest ------------------------------------------------------------------------------------------------
-
-    def arranged(self) -> Block:
-        """The loop with lanes."""
-        packings = tuple(self.packings())
-        lanes = self.width(packings)
-        terms = {local: Local("term", local.type) for local in self.carried}
-        lane = Local("lane", "i64") if terms else self.loop.index
-        place = Local("place", "i64")
-        rows = _Rows(self.own, lanes, place)
-        packed = tuple(statement for packing in packings for statement in rows.packed(packing))
-        sources = {packing.load: packing for packing in packings}
-        body = rows.block((*packed, *_reading(self.body, sources)))
-        if self.own or packings:
-            body = (Let(place, Apply("mod", "i64", (lane, number(lanes)))), *body)
-        if not terms:
-            return (replace(self.loop, body=body, lanes=lanes),)
-        return self.with_totals(body, terms, lane, lanes)
-
-    def with_totals(self, body: Block, terms: Mapping[Local, Local], lane: Local, lanes: int) -> Block:
-        """Blocks of turns whose terms are kept, and then added up."""
-        block, count = Local("block", "i64"), Local("count", "i64")
-        start = times(block, number(BLOCK))
-        rows = {local: Buffer("terms", local.type, size(BLOCK)) for local in terms}
-        kinds = {
-            statement.local: term[0]
-            for statement in walk(body)
-            for term in (total_of(statement),)
-            if term is not None
-            if isinstance(statement, Let)
-        }
-        starts = [Let(term, Literal(_NEUTRAL[kinds[t], t.type], t.type)) for t, term in terms.items()]
-        stores = [Store(rows[local], lane, term) for local, term in terms.items()]
-        index = Let(self.loop.index, plus(start, lane))
-        inner = Loop(lane, count, (index, *starts, *_with_terms(body, terms), *stores), "parallel", lanes=lanes)
-        stop = as_static(self.loop.stop)
-        assert stop is not None
-        blocks = Extent((stop + (BLOCK - 1)) // BLOCK)
-        length = Let(count, Apply("minimum", "i64", (minus(self.loop.stop, start), number(BLOCK))))
-        joined = [joint for local in terms for joint in _joined(local, kinds[local], rows[local], count)]
-        turn = (length, inner, *joined)
-        return (replace(self.loop, index=block, stop=blocks, body=turn, kind="sequential"),)
 
     def packings(self) -> Iterator[Packing]:
         """The reads at a distance from point to point that loops come back to."""
@@ -284,84 +244,13 @@ class Points:
             entries = entries * stop
         return Packing(load, loops, others, Buffer(load.buffer.name or "packed", load.buffer.type, entries))
 
-    def width(self, packings: tuple[Packing, ...]) -> int:
+    def width(self) -> int:
         """How many turns go at a time: as many as registers hold what an inner loop works on."""
         live = max((_live(loop) for loop in walk(self.body) if isinstance(loop, Loop)), default=4)
-        large = any(buffer.entries.constant is None for buffer in self.own)
         # Of many numbers that a turn computes more are alive at once than registers hold, and code grows with lanes.
         is_long = sum(isinstance(statement, Let) for statement in walk(self.body)) > LONG
-        widest = 8 if large or is_long else WIDEST
+        widest = 8 if is_long else WIDEST
         return next((width for width in (32, 16) if width <= widest and live * width // 8 <= REGISTERS), 8)
-
-
-class _Rows:
-    """Arrays of a turn as rows of lanes."""
-
-    def __init__(self, own: Set[Buffer], lanes: int, place: Local) -> None:
-        self.lanes = lanes
-        self.place = place
-        self.buffers: dict[Buffer, Buffer] = {}
-        for buffer in own:
-            self.widen(buffer)
-
-    def widen(self, buffer: Buffer) -> None:
-        """Give an array a row for each of its places."""
-        self.buffers[buffer] = Buffer(buffer.name, buffer.type, buffer.entries * self.lanes, span=buffer.span)
-
-    def index(self, index: Expression) -> Expression:
-        """Where the entry of a lane is."""
-        return plus(times(index, number(self.lanes)), self.place)
-
-    def packed(self, packing: Packing) -> Block:
-        """Entries brought together, if a loop is going to read them."""
-        row: Expression = ZERO
-        for loop in packing.loops:
-            row = plus(times(row, loop.stop), loop.index)
-        self.widen(packing.buffer)
-        names = {loop.index: Local(loop.index.name, "i64") for loop in packing.loops}
-        block: Block = (Store(packing.buffer, row, packing.load),)
-        for loop in reversed(packing.loops):
-            block = (Loop(loop.index, loop.stop, block, "sequential"),)
-        block = rename(block, names)
-        condition: Expression | None = None
-        for loop in packing.others:
-            some = Apply("less", "bool", (loop.start, loop.stop))
-            condition = some if condition is None else Apply("logical_and", "bool", (condition, some))
-        assert condition is not None
-        return (If(condition, block),)
-
-    def block(self, block: Block) -> Block:
-        """A block with the arrays as rows."""
-        return tuple(found for statement in block for found in self.statement(statement))
-
-    def statement(self, statement: Statement) -> Block:
-        changed = change_expressions(statement, self.expression)
-        match changed:
-            case Store(buffer=buffer, index=index) | Update(buffer=buffer, index=index) if buffer in self.buffers:
-                changed = replace(changed, buffer=self.buffers[buffer], index=self.index(index))
-            case Fill(buffer=buffer, index=index, count=count, value=value):
-                at = Local("k", "i64")
-                store = Store(self.buffers[buffer], self.index(plus(index, at)), value)
-                changed = Loop(at, count, (store,), "sequential")
-            case Loop(body=body):
-                changed = replace(changed, body=self.block(body))
-            case While(test=test, body=body):
-                changed = replace(changed, test=self.block(test), body=self.block(body))
-            case If(then=then, otherwise=otherwise):
-                changed = If(changed.condition, self.block(then), self.block(otherwise))
-        return (changed,)
-
-    def expression(self, expression: Expression) -> Expression:
-        """An expression with reads of the arrays as reads of rows."""
-        match expression:
-            case Load(buffer=buffer, index=index):
-                index = self.expression(index)
-                if buffer in self.buffers:
-                    return Load(self.buffers[buffer], self.index(index))
-                return Load(buffer, index)
-            case Apply(operands=operands):
-                return replace(expression, operands=tuple(map(self.expression, operands)))
-        return expression
 
 
 # ---- walks -----------------------------------------------------------------------------------------------------------
@@ -375,7 +264,7 @@ def places_in(block: Block, place: Place = Place()) -> Iterator[tuple[Statement,
         if isinstance(statement, Loop):
             inside = replace(place, loops=(*place.loops, statement))
         elif isinstance(statement, If | While):
-            inside = replace(place, is_chosen=True, is_repeated=place.is_repeated or isinstance(statement, While))
+            inside = replace(place, is_chosen=True)
         for inner in blocks_of(statement):
             yield from places_in(inner, inside)
 
@@ -411,50 +300,3 @@ def _live(loop: Loop) -> int:
 
 def _gives(statement: Statement, local: Local) -> bool:
     return isinstance(statement, Let) and statement.local is local
-
-
-def _reading(block: Block, packings: Mapping[Load, Packing]) -> Block:
-    """A block that reads what is brought together."""
-
-    def change(expression: Expression) -> Expression:
-        match expression:
-            case Load() if expression in packings:
-                packing = packings[expression]
-                row: Expression = ZERO
-                for loop in packing.loops:
-                    row = plus(times(row, loop.stop), loop.index)
-                return Load(packing.buffer, row)
-            case Load(buffer=buffer, index=index):
-                return Load(buffer, change(index))
-            case Apply(operands=operands):
-                return replace(expression, operands=tuple(map(change, operands)))
-        return expression
-
-    return change_block(block, change, {})
-
-
-def _with_terms(block: Block, terms: Mapping[Local, Local]) -> Block:
-    """The block with what it adds to totals put into terms."""
-    found: list[Statement] = []
-    for statement in block:
-        match statement:
-            case Let(local=local, value=Apply(operands=(_, right))) if local in terms:
-                assert isinstance(statement.value, Apply)
-                found.append(Let(terms[local], replace(statement.value, operands=(terms[local], right))))
-            case Loop(body=body):
-                found.append(replace(statement, body=_with_terms(body, terms)))
-            case While(test=test, body=body):
-                found.append(replace(statement, test=_with_terms(test, terms), body=_with_terms(body, terms)))
-            case If(condition=condition, then=then, otherwise=otherwise):
-                found.append(If(condition, _with_terms(then, terms), _with_terms(otherwise, terms)))
-            case _:
-                found.append(statement)
-    return tuple(found)
-
-
-def _joined(local: Local, op: str, row: Buffer, count: Local) -> Block:
-    """What makes a total of kept terms."""
-    if op == "add":
-        return (Let(local, Apply("add", local.type, (local, Sum(row, ZERO, count)))),)
-    at = Local("k", "i64")
-    return (Loop(at, count, (Let(local, Apply(op, local.type, (local, Load(row, at)))),), "parallel"),)

@@ -19,6 +19,7 @@ from dgraph.kernels.borders import with_borders
 from dgraph.kernels.checks_first import can_fail, checks_first
 from dgraph.kernels.guards import tightened
 from dgraph.kernels.lane_costs import turns, with_inner_loops, with_points
+from dgraph.kernels.lane_runs import in_lanes
 from dgraph.kernels.lanes import Points
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, read_buffers, walk, written_buffers
 from dgraph.kernels.nests import (
@@ -130,7 +131,7 @@ class _Scheduler:
         cost, place, points = min(found, key=lambda choice: choice[:2])
         if cost >= with_inner_loops(body):
             return None
-        return wrapped(chain[:place], points.arranged())
+        return wrapped(chain[:place], in_lanes(points))
 
 
 def touches(block: Block) -> Counter[Buffer]:

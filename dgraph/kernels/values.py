@@ -25,6 +25,8 @@ FLOATS = ("f32", "f64")
 INTEGERS = ("i32", "i64", "u8")
 LANE_COUNTS = (8, 16, 32)
 """How many turns of a loop generated source may ask to go at a time: `for i in lanes_16(n)`."""
+ROWS = 8
+"""The lanes of a loop that adds up rows of entries, one in each lane."""
 BITS = {"f32": "i32", "f64": "i64"}
 
 

@@ -19,7 +19,19 @@ from dgraph.kernels.function_code import DIVISIONS, FunctionCode, Turn
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.values import SCALARS, Strided, Value, select, splat
 from dgraph.kernels.vector_memory import VectorMemory
-from dgraph.kernels.vector_plan import ENTRY, RANGES, TERM, Nature, Plan, Update, is_place, plan_of, update_of
+from dgraph.kernels.vector_plan import (
+    ENTRY,
+    RANGES,
+    TERM,
+    Nature,
+    Plan,
+    Update,
+    is_place,
+    is_sum_of_rows,
+    plan_of,
+    update_of,
+)
+from dgraph.kernels.vector_sums import sums_of_rows
 
 _I64 = SCALARS["i64"]
 
@@ -186,6 +198,8 @@ class _LoopCode(FunctionCode):
         """Emit a call."""
         if is_place(node, self.plan):
             return Strided(self.constant(0, "i64"), 1, self.lanes)
+        if is_sum_of_rows(node, self.plan):
+            return self.sums(node)
         assert isinstance(node.func, ast.Name)
         if node.func.id.startswith("store_"):
             self.store(node)
@@ -207,6 +221,14 @@ class _LoopCode(FunctionCode):
         primitive = PRIMITIVES[name]
         result = primitive.emit(self.builder, [operand.llvm for operand in operands], self.lanes)
         return self.value(result, primitive.result)
+
+    def sums(self, node: ast.Call) -> Value:
+        """Emit sums of rows; a lane that is off adds up the row of the first, which is on."""
+        rows, count = node.args
+        assert isinstance(rows, ast.Call)
+        pointer, index, length = (self.expression(part) for part in (*rows.args, count))
+        assert isinstance(index, Strided)
+        return sums_of_rows(pointer, index, length, self.mask, self.memory, self.new_block)
 
     def power(self, node: ast.expr, name: str, base: Value, exponent: Value) -> Value:
         """Emit a power; exponents that differ make a loop of their own in each lane."""

@@ -182,6 +182,24 @@ class VectorMemory:
             return value.lane(Value(self.builder, lane, "i64"))
         if row is None:
             return value
-        entry_type = memory_type(value.type)
-        pointer = self.builder.bitcast(row, ir.PointerType(entry_type))
-        return load_entry(Value(self.builder, pointer, POINTER + value.type), Value(self.builder, lane, "i64"))
+        return load_entry(self.as_row(row, value.type), Value(self.builder, lane, "i64"))
+
+    def as_row(self, row: Any, name: str) -> Value:
+        """A vector on the stack as entries."""
+        pointer = self.builder.bitcast(row, ir.PointerType(memory_type(name)))
+        return Value(self.builder, pointer, POINTER + name)
+
+    def count(self, turns: int, act: Callable[[Any], None]) -> None:
+        """Emit a loop of so many turns."""
+        builder = self.builder
+        body, after = self.new_block("count.body"), self.new_block("count.after")
+        before = builder.block
+        builder.branch(body)
+        builder.position_at_end(body)
+        lane = builder.phi(_I64)
+        lane.add_incoming(_I64(0), before)
+        act(lane)
+        following = builder.add(lane, _I64(1))
+        lane.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_unsigned("<", following, _I64(turns)), body, after)
+        builder.position_at_end(after)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from dgraph.kernels.helpers import PRIMITIVES
-from dgraph.kernels.values import LANE_COUNTS, SCALARS
+from dgraph.kernels.values import LANE_COUNTS, ROWS, SCALARS
 
+WHOLE = 16
+"""Rows are added up together if their length is a multiple of this."""
 RANGES = {f"lanes_{count}": count for count in LANE_COUNTS}
 
 Path = tuple[tuple[ast.stmt, str], ...]
@@ -69,6 +71,26 @@ def is_place(node: ast.expr, plan: Plan) -> bool:
         case ast.Call(func=ast.Name(id="mod_i64"), args=[ast.Name(id=name), ast.Constant(value=count)]):
             return plan.starts_at_zero and name == plan.index and count == plan.lanes
     return False
+
+
+def is_sum_of_rows(node: ast.expr, plan: Plan) -> bool:
+    """Whether an expression is a sum of entries from a place on that grows from lane to lane by whole vectors."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=[ast.Call(func=ast.Name(id=offset), args=[pointer, index]), count]):
+            is_sum = name.startswith("sum_") and offset.startswith("offset_") and plan.lanes == ROWS
+            natures = (plan.nature(pointer), plan.nature(index), plan.nature(count))
+            return (
+                is_sum and natures == (Nature.UNIFORM, Nature.STRIDED, Nature.UNIFORM) and _multiple(index) % WHOLE == 0
+            )
+    return False
+
+
+def _multiple(index: ast.expr) -> int:
+    """The number by which a name is multiplied, if that is all an expression does."""
+    match index:
+        case ast.BinOp(left=ast.Name(), op=ast.Mult(), right=ast.Constant(value=int(factor))):
+            return factor
+    return 1
 
 
 def _combined(op: ast.operator, left: Nature, right: Nature) -> Nature:
@@ -177,8 +199,10 @@ class _Planner:
         shared = [name for name in given if name in self.outside and plan.natures[name] != Nature.UNIFORM]
         if shared or any(plan.nature(bound) != Nature.UNIFORM for bound in self.bounds):
             raise CannotBeVectors
+        rows = {call.args[0] for call in self.calls if is_sum_of_rows(call, plan)}
         for call in self.calls:
-            self.judge(call)
+            if call not in rows and not is_sum_of_rows(call, plan):
+                self.judge(call)
         return plan
 
     def learns(self) -> bool:

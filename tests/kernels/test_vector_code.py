@@ -139,6 +139,11 @@ store_i64(c, i, floor_div_i64(load_i64(c, i) - 4, i % 3 - 1) + mod_i64(i, m) + f
 store_f64(y, m * {lanes} + mod_i64(i, {lanes}), load_f64(x, i) * 2.0)
 store_f64(x, i, load_f64(y, m * {lanes} + mod_i64(i, {lanes})) + 1.0)
 """,
+    "sums of rows": """
+store_f64(y, i, load_f64(y, i) + sum_f64(offset_f64(x, i * 32), m * 8))
+store_f64(y, i + n, sum_f64(offset_f64(x, i * 16), 4 + 4 * m))
+store_f32(s, i + 400, load_f32(s, i) + sum_f32(offset_f32(s, i * 16), 4 + 4 * m))
+""",
     "arithmetic on indices": """
 a = (i + 2) * m - i
 e = -(3 - i) * 2
@@ -151,7 +156,7 @@ if and_bool(a > e, i >= m):
 }
 
 
-ROOM = 600
+ROOM = 800
 
 
 def arguments_for(name: str, n: int) -> list[np.ndarray]:
