@@ -142,10 +142,11 @@ def _lowered(
     assert isinstance(function, t.Function)
     result: list[Bound] = []
     regions: list[Region] = []
+    computed = ctx.computed
 
     def lower() -> Bound:
         child = Builder(ctx.g)
-        inner, inside = _inputs(child, given, stored)
+        inner, inside = _inputs(ctx, child, given, stored)
         with _storing(ctx, inside), ctx.region(child):
             value = body_value(ctx, closure, function, {**names, **inner})
             outputs = solid(ctx, value, function.span)
@@ -161,16 +162,23 @@ def _lowered(
     except BaseException:
         del ctx.instances["custom", key]
         raise
+    if ctx.computed != computed:
+        # Wishes are those of this call.
+        del ctx.instances["custom", key]
     return made
 
 
 def _inputs(
-    g: Builder, given: Mapping[str, Binding], stored: Mapping[t.Stored, Bound]
+    ctx: Context, g: Builder, given: Mapping[str, Binding], stored: Mapping[t.Stored, Bound]
 ) -> tuple[dict[str, Binding], dict[t.Stored, Bound]]:
     """The arguments and params with inputs of a builder as leaves."""
 
     def enter(held: Bound, name: str) -> Bound:
-        return replace(held, value=g.input(held.type, name)) if isinstance(held, Leaf) else held
+        if not isinstance(held, Leaf):
+            return held
+        entry = g.input(held.type, name)
+        ctx.origins[entry] = held.value
+        return replace(held, value=entry)
 
     inner = {name: Binding(entered(held.value, name, enter), held.span) for name, held in given.items()}
     return inner, {item: entered(held, item.name, enter) for item, held in stored.items()}
@@ -197,7 +205,7 @@ def _rule_region(
 ) -> Region:
     """The rule lowered: first the inputs of its function, then a tangent for each float among them."""
     child = Builder(ctx.g)
-    inner, inside = _inputs(child, given, stored)
+    inner, inside = _inputs(ctx, child, given, stored)
     moving = {**{name: held.value for name, held in inner.items()}, **{item.name: v for item, v in inside.items()}}
     moving = {name: held for name, held in moving.items() if _has_floats(held)}
     tangents = dict(zip(_tangent_names(closure, moving), moving.values(), strict=True))

@@ -204,6 +204,47 @@ def f(x: f64, n: i64, c: i64) -> f64 = inner(x, n, c) + inner(0.5 * x, n, 3) + i
         assert seen["sin"] == fewest(n, c) + fewest(n, 3) + fewest(n, 3 * c)
 
 
+RULED = """
+def run(x: f64, n: i64, c: i64) -> f64:
+    @checkpoint({0})
+    for t in range(n):
+        x = sin(x)
+    return x
+
+@derivative(of=run)
+def slope(x: f64, n: i64, c: i64, dx: f64) -> f64:
+    d = dx
+    y = run(x, 0, c)
+    @checkpoint({0})
+    for t in range(n):
+        d = d * cos(y)
+        y = sin(y)
+    return d
+
+def f(x: f64, n: i64, c: i64) -> f64 = run(x, n, c) * run(x, n, c + 4)
+"""
+
+NESTED = """
+def f(x: f64, n: i64, c: i64) -> f64:
+    k = c // 2 + 1
+    def inner(z: f64) -> f64:
+        @checkpoint({})
+        for t in range(n):
+            z = sin(z) + 0.1
+        return z
+    twice = lambda z: 2.0 * inner(z)
+    return twice(x) + inner(0.3 * x) if x > 0 else sum(inner(x * i) for i in range(3))
+"""
+
+
+@pytest.mark.parametrize(("text", "wish"), [(RULED, "slots=c"), (RULED, "every=c"), (NESTED, "slots=k")])
+def test_in_rules_and_functions_within_functions(text: str, wish: str):
+    for make in (dg.grad, lambda f: dg.grad(dg.grad(f))):
+        expected, step = (dg.compile(make(dg.parse(text.format(w)).f)) for w in ("none", wish))
+        for x in (0.4, -0.7):
+            assert {float(step(x, 20, c)) for c in (1, 2, 9, 60)} == {float(expected(x, 20, 1))}
+
+
 def test_sizes_given_by_the_caller():
     text = FOR.replace("c: i64", "c: size").format("slots=c")
     step = dg.compile(gradient(text))
