@@ -2,6 +2,7 @@
 
 from dgraph.passes import (
     add_pieces,
+    batch_first,
     batch_products,
     checkpoint,
     common_subexpressions,
@@ -41,6 +42,7 @@ __all__ = [
     "PASSES",
     "Pass",
     "add_pieces",
+    "batch_first",
     "batch_products",
     "checkpoint",
     "common_subexpressions",
@@ -119,6 +121,7 @@ FUSE = [
     "fuse_producers",
     "find_products",
     "dead_code",
+    "batch_first",
     "merge_spaces",
     "tidy_spaces",
     "select_choices",
