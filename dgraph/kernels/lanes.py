@@ -74,6 +74,13 @@ class Points:
 
     def __init__(self, loop: Loop, body: Block, own: Set[Buffer]) -> None:
         self.loop = loop
+        self.survey(body, own)
+        turned = self.turned(body)
+        if turned is not body:
+            self.survey(turned, own)
+
+    def survey(self, body: Block, own: Set[Buffer]) -> None:
+        """Find out what a body does."""
         self.body = body
         self.given = {statement.local for statement in walk(body) if isinstance(statement, Let)}
         self.carried = [local for local in read_first(body)[0] if local in self.given]
@@ -198,6 +205,31 @@ class Points:
                 case _:
                     return False
         return True
+
+    def turned(self, block: Block) -> Block:
+        """The block with loops that only some points run made by all of them, if the points share what they add to
+        there: the choice is then made in each turn."""
+        found: list[Statement] = []
+        for statement in block:
+            match statement:
+                case If(condition=condition, then=then, otherwise=()) if self.is_turned(statement):
+                    held = Local("held", "bool")
+                    found.append(Let(held, condition))
+                    for loop in then:
+                        assert isinstance(loop, Loop)
+                        found.append(replace(loop, body=(If(held, loop.body),)))
+                case Loop(body=body):
+                    inner = self.turned(body)
+                    found.append(statement if inner is body else replace(statement, body=inner))
+                case _:
+                    found.append(statement)
+        changed = any(one is not other for one, other in zip(found, block, strict=False)) or len(found) != len(block)
+        return tuple(found) if changed else block
+
+    def is_turned(self, choice: If) -> bool:
+        """Whether a choice that points make differently holds loops of all points and nothing else."""
+        loops = [loop for loop in choice.then if isinstance(loop, Loop) and self.fits(loop) and self.shares(loop)]
+        return self.differs(choice.condition) and len(loops) == len(choice.then)
 
     def is_total(self, local: Local) -> bool:
         """Whether a local that points share is only added to, or only made the largest or smallest."""
