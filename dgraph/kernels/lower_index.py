@@ -14,7 +14,7 @@ from dgraph.kernels.lowering import COMBINE, compare, conjunction
 from dgraph.kernels.nests import Apply, Check, Expression, Extent, If, Let, Literal, Load, Local, machine_type, number
 from dgraph.kernels.scope import NO_TAPE, Scope
 from dgraph.kernels.views import View, as_static
-from dgraph.ops.index import neutral
+from dgraph.ops.index import is_start, neutral
 from dgraph.sizes import Size
 from dgraph.types import Accumulator, Array, Tape
 
@@ -194,6 +194,10 @@ def _plain(value: Any) -> float | int | bool:
 def _fresh(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     type_ = node.result.type
     assert isinstance(type_, Accumulator)
+    users = scope.region.users.get(node.result, ())
+    if len(users) == 1 and is_start(users[0], node):
+        # Opened where it gets its first array.
+        return
     scope.bindings[node.result] = open_accumulator(lowering, type_, scope.targets.get(node.result), node.result.name)
 
 
@@ -209,6 +213,9 @@ def _accumulate(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     accumulator, *rest, entry = node.operands
     type_ = accumulator.type
     assert isinstance(type_, Accumulator)
+    if accumulator not in scope.bindings:
+        _start_from(lowering, scope, node)
+        return
     found = scope.bindings[accumulator]
     scope.bindings[node.result] = found
     value = scope.bindings[entry]
@@ -224,6 +231,17 @@ def _accumulate(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         lowering.out.extend(body)
     else:
         lowering.emit(If(condition, tuple(body)))
+
+
+def _start_from(lowering: GraphLowering, scope: Scope, node: Node) -> None:
+    """An accumulator that starts as an array: in its memory where nothing reads the array any more, else in a copy."""
+    view = scope.view(node.operands[1])
+    if not view.is_compact or view.buffer in lowering.literals or not scope.is_free(view.buffer):
+        apart = lowering.allocate(scope, node.result)
+        lowering.copy(apart, view)
+        view = apart
+    scope.bindings[node.result] = view
+    scope.owned.add(view.buffer)
 
 
 def _zero_tape(_lowering: GraphLowering, scope: Scope, node: Node) -> None:

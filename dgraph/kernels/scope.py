@@ -9,7 +9,7 @@ from dgraph.ir.graph import Node, Region, Value
 from dgraph.kernels.nests import Buffer, Expression
 from dgraph.kernels.views import ZERO, View
 from dgraph.ops.control import For, Space
-from dgraph.ops.index import Accumulate, Freeze, Index, SetAt
+from dgraph.ops.index import Accumulate, Freeze, Index, SetAt, is_start
 from dgraph.types import Accumulator, Array
 
 
@@ -88,6 +88,9 @@ class Scope:
             self.targets[value] = target
             node = self.region.producers[value]
             earlier = _opened_by(node, value)
+            if is_start(node, self.region.producers.get(node.operands[0]) if node.operands else None):
+                array = node.operands[1]
+                earlier = array if self._is_last_use(node, array) else None
             if earlier is None and isinstance(node.op, SetAt) and self._is_last_use(node, node.operands[0]):
                 earlier = node.operands[0]
             if earlier is None and isinstance(node.op, Space):

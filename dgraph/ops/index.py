@@ -254,6 +254,18 @@ class ZeroTape(Op):
         return None
 
 
+def is_start(node: Node, maker: Node | None) -> bool:
+    """Whether a node adds an array to an accumulator that its maker has just opened: that starts as the array."""
+    if (
+        not isinstance(node.op, Accumulate)
+        or len(node.operands) != 2
+        or maker is None
+        or not isinstance(maker.op, Fresh)
+    ):
+        return False
+    return maker.op.type.kind == "add" and bool(maker.op.type.shape)
+
+
 @dataclass(frozen=True)
 class Undefined(Op):
     """A residual of the side of a choice that was not taken: never read."""

@@ -2,7 +2,7 @@
 
 The reverse of cutting an array into slices lays every slice's cotangent out with zeros around it and adds the results
 up, to be accumulated. Where the pieces do not meet, each entry gets one of them, so only the pieces are added: one
-index space for each, of the piece's extents. An accumulator is never -0, so adding 0 to it does nothing.
+index space for each, of the piece's extents. Where 0 would have been added to -0 that stays; nothing else changes.
 """
 
 from __future__ import annotations

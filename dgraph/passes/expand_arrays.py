@@ -1,7 +1,8 @@
 """Array ops become index spaces, by each op's own `expand`: the first step of fusion.
 
 Kept as they are: matrix products, which have kernels of their own unless they are tiny; views (broadcast, transpose,
-slice, reshape), which move nothing by themselves and through which fusion reads; and ops without index-space form.
+slice, reshape), which move nothing by themselves and through which fusion reads; arrays from which an accumulator
+starts; and ops without index-space form.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import Op
 from dgraph.ops.contraction import Contract
-from dgraph.ops.index import Accumulate
+from dgraph.ops.index import Accumulate, is_start
 from dgraph.ops.linalg import Dot
 from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
 from dgraph.ops.values import After
@@ -57,7 +58,7 @@ class _Expansion:
             g.append(inner)
             return list(inner.results)
         if isinstance(node.op, Accumulate) and node.operands[-1].type.shape:  # type: ignore[union-attr]
-            return accumulated_entries(g, node)
+            return None if is_start(node, g.maker(node.operands[0])) else accumulated_entries(g, node)
         return node.op.expand(g, node.operands) if is_expanded(node) else None
 
 

@@ -15,7 +15,7 @@ from dgraph.ir.dead_code import has_check
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.hoist import can_fault
 from dgraph.ops.control import Call, For, If, While
-from dgraph.ops.index import Index, SetAt
+from dgraph.ops.index import Index, SetAt, is_start
 from dgraph.passes.base import each_region, graph_pass
 from dgraph.passes.expand_arrays import VIEWS
 from dgraph.types import Array
@@ -31,7 +31,8 @@ def _ordered(region: Region) -> Region:
     places = {node: at for at, node in enumerate(region.nodes)}
     before: dict[Node, set[Node]] = {}
     for node in region.nodes:
-        for value in updated(node):
+        start = node.operands[1:2] if node.operands and is_start(node, region.producers.get(node.operands[0])) else ()
+        for value in (*updated(node), *start):
             if value not in region.outputs:
                 for reader in _readers(region, value):
                     if places[reader] > places[node] and _may_pass(region, places, before, node, reader):

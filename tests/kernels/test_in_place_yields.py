@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 import dgraph as dg
+from dgraph.ir.evaluate import evaluate
+from dgraph.kernels.compile import plan_graph
+from dgraph.kernels.nest_parts import walk
+from dgraph.kernels.nests import Call, Copy, Fill, Loop
+from dgraph.program.pipeline import stage
 
 PROGRAM = dg.parse("""
 def scaled[n](x: f64[n]) -> f64[n]:
@@ -82,3 +87,29 @@ def slope[n](x: f64[n]) -> f64[n] = grad(energy)(x)
     step = np.eye(n) + 0.1 * spread @ spread
     wanted = np.ones(n) @ np.linalg.matrix_power(step, 3)
     assert dg.compile(program.slope)(np.linspace(0.0, 1.0, n)) == pytest.approx(wanted, rel=1e-13)
+
+
+def test_what_a_step_adds_to_starts_as_what_it_got():
+    """An array that is carried backwards is neither cleared nor copied at every step."""
+    program = dg.parse(
+        """
+def table[n](x: f64[n]) -> f64:
+    best: f64[n] = 0.0
+    for i in range(n):
+        total = x[i]
+        for j in range(i):
+            total += 0.5 * best[j] * x[j]
+        best[i] = total
+    return best[n - 1]
+
+@entry
+def slope[n](x: f64[n]) -> f64[n] = grad(table)(x)
+"""
+    )
+    graph = stage(program.slope.graph, "kernels")
+    body = plan_graph(graph).body
+    backwards = next(s for s in walk(body) if isinstance(s, Loop) and s.kind == "reverse")
+    assert not any(isinstance(s, Fill | Copy | Call) for s in walk(backwards.body))
+    x = np.linspace(0.3, 0.9, 7)
+    (wanted,) = evaluate(graph, [x])
+    assert dg.compile(program.slope)(x) == pytest.approx(wanted, rel=1e-14)
