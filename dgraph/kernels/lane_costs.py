@@ -77,6 +77,9 @@ def _product(loops: tuple[Loop, ...]) -> float:
 def _lanes(block: Block, points: Points, packed: set[Load]) -> float:
     total = 0.0
     for statement in block:
+        if not points.can_keep(statement):
+            total += REGISTER * (1.0 + with_inner_loops((statement,)))
+            continue
         total += operations(statement)
         for expression in expressions_of(statement):
             for part in parts(expression):

@@ -63,8 +63,10 @@ def in_lanes(points: Points) -> Block:
 
 @dataclass
 class _Run:
-    """Statements of a turn that follow one another, and what adds up the terms that they leave."""
+    """Statements of a turn that follow one another, and what adds up the terms that they leave. Turns go one by one
+    where they add to shared entries otherwise."""
 
+    is_serial: bool = False
     statements: list[Statement] = field(default_factory=list)
     after: list[Statement] = field(default_factory=list)
 
@@ -94,9 +96,12 @@ class _Blocks:
         self.turns = BLOCK
         self.made: set[Buffer] = set()
         parts = self.plan(self.with_starts(totals))
-        if not parts or not isinstance(parts[-1], _Run):
-            parts.append(self.new_run())
-        self.add_totals(parts[-1], totals)
+        if totals:
+            last = parts[-1] if parts else None
+            if not isinstance(last, _Run) or last.is_serial:
+                last = self.new_run()
+                parts.append(last)
+            self.add_totals(last, totals)
         self.parts = parts
         place = self.lane if len(self.runs) > 1 else Local("place", "i64")
         self.rows = _Rows(points.own, packings, lanes, place)
@@ -121,8 +126,7 @@ class _Blocks:
                 found[statement.local] = term[0]
         return found
 
-    def add_totals(self, run: _Part, totals: Mapping[Local, Local]) -> None:
-        assert isinstance(run, _Run)
+    def add_totals(self, run: _Run, totals: Mapping[Local, Local]) -> None:
         kinds = self.kinds()
         for total, term in totals.items():
             row = self.row(term)
@@ -135,8 +139,8 @@ class _Blocks:
         self.made.add(row)
         return row
 
-    def new_run(self) -> _Run:
-        self.runs.append(_Run())
+    def new_run(self, is_serial: bool = False) -> _Run:
+        self.runs.append(_Run(is_serial))
         return self.runs[-1]
 
     def plan(self, block: Block) -> list[_Part]:
@@ -144,10 +148,10 @@ class _Blocks:
         parts: list[_Part] = []
 
         def run() -> _Run:
-            if not parts or not isinstance(parts[-1], _Run):
-                parts.append(self.new_run())
-            last = parts[-1]
-            assert isinstance(last, _Run)
+            last = parts[-1] if parts else None
+            if not isinstance(last, _Run) or last.is_serial:
+                last = self.new_run()
+                parts.append(last)
             return last
 
         for statement in block:
@@ -157,6 +161,10 @@ class _Blocks:
                 parts.insert(len(parts) - 1 if is_first else len(parts), statement)
             elif not self.points.shares(statement):
                 run().statements.append(statement)
+            elif not self.points.can_keep(statement):
+                serial = self.new_run(is_serial=True)
+                serial.statements.append(statement)
+                parts.append(serial)
             elif isinstance(statement, Update):
                 self.keep(run(), statement)
             elif isinstance(statement, Loop):
@@ -311,11 +319,14 @@ class _Blocks:
                 if not statements:
                     return ()
                 before = [place] if self.rows.buffers and len(self.runs) == 1 else []
-                return (self.turn_loop((*first, *statements), start, before), *after)
-            case _Around(statement=Loop() as loop, blocks=[inner]):
+                loop = self.turn_loop((*first, *statements), start, before)
+                if part.is_serial:
+                    loop = replace(loop, kind="sequential", stop=self.count, lanes=0)
+                return (loop, *after)
+            case _Around(statement=Loop() as around, blocks=[inner]):
                 body = tuple(found for each in inner for found in self.emit(each, start, (), place))
-                kind = "sequential" if loop.kind == "parallel" else loop.kind
-                return (replace(loop, kind=kind, body=body),)
+                kind = "sequential" if around.kind == "parallel" else around.kind
+                return (replace(around, kind=kind, body=body),)
             case _Around(statement=If() as choice, blocks=sides):
                 blocks = [tuple(f for each in side for f in self.emit(each, start, (), place)) for side in sides]
                 return (If(choice.condition, *blocks),)

@@ -142,7 +142,7 @@ class Points:
         if start is None or start.constant != 0 or as_static(self.loop.stop) is None:
             return False
         is_fit = all(map(self.is_total, self.carried)) and all(map(self.fits, walk(self.body)))
-        return is_fit and self.can_share(self.body)
+        return is_fit and all(map(self.only_adds, walk(self.body)))
 
     def fits(self, statement: Statement) -> bool:
         """Whether a statement can be run for several points at a time."""
@@ -182,29 +182,30 @@ class Points:
         """Whether a statement, or one inside it, adds to what points share."""
         return any(isinstance(inner, Update) and self.is_shared(inner) for inner in walk((statement,)))
 
-    def can_share(self, block: Block, is_chosen: bool = False) -> bool:
-        """Whether what points add to shared entries can be kept and added up afterwards: such entries are only added
-        to, and in no loop that only some of the points run."""
-        for statement in block:
-            if not self.shares(statement):
-                continue
-            match statement:
-                case Update(buffer=buffer, op=op):
-                    is_read = any(load.buffer is buffer for load, _ in loads_in(self.body))
-                    others = [s for s in walk(self.body) if buffer in written_buffers(s)]
-                    same = all(isinstance(s, Update) and s.op == op and self.is_shared(s) for s in others)
-                    if is_read or not same or (is_chosen and (op, buffer.type) not in NEUTRAL):
-                        return False
-                case Loop(body=body):
-                    if is_chosen or not self.can_share(body):
-                        return False
-                case If(condition=condition, then=then, otherwise=otherwise):
-                    chosen = is_chosen or self.differs(condition)
-                    if not (self.can_share(then, chosen) and self.can_share(otherwise, chosen)):
-                        return False
-                case _:
-                    return False
-        return True
+    def only_adds(self, statement: Statement) -> bool:
+        """Whether what points share is only added to, if a statement does add to it."""
+        if not isinstance(statement, Update) or not self.is_shared(statement):
+            return True
+        buffer = statement.buffer
+        if any(load.buffer is buffer for load, _ in loads_in(self.body)):
+            return False
+        others = [other for other in walk(self.body) if buffer in written_buffers(other)]
+        return all(isinstance(s, Update) and s.op == statement.op and self.is_shared(s) for s in others)
+
+    def can_keep(self, statement: Statement, is_chosen: bool = False) -> bool:
+        """Whether what a statement adds to shared entries can be kept for several points and added up afterwards: it
+        stands in no loop that only some of the points run."""
+        if not self.shares(statement):
+            return True
+        match statement:
+            case Update(buffer=buffer, op=op):
+                return not is_chosen or (op, buffer.type) in NEUTRAL
+            case Loop(body=body):
+                return not is_chosen and all(map(self.can_keep, body))
+            case If(condition=condition, then=then, otherwise=otherwise):
+                chosen = is_chosen or self.differs(condition)
+                return all(self.can_keep(inner, chosen) for inner in (*then, *otherwise))
+        return False
 
     def turned(self, block: Block) -> Block:
         """The block with loops that only some points run made by all of them, if the points share what they add to

@@ -145,3 +145,30 @@ def test_single_precision():
 
     graph = make_graph([("x", Array(F32, (N, M))), ("w", Array(F32, (K, M)))], build)
     on_both_routes(graph, {"n": 70, "m": 5, "k": 9}, {"n": 3, "m": 2, "k": 2}, ulp=256)
+
+
+def test_what_points_do_one_by_one():
+    def build(g, x, w):
+        def point(h, i, total):
+            def nearest(q, indices, _threaded, own):
+                (k,) = indices
+                return [q.accumulate(own[0], q.abs(q.sub(weighted(q, x, w, i, k), q.constant(2.0, F64))))]
+
+            (least,) = h.space([K], nearest, buffers=[Accumulator(F64, (), "min")])
+            found = h.cast(h.mul(least, h.constant(3.0, F64)), dtype=I64)
+
+            def then(q):
+                def turn(r, indices, threaded, _own):
+                    (j,) = indices
+                    term = r.mul(r.index(x, j, i), least)
+                    return [r.accumulate(threaded[0], found, j, term, policy="drop")]
+
+                return list(q.space([M], turn, accumulators=[total]))
+
+            return list(h.if_(h.less(found, h.number(4)), then, lambda _: [total]))
+
+        return spread(g, [N], point, Accumulator(F64, (K, M)))
+
+    graph = make_graph(MANY, build)
+    assert lanes_of(graph)
+    on_both_routes(graph, *SIZES, ulp=64)
