@@ -2,7 +2,6 @@
 
 from dgraph.passes import (
     add_pieces,
-    batch_first,
     batch_products,
     checkpoint,
     common_subexpressions,
@@ -42,7 +41,6 @@ __all__ = [
     "PASSES",
     "Pass",
     "add_pieces",
-    "batch_first",
     "batch_products",
     "checkpoint",
     "common_subexpressions",
@@ -121,7 +119,6 @@ FUSE = [
     "fuse_producers",
     "find_products",
     "dead_code",
-    "batch_first",
     "merge_spaces",
     "tidy_spaces",
     "select_choices",
