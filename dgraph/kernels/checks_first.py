@@ -83,7 +83,7 @@ class _Slicer:
                 found = replace(statement, then=self.sliced(then), otherwise=self.sliced(otherwise))
                 self.need([condition])
                 return found
-            case Loop(kind="parallel", body=body) if can_fail(statement):
+            case Loop(body=body) if can_fail(statement):
                 turns = replace(statement, body=self.sliced(body))
                 self.need([statement.start, statement.stop])
                 return turns

@@ -28,9 +28,11 @@ from dgraph.kernels.nests import (
     Load,
     Local,
     Loop,
+    Point,
     Statement,
     Store,
     Sum,
+    Swap,
     Update,
     While,
     number,
@@ -410,7 +412,7 @@ class _Rows:
         self.place = place
         self.packings = {packing.load: packing for packing in packings}
         made = (*own, *(packing.buffer for packing in packings))
-        self.buffers = {each: Buffer(each.name, each.type, each.entries * lanes, span=each.span) for each in made}
+        self.buffers = {each: replace(each, entries=each.entries * lanes) for each in made}
 
     def index(self, index: Expression) -> Expression:
         """Where the entry of a lane is."""
@@ -447,6 +449,15 @@ class _Rows:
                 at = Local("k", "i64")
                 store = Store(self.buffers[buffer], self.index(plus(index, at)), value)
                 changed = Loop(at, count, (store,), "sequential")
+            case Point(buffer=buffer, to=to, index=index) if to in self.buffers:
+                changed = Point(self.buffers[buffer], self.buffers[to], times(index, number(self.lanes)))
+            case Point(buffer=buffer, to=to, index=index) if buffer in self.buffers:
+                # All points start from one array, of which each changes a copy.
+                at, rows = Local("k", "i64"), Buffer(to.name, to.type, buffer.entries * self.lanes, span=to.span)
+                store = Store(rows, self.index(at), Load(to, plus(index, at)))
+                return (Loop(at, Extent(buffer.entries), (store,), "sequential"), Point(self.buffers[buffer], rows))
+            case Swap(one=one, other=other):
+                changed = Swap(self.buffers[one], self.buffers[other])
             case Loop(body=body):
                 changed = replace(changed, body=self.block(body))
             case While(test=test, body=body):

@@ -14,6 +14,7 @@ from dgraph.kernels.nests import (
     Apply,
     Block,
     Buffer,
+    Copy,
     Expression,
     Fill,
     If,
@@ -22,13 +23,15 @@ from dgraph.kernels.nests import (
     Local,
     Loop,
     Note,
+    Point,
     Statement,
     Store,
     Sum,
+    Swap,
     Update,
     While,
 )
-from dgraph.kernels.views import as_static, coefficient
+from dgraph.kernels.views import as_static, coefficient, plus
 from dgraph.sizes import Size, size
 
 BLOCK = 256
@@ -36,6 +39,8 @@ BLOCK = 256
 
 REGISTERS = 24
 """Vectors of eight numbers that live at a time, at most."""
+NEAR = 1 << 20
+"""Bytes that lie in the nearer caches: the arrays of turns that go together are no larger."""
 WIDEST = 32
 LONG = 64
 
@@ -74,6 +79,7 @@ class Points:
 
     def __init__(self, loop: Loop, body: Block, own: Set[Buffer]) -> None:
         self.loop = loop
+        body = _entry_by_entry(body)
         self.survey(body, own)
         turned = self.turned(body)
         if turned is not body:
@@ -86,7 +92,8 @@ class Points:
         self.carried = [local for local in read_first(body)[0] if local in self.given]
         self.written = {buffer for statement in walk(body) for buffer in written_buffers(statement)}
         self.varying = self.find_varying()
-        self.own = {buffer for buffer in own if buffer.kind == "arena" and not self.is_apart(buffer)}
+        arrays = {buffer for buffer in own if buffer.kind == "arena" and not self.is_apart(buffer)}
+        self.own = arrays | self.pointers_to(arrays, own)
 
     # ---- what depends on the point ---------------------------------------------------------------------------------
 
@@ -134,17 +141,33 @@ class Points:
             return None
         return coefficient(expression, self.loop.index, self.varying if known is None else known)
 
+    def pointers_to(self, arrays: Set[Buffer], own: Set[Buffer]) -> set[Buffer]:
+        """The pointers of the body that stand for arrays of the point: those that something is written through, or that
+        are exchanged, and those that only stand for such arrays."""
+        points = [s for s in walk(self.body) if isinstance(s, Point) and s.buffer in own]
+        swapped = {b for s in walk(self.body) if isinstance(s, Swap) for b in (s.one, s.other)}
+        stored = {s.buffer for s in walk(self.body) if isinstance(s, Store | Update | Fill)}
+        found = {s.buffer for s in points if s.buffer in swapped | stored}
+        while True:
+            grown = {s.buffer for s in points if all(o.to in arrays | found for o in points if o.buffer is s.buffer)}
+            if grown <= found:
+                return found
+            found |= grown
+
     # ---- whether points can go several at a time ---------------------------------------------------------------------
 
     def is_possible(self) -> bool:
         """Only loops of common bounds, only memory that each point has for itself or adds to."""
         start = as_static(self.loop.start)
-        if start is None or start.constant != 0 or as_static(self.loop.stop) is None:
+        if start is None or start.constant != 0 or as_static(self.loop.stop) is None or self.held() * 8 > NEAR:
             return False
-        is_fit = all(map(self.is_total, self.carried)) and all(map(self.fits, walk(self.body)))
+        exchanges = any(isinstance(statement, Point | Swap) for statement in walk(self.body))
+        if exchanges and (self.carried or any(map(self.shares, self.body))):
+            return False
+        is_fit = all(map(self.is_total, self.carried)) and all(self.fits(s, place) for s, place in places_in(self.body))
         return is_fit and all(map(self.only_adds, walk(self.body)))
 
-    def fits(self, statement: Statement) -> bool:
+    def fits(self, statement: Statement, place: Place) -> bool:
         """Whether a statement can be run for several points at a time."""
         match statement:
             case Let(value=value):
@@ -153,6 +176,11 @@ class Points:
                 return True
             case Store(buffer=buffer, index=index):
                 return buffer in self.own or self.is_private(buffer, index)
+            case Point(buffer=buffer, to=to, index=index):
+                is_alike = buffer in self.own or to not in self.own
+                return is_alike and not place.is_chosen and not self.differs(index)
+            case Swap(one=one, other=other):
+                return one in self.own and other in self.own and not place.is_chosen
             case Fill(buffer=buffer):
                 return buffer in self.own and not self.differs(statement.index) and not self.differs(statement.count)
             case Loop(start=start, stop=stop):
@@ -168,11 +196,12 @@ class Points:
 
     def is_apart(self, buffer: Buffer) -> bool:
         """Whether points write an array at places of their own."""
-        return all(
+        writes = [
             self.is_private(buffer, statement.index)
             for statement in walk(self.body)
             if isinstance(statement, Store | Update | Fill) and statement.buffer is buffer
-        )
+        ]
+        return bool(writes) and all(writes)
 
     def is_shared(self, update: Update) -> bool:
         """Whether points add to entries that others add to as well."""
@@ -229,7 +258,9 @@ class Points:
 
     def is_turned(self, choice: If) -> bool:
         """Whether a choice that points make differently holds loops of all points and nothing else."""
-        loops = [loop for loop in choice.then if isinstance(loop, Loop) and self.fits(loop) and self.shares(loop)]
+        loops = [
+            loop for loop in choice.then if isinstance(loop, Loop) and self.fits(loop, Place()) and self.shares(loop)
+        ]
         return self.differs(choice.condition) and len(loops) == len(choice.then)
 
     def is_total(self, local: Local) -> bool:
@@ -277,13 +308,36 @@ class Points:
             entries = entries * stop
         return Packing(load, loops, others, Buffer(load.buffer.name or "packed", load.buffer.type, entries))
 
+    def held(self) -> int:
+        """Bytes of the arrays of one turn, as far as they are known."""
+        return sum(buffer.bytes.constant or 0 for buffer in self.own if buffer.kind == "arena")
+
     def width(self) -> int:
         """How many turns go at a time: as many as registers hold what an inner loop works on."""
         live = max((_live(loop) for loop in walk(self.body) if isinstance(loop, Loop)), default=4)
         # Of many numbers that a turn computes more are alive at once than registers hold, and code grows with lanes.
         is_long = sum(isinstance(statement, Let) for statement in walk(self.body)) > LONG
-        widest = 8 if is_long else WIDEST
+        widest = 8 if is_long or self.held() * WIDEST > NEAR else WIDEST
         return next((width for width in (32, 16) if width <= widest and live * width // 8 <= REGISTERS), 8)
+
+
+def _entry_by_entry(block: Block) -> Block:
+    """A block with loops for what copies memory."""
+    found: list[Statement] = []
+    for statement in block:
+        match statement:
+            case Copy(target=target, target_index=to, source=source, source_index=index, count=count):
+                at = Local("k", "i64")
+                store = Store(target, plus(to, at), Load(source, plus(index, at)))
+                statement = Loop(at, count, (store,), "sequential")
+            case Loop(body=body):
+                statement = replace(statement, body=_entry_by_entry(body))
+            case While(test=test, body=body):
+                statement = replace(statement, test=_entry_by_entry(test), body=_entry_by_entry(body))
+            case If(then=then, otherwise=otherwise):
+                statement = If(statement.condition, _entry_by_entry(then), _entry_by_entry(otherwise))
+        found.append(statement)
+    return tuple(found)
 
 
 # ---- walks -----------------------------------------------------------------------------------------------------------

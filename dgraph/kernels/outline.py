@@ -99,7 +99,10 @@ class _Outliner:
         """The call of a kernel that runs a nest; a kernel made before serves again if it does the same."""
         inside = set(walk((nest,)))
         own = {
-            buffer for statement in inside for buffer in written_buffers(statement) if self.touching[buffer] <= inside
+            buffer
+            for statement in inside
+            for buffer in (*written_buffers(statement), *read_buffers(statement))
+            if self.touching[buffer] <= inside
         }
         body = schedule(nest, own)
         return self.call((nest,), body, tuple(read_first(body)[0]), nest.note, keeps=True)
