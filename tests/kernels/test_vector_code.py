@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from dgraph.kernels import native
 from dgraph.kernels.native import NativeEntry, compile_source, load_object
 from dgraph.kernels.vector_plan import Plan, plan_of
 
@@ -246,3 +249,35 @@ for i in lanes_8(n):
 def test_what_goes_turn_by_turn(name: str) -> None:
     lines = "\n".join(f"    {line}" for line in REFUSED[name].strip().splitlines())
     assert plan_in(f"def kernel_0(x: pointer_i64, n: i64):\n{lines}\n") is None
+
+
+@pytest.fixture
+def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code for a processor with half as long registers and no masks in its instructions."""
+
+    def machine() -> Any:
+        target = llvm.Target.from_triple(llvm.get_process_triple())
+        return target.create_target_machine(cpu="x86-64-v3", features="", opt=3, reloc="pic", jit=True)
+
+    monkeypatch.setattr(native, "_machine", machine)
+
+
+@pytest.mark.usefixtures("avx2")
+@pytest.mark.skipif(not llvm.get_host_cpu_features().get("avx2", False), reason="this processor has no AVX2")
+@pytest.mark.parametrize("name", ["sides of a choice", "rows of entries", "sums of rows", "what lanes share"])
+def test_shorter_registers_give_the_same_bits(name: str) -> None:
+    source = source_of(name, 8)
+    short = load_object(compile_source(source))
+    assert b"zmm" not in llvm_assembly(source).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "_machine", native._new_machine)
+        host = load_object(compile_source(source))
+    for n, m in ((3, 3), (21, 2)):
+        arrays = arguments_for(name, n)
+        for one, other in zip(call(short, arrays, n, m), call(host, arrays, n, m), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def llvm_assembly(source: str) -> str:
+    """The machine code of a program as text."""
+    return str(native._machine().emit_assembly(native.optimised_module(source)))
