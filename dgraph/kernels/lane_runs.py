@@ -39,7 +39,7 @@ from dgraph.kernels.nests import (
 )
 from dgraph.kernels.rewrite_nests import change_expressions, rename
 from dgraph.kernels.values import ROWS
-from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times
+from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, rounded_up, times
 from dgraph.sizes import Size, size
 
 BLOCK = 256
@@ -301,8 +301,6 @@ class _Blocks:
         loop = self.points.loop
         block = Local("block", "i64")
         start = times(block, number(self.turns))
-        stop = as_static(loop.stop)
-        assert stop is not None
         length = Let(self.count, Apply("minimum", "i64", (minus(loop.stop, start), number(self.turns))))
         packed = Let(self.rows.place, Apply("mod", "i64", (self.lane, number(self.lanes))))
         first = self.rows.packed()
@@ -312,7 +310,7 @@ class _Blocks:
             first = ()
         for part in self.parts:
             statements += self.emit(part, start, first, packed)
-        blocks = Extent((stop + (self.turns - 1)) // self.turns)
+        blocks = rounded_up(loop.stop, self.turns)
         return (replace(loop, index=block, stop=blocks, body=tuple(statements), kind="sequential"),)
 
     def emit(self, part: _Part, start: Expression, first: Block, place: Let) -> Block:

@@ -158,8 +158,7 @@ class Points:
 
     def is_possible(self) -> bool:
         """Only loops of common bounds, only memory that each point has for itself or adds to."""
-        start = as_static(self.loop.start)
-        if start is None or start.constant != 0 or as_static(self.loop.stop) is None or self.held() * 8 > NEAR:
+        if not is_from_zero(self.loop) or self.held() * 8 > NEAR:
             return False
         exchanges = any(isinstance(statement, Point | Swap) for statement in walk(self.body))
         if exchanges and (self.carried or any(map(self.shares, self.body))):

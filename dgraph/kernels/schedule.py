@@ -27,7 +27,6 @@ from dgraph.kernels.nests import (
     Block,
     Buffer,
     Expression,
-    Extent,
     If,
     Let,
     Literal,
@@ -44,7 +43,7 @@ from dgraph.kernels.nests import (
 )
 from dgraph.kernels.rewrite_nests import rename
 from dgraph.kernels.straight_lanes import with_straight_lanes
-from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times
+from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, rounded_up, times
 from dgraph.sizes import Size, size
 
 BLOCK = 256
@@ -388,14 +387,6 @@ def blockwise(chain: list[Loop], body: Block, totals: list[Local], is_inside: bo
         plain = replace(inner, body=body)
         summed = (If(Apply("less_equal", "bool", (length, number(SHORT))), (plain,), summed),)
     return wrapped(outer, summed)
-
-
-def rounded_up(length: Expression, step: int) -> Expression:
-    """How many steps cover a length."""
-    static = as_static(length)
-    if static is not None:
-        return Extent((static + (step - 1)) // step)
-    return Apply("floor_divide", "i64", (plus(length, number(step - 1)), number(step)))
 
 
 def _sums_only(local: Local, body: Block) -> bool:

@@ -64,6 +64,14 @@ def minus(left: Expression, right: Expression) -> Expression:
     return Apply("sub", "i64", (left, right))
 
 
+def rounded_up(length: Expression, step: int) -> Expression:
+    """How many steps cover a length."""
+    static = as_static(length)
+    if static is not None:
+        return Extent((static + (step - 1)) // step)
+    return Apply("floor_divide", "i64", (plus(length, number(step - 1)), number(step)))
+
+
 def coefficient(expression: Expression, index: Local, known: Mapping[Local, Size | None]) -> Size | None:
     """By how much an i64 expression grows from one value of `index` to the next, or None if that is not fixed.
 
