@@ -59,8 +59,19 @@ def kernel_product_{t}(
             a, maximum_i64(a_row * a_k, select_i64(a_k == 1, k, m)),
             b, maximum_i64(b_k * b_column, select_i64(b_column == 1, n, k)), {t}(adds), c, maximum_i64(c_row, n)
         )
-    else:
+    elif m * n * k > 64:
         product_whole_{t}(m, n, k, a, a_row, a_k, b, b_k, b_column, c, c_row, adds, 0, 0)
+    else:
+        # A call costs more than so few multiplications.
+        for i in range(m):
+            for j in range(n):
+                start = {t}(0.0)
+                if adds != 0:
+                    start = load_{t}(c, i * c_row + j)
+                total = {t}(0.0)
+                for p in range(k):
+                    total = fma_{t}(load_{t}(a, i * a_row + p * a_k), load_{t}(b, p * b_k + j * b_column), total)
+                store_{t}(c, i * c_row + j, start + total)
 """
 
 

@@ -177,3 +177,24 @@ def test_a_convolution_that_leaves_some_of_its_image() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), axis=(1, 2))[:, :5]
     found = dg.compile(dg.parse(CONVOLUTION).short)(x, k)
     np.testing.assert_allclose(found, np.einsum("nijquv,uvqp->nijp", windows, k), atol=1e-12)
+
+
+def test_a_few_multiplications_are_done_as_many_are() -> None:
+    loaded = dg.parse("def f[n, k, m](a: f64[n, k], b: f64[k, m]) -> f64[n, m] = a @ b")
+    f = dg.compile(loaded.f)
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(9, 7)), rng.normal(size=(7, 9))
+    whole = f(a, b)
+    for rows, columns in ((1, 9), (2, 4), (3, 3), (9, 1)):
+        np.testing.assert_array_equal(f(a[:rows], np.ascontiguousarray(b[:, :columns])), whole[:rows, :columns])
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+def test_a_product_large_enough_for_several_threads(turned: tuple[bool, bool]) -> None:
+    left, right = ("transpose(a)" if turned[0] else "a"), ("transpose(b)" if turned[1] else "b")
+    shapes = ("k, n" if turned[0] else "n, k"), ("m, k" if turned[1] else "k, m")
+    loaded = dg.parse(f"def f[n, k, m](a: f64[{shapes[0]}], b: f64[{shapes[1]}]) -> f64[n, m] = {left} @ {right}")
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(331, 340)), rng.normal(size=(340, 345))
+    given = (np.ascontiguousarray(x.T) if flag else x for x, flag in zip((a, b), turned, strict=True))
+    np.testing.assert_allclose(dg.compile(loaded.f)(*given), a @ b, rtol=0, atol=1e-11)
