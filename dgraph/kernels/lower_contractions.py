@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dgraph.ir.graph import Node
 from dgraph.kernels.nests import (
     Apply,
+    Buffer,
     Expression,
     Extent,
     Literal,
@@ -21,7 +22,7 @@ from dgraph.kernels.nests import (
 )
 from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.scope import Scope
-from dgraph.kernels.views import View, plus, times
+from dgraph.kernels.views import View, plus, times, whole
 from dgraph.sizes import Size, size
 
 if TYPE_CHECKING:
@@ -157,6 +158,12 @@ class _Product:
         sums = [axis for axis in rest if self.roles[axis.letters] == "summed"]
         outer = [axis for axis in rest if axis not in sums]
         blocked = next((axis for axis in (rows, summed) if self.is_blocked(axis, outer)), None)
+        around = [*rest, *([blocked] if blocked is not None else [])]
+        if columns.steps[1].constant != 1 and any(not axis.steps[1].terms for axis in around):
+            turned = self.turned(summed.letters + columns.letters)
+            if turned is not None:
+                turned.emit(adds)
+                return
         triangle, shift, more = self.triangle(rows.letters, columns.letters)
         if not adds and (sums or blocked is summed or triangle == "corner"):
             lowering.fill(target, Literal(0, target.buffer.type))
@@ -192,6 +199,18 @@ class _Product:
             kind = "sequential" if is_shared else "parallel"
             statement = Loop(turns.index, turns.count, (statement,), kind)
         lowering.emit(statement)
+
+    def turned(self, last: str) -> _Product | None:
+        """The product with a copy of the right factor whose columns lie side by side, for all that read it again."""
+        left, (place, view), written = self.places
+        if any(len(axis) > 1 for axis in place):
+            return None
+        order = sorted(range(len(place)), key=lambda at: last.find(place[at]))
+        moved = view.transposed(order)
+        fresh = whole(Buffer("turned", view.buffer.type, view.entries), moved.shape)
+        self.lowering.copy(fresh, moved)
+        right = tuple(place[at] for at in order), fresh
+        return _Product(self.lowering, left, right, written, self.below, self.shift)
 
     def is_blocked(self, axis: _Axis, outer: Sequence[_Axis]) -> bool:
         """Whether an axis is walked in blocks, outside of all loops: where what it steps over holds the batches."""
