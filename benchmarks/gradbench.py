@@ -10,8 +10,8 @@ environment with the wheel `enzyme-ad`. What is missing is left out with a note.
 
 A tool runs in a process of its own, with one thread on one core. Answers are compared before anything is timed, entry
 by entry, relative to the entry or a millionth of the largest one: to 1e-9 with the benchmark's, to 1e-7 with one
-another, since both round (sums of a million terms that cancel to 1e-14 are in `lse`). A form whose answer differs is not timed. A ratio is our fastest form, called bound, over the
-fastest form of any tool that differentiates.
+another, since both round: in `lse` sums of a million terms cancel. A form whose answer differs is not timed. A ratio is
+our fastest form, called bound, over the fastest form of any tool that differentiates.
 """
 
 import argparse
