@@ -1,7 +1,7 @@
 """Points that write to, or may read beside, a place a fixed distance away are turned into choices between numbers.
 
-* A buffer of a space that each point adds to once at most, at its own indices moved by sizes, is yielded by a space
-  over the buffer: entry j is what the point j - shift would have added, or 0.
+* A buffer of a space that each point adds to a few times, at its own indices moved by sizes, is yielded by a space over
+  the buffer: entry j is what the points j - shift would have added, in their order, or 0.
 * A read that may miss its array by a shift is 0 under a choice on the index.
 
 Both are what the reverse of slices, of padding and of writes at shifted places consists of. As yields they are computed
@@ -22,10 +22,10 @@ from dgraph.ops.control import If, Space
 from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Accumulate, Index, Undefined
 from dgraph.ops.values import Constant, SizeValue
-from dgraph.passes.base import each_region, graph_pass, same_nodes, with_regions
+from dgraph.passes.base import each_region, graph_pass, same_nodes, with_operands, with_regions
 from dgraph.passes.demand import point_price
 from dgraph.sizes import Size, size
-from dgraph.types import I64, Accumulator, Array
+from dgraph.types import I64, Accumulator, Array, DType, Shape
 
 MOST = 24
 """How much of a point, in additions and reads, is repeated when its results are computed by spaces of their own."""
@@ -51,6 +51,10 @@ class Place(NamedTuple):
 
     axis: int
     shift: Size
+
+
+FEW = 8
+"""So many additions of a point to one buffer are gathered."""
 
 
 def place_of(space: Node, index: Value, body: Region) -> Place | None:
@@ -81,6 +85,10 @@ def moved_input(body: Region, index: Value) -> Moved | None:
         shift = shift - step if maker.op.name == "sub" else shift + step
         index = one
     return Moved(index, shift)
+
+
+_Entry = tuple[tuple[Moved, ...], Region]
+"""Indices, and a region that makes the number that is added there."""
 
 
 def _place(space: Node, body: Region, moved: Moved | None) -> Place | None:
@@ -173,16 +181,18 @@ def _split(space: Node) -> list[Node]:
     assert isinstance(op, Space)
     first = len(op.extents) + op.accumulators
     made: dict[int, Node] = {}
+    is_single = True
     for at, buffer in enumerate(op.buffers):
         position = op.accumulators + at
-        found = _entry(body, body.inputs[first + at], position) if _fits(op, buffer) else None
-        node = _yielding(space, position, *found) if found is not None else None
+        found = _entries(body, body.inputs[first + at], position) if _fits(op, buffer) else None
+        node = _yielding(space, position, found) if found else None
         if node is not None:
             made[at] = node
+            is_single = is_single and len(found or ()) == 1
     if not made:
         return [space]
     if len(made) == len(space.results):
-        return list(made.values())
+        return list(made.values()) if is_single or _is_worth(space, list(made.values())) else [space]
     kept = [at for at in range(len(space.results)) if at - op.accumulators not in made]
     gone = {first + at for at in made}
     inner = remove_dead_code(Region(body.inputs, body.nodes, tuple(body.outputs[at] for at in kept)))
@@ -207,7 +217,48 @@ def _fits(op: Space, buffer: Accumulator) -> bool:
     return buffer.kind == "add" and len(buffer.shape) == len(op.extents) > 0
 
 
-def _entry(region: Region, accumulator: Value, position: int) -> tuple[tuple[Moved, ...], Region] | None:
+def _entries(body: Region, accumulator: Value, position: int) -> list[_Entry] | None:
+    """All that a point adds to an accumulator, one addition after another, each with a region that makes its number
+    the only output; None if that is not plain to see."""
+    links: list[tuple[Node, Value, Value]] = []
+    value = accumulator
+    while value is not body.outputs[position]:
+        link = _handed_on(body, value)
+        if link is None or len(links) == FEW:
+            return None
+        links.append((link[0], value, link[1]))
+        value = link[1]
+    found = []
+    for node, before, after in links:
+        nodes = (with_operands(other, {before: accumulator}) if other is node else other for other in body.nodes)
+        entry = _entry(remove_dead_code(Region(body.inputs, tuple(nodes), (after,))), accumulator, 0)
+        if entry is None:
+            return None
+        found.append(entry)
+    return found
+
+
+def _handed_on(region: Region, accumulator: Value) -> tuple[Node, Value] | None:
+    """The node that is given an accumulator, and as what it hands it on."""
+    users = region.users.get(accumulator, ())
+    if len(users) != 1 or users[0].operands.count(accumulator) != 1:
+        return None
+    (user,) = users
+    if isinstance(user.op, Accumulate):
+        return user, user.result
+    if not isinstance(user.op, If):
+        return None
+    side = user.regions[0]
+    value = side.inputs[user.operands.index(accumulator) - 1]
+    while value not in side.outputs:
+        link = _handed_on(side, value)
+        if link is None:
+            return None
+        value = link[1]
+    return user, user.results[side.outputs.index(value)]
+
+
+def _entry(region: Region, accumulator: Value, position: int) -> _Entry | None:
     """The indices to which a region adds, and the region with the number that it adds in place of the accumulator at
     one of its outputs; None if it may add more than one. Where it adds nothing the number is 0, the indices are ()."""
     output = region.outputs[position]
@@ -236,9 +287,7 @@ def _with_output(region: Region, position: int, value: Value, nodes: tuple[Node,
     return Region(region.inputs, nodes, outputs)
 
 
-def _chosen_entry(
-    region: Region, choice: Node, accumulator: Value, position: int
-) -> tuple[tuple[Moved, ...], Region] | None:
+def _chosen_entry(region: Region, choice: Node, accumulator: Value, position: int) -> _Entry | None:
     """`_entry` where one side of a choice adds, or both at the same place."""
     captures = choice.operands[1:]
     at = choice.results.index(region.outputs[position])
@@ -264,48 +313,86 @@ def _chosen_entry(
     return indices, _with_output(region, position, number, nodes)
 
 
-def _yielding(space: Node, position: int, indices: tuple[Moved, ...], body: Region) -> Node | None:
-    """A space over a buffer that yields what the points would have added; None if they may meet, or do more.
+def _yielding(space: Node, position: int, entries: Sequence[_Entry]) -> Node | None:
+    """A space over a buffer that yields what the points would have added; None if points may meet, or do more.
 
-    The number is the output of the body at the position of the buffer among the results."""
-    op = space.op
-    assert isinstance(op, Space)
-    places = [_place(space, body, index) for index in indices]
-    axes = {place.axis: at for at, place in enumerate(places) if place is not None}
-    if not len(axes) == len(places) == len(op.extents):
+    An entry is added to by a point for each of the entries, in the order of these points."""
+    found = [_part(space, indices, remove_dead_code(body)) for indices, body in entries]
+    parts = [part for part in found if part is not None]
+    ordered = _in_order(parts) if len(parts) == len(entries) else None
+    if ordered is None:
         return None
-    point = remove_dead_code(Region(body.inputs, body.nodes, (body.outputs[position],)))
-    if not all(
-        isinstance(node.op, If | Elementwise | Index | Constant | SizeValue | Undefined) for node in walk(point)
-    ):
-        return None
-    captures = [value for value in body.inputs[op.leading_inputs(0) :] if value in point.used]
-    if any(may_stop(node) for node in walk(point)) or any(isinstance(v.type, Accumulator) for v in point.used):
-        return None
-    result = space.results[position]
-    assert isinstance(result.type, Array)
-    outside = dict(zip(body.inputs[op.leading_inputs(0) :], space.operands[op.accumulators :], strict=True))
-    taken = Region((*body.inputs[: len(op.extents)], *captures), point.nodes, point.outputs)
+    op, result = space.op, space.results[position]
+    assert isinstance(op, Space) and isinstance(result.type, Array)
     shape, dtype = result.type.shape, result.type.dtype
 
     def entry(h: Builder, *at: Value) -> Value:
-        own, held = [], None
-        for axis, extent in enumerate(op.extents):
-            place = places[axes[axis]]
-            assert place is not None
-            index = at[axes[axis]]
-            if place.shift != size(0):
-                index = h.sub(index, h.number(place.shift))
-            own.append(index)
-            one = _in_range(h, index, -place.shift, shape[axes[axis]] - 1 - place.shift, extent)
-            held = _both(h, held, one)
-        operands = [outside[value] for value in captures]
-        if held is None:
-            return h.inline(taken, [*own, *operands])[0]
-        return h.if_(held, lambda k: k.inline(taken, [*own, *operands]), lambda k: [k.constant(0, dtype)])[0]
+        total = None
+        for part in ordered:
+            number = _added(h, op, part, shape, dtype, at)
+            total = number if total is None else h.add(total, number)
+        assert total is not None
+        return total
 
     g = Builder()
-    g.adopt(Region(tuple(dict.fromkeys(outside.values())), (), ()))
+    captured = [value for part in ordered for value in part.operands]
+    g.adopt(Region(tuple(dict.fromkeys(captured)), (), ()))
     with g.at(space.span, space.scope, space.derived):
         g.map(shape, entry)
     return replace(g.nodes[-1], results=(result,))
+
+
+class _Part(NamedTuple):
+    """One addition: for each axis of the points where their index stands among those of the buffer, and by how much it
+    is moved; what makes the number of indices and captures; and these captures outside."""
+
+    at: tuple[int, ...]
+    shifts: tuple[Size, ...]
+    point: Region
+    operands: tuple[Value, ...]
+
+
+def _part(space: Node, indices: tuple[Moved, ...], body: Region) -> _Part | None:
+    op = space.op
+    assert isinstance(op, Space)
+    places = [_place(space, body, index) for index in indices]
+    axes = {place.axis: (at, place.shift) for at, place in enumerate(places) if place is not None}
+    if not len(axes) == len(places) == len(op.extents):
+        return None
+    if not all(isinstance(node.op, If | Elementwise | Index | Constant | SizeValue | Undefined) for node in walk(body)):
+        return None
+    if any(may_stop(node) for node in walk(body)) or any(isinstance(v.type, Accumulator) for v in body.used):
+        return None
+    lead = op.leading_inputs(0)
+    pairs = zip(body.inputs[lead:], space.operands[op.accumulators :], strict=True)
+    captured = {value: operand for value, operand in pairs if value in body.used}
+    point = Region((*body.inputs[: len(op.extents)], *captured), body.nodes, body.outputs)
+    ordered = [axes[axis] for axis in range(len(op.extents))]
+    return _Part(tuple(at for at, _ in ordered), tuple(shift for _, shift in ordered), point, tuple(captured.values()))
+
+
+def _in_order(parts: Sequence[_Part]) -> list[_Part] | None:
+    """Additions in the order in which points make them to one entry; None if the sizes do not tell."""
+    keys = []
+    for part in parts:
+        if part.at != parts[0].at:
+            return None
+        away = [(first - shift).constant for first, shift in zip(parts[0].shifts, part.shifts, strict=True)]
+        if None in away:
+            return None
+        keys.append(away)
+    return [parts[at] for at in sorted(range(len(parts)), key=lambda at: keys[at])]
+
+
+def _added(h: Builder, op: Space, part: _Part, shape: Shape, dtype: DType, at: Sequence[Value]) -> Value:
+    """What the point adds whose place this is, or 0 if there is none."""
+    own, held = [], None
+    for axis, extent in enumerate(op.extents):
+        shift, index = part.shifts[axis], at[part.at[axis]]
+        if shift != size(0):
+            index = h.sub(index, h.number(shift))
+        own.append(index)
+        held = _both(h, held, _in_range(h, index, -shift, shape[part.at[axis]] - 1 - shift, extent))
+    if held is None:
+        return h.inline(part.point, [*own, *part.operands])[0]
+    return h.if_(held, lambda k: k.inline(part.point, [*own, *part.operands]), lambda k: [k.constant(0, dtype)])[0]
