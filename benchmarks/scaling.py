@@ -207,7 +207,8 @@ def plotted(points: Sequence[Points], graphs: Sequence[Size], cores: dict[str, d
     middle.set(xscale="log", yscale="log", xlabel="nodes", ylabel="s", title="reading and compiling")
     for name, seconds in cores.items():
         right.plot(list(seconds), [seconds[1] / s for s in seconds.values()], "o-", label=name)
-    right.set(xlabel="cores", ylabel="times as fast", title="a derivative on more cores", ylim=(0, None))
+    counts = sorted({count for seconds in cores.values() for count in seconds})
+    right.set(xlabel="cores", ylabel="times as fast", title="a derivative on more cores", ylim=(0, None), xticks=counts)
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
