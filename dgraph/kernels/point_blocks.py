@@ -1,15 +1,19 @@
 """Loops over the same points, and matrix products over blocks of them, run block by block: what one hands to the next
 stays in the cache, and an array that nothing else reads is as large as a block.
 
+In an array of a block points lie side by side, if the products allow it: then what is done for every point can be done
+for several at a time, and a product has the points as its columns.
+
 The products take 64 points at a time anyway (`lower_contractions.BLOCK`). A loop over points joins them if what it
 shares with the others it reads and writes only at its own point. Statements between that need nothing of them go first.
-Every sum over points keeps its order: a block follows a block.
+Every sum over points keeps its order, but for points that go several at a time: a block follows a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 from dgraph.kernels.lower_contractions import BLOCK
 from dgraph.kernels.nest_parts import (
@@ -37,6 +41,7 @@ from dgraph.kernels.nests import (
     Load,
     Local,
     Loop,
+    Matrix,
     MatrixProduct,
     Note,
     Program,
@@ -47,6 +52,7 @@ from dgraph.kernels.nests import (
     While,
     number,
 )
+from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.rewrite_nests import change_expressions, substitute
 from dgraph.kernels.schedule import is_simple, perfect
 from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, times
@@ -294,13 +300,15 @@ class _Run:
     def loop(self, touched: dict[Buffer, set[Statement]]) -> Loop:
         """All members, block by block."""
         inside = {statement for member in self.members for statement in walk((member.loop,))}
-        small: dict[Buffer, Buffer] = {}
+        small: dict[Buffer, _Small] = {}
         for buffer in dict.fromkeys(access.buffer for member in self.members for access in member.accesses):
             is_own = buffer.kind == "arena" and touched[buffer] <= inside
             if is_own and self.is_apart(buffer):
                 (stride,) = {stride for member in self.members for stride in member.strides(buffer)}
                 assert stride is not None
-                small[buffer] = replace(buffer, entries=stride * BLOCK)
+                small[buffer] = _Small(replace(buffer, entries=stride * BLOCK), stride)
+        if all(map(_can_turn, (s for s in inside if isinstance(s, MatrixProduct)), repeat(small))):
+            small = {buffer: replace(one, is_turned=True) for buffer, one in small.items()}
         block, count = Local("block", "i64"), Local("count", "i64")
         first = times(block, number(BLOCK))
         left = Apply("minimum", "i64", (minus(Extent(self.points), first), number(BLOCK)))
@@ -342,15 +350,70 @@ class _Use:
         return bool(self.given & (other.given | other.used) or other.given & self.used)
 
 
+@dataclass(frozen=True)
+class _Small:
+    """An array as large as a block, and how far apart points lie in it. Turned, they lie side by side, so that what is
+    done for every point is done for several at a time."""
+
+    buffer: Buffer
+    stride: Size
+    is_turned: bool = False
+
+    def index(self, place: Expression, index: Local, here: Expression) -> Expression:
+        """The place of an entry, the point being `here`."""
+        if not self.is_turned:
+            return substitute(place, {index: here})
+        return plus(times(substitute(place, {index: ZERO}), number(BLOCK)), here)
+
+    def matrix(self, matrix: Matrix, index: Local, here: Expression) -> Matrix:
+        """A matrix in it."""
+        place = self.index(matrix.index, index, here)
+        if not self.is_turned:
+            return replace(matrix, buffer=self.buffer, index=place)
+        down, across = (size(1) if step == self.stride else step * BLOCK for step in (matrix.down, matrix.across))
+        return Matrix(self.buffer, place, down, across)
+
+
+_TRANSPOSED: dict[Triangle, Triangle] = {"whole": "whole", "columns": "rows", "rows": "columns"}
+
+
+def _can_turn(product: MatrixProduct, small: Mapping[Buffer, _Small]) -> bool:
+    """Whether a product can be done with points side by side in arrays of a block."""
+    for matrix in (product.target, product.left, product.right):
+        if matrix.buffer in small and (matrix.down, matrix.across).count(small[matrix.buffer].stride) != 1:
+            return False
+    target = product.target
+    return target.buffer not in small or (
+        product.triangle in _TRANSPOSED and target.down == small[target.buffer].stride and target.across.constant == 1
+    )
+
+
+def _transposed(product: MatrixProduct) -> MatrixProduct:
+    """The same product, by rows of the other axis."""
+
+    def turned(matrix: Matrix) -> Matrix:
+        return replace(matrix, down=matrix.across, across=matrix.down)
+
+    return replace(
+        product,
+        target=turned(product.target),
+        left=turned(product.right),
+        right=turned(product.left),
+        rows=product.columns,
+        columns=product.rows,
+        triangle=_TRANSPOSED[product.triangle],
+    )
+
+
 def _moved(
-    block: Iterable[Statement], index: Local, there: Expression, here: Expression, small: dict[Buffer, Buffer]
+    block: Iterable[Statement], index: Local, there: Expression, here: Expression, small: Mapping[Buffer, _Small]
 ) -> Block:
     """A body with its point at `there` in whole arrays and `here` in those of a block."""
 
     def change(expression: Expression) -> Expression:
         match expression:
             case Load(buffer=buffer, index=place) if buffer in small:
-                return Load(small[buffer], substitute(place, {index: here}))
+                return Load(small[buffer].buffer, small[buffer].index(place, index, here))
             case Load(buffer=buffer, index=place):
                 return Load(buffer, change(place))
             case Apply(operands=operands) if any(isinstance(part, Load) for part in parts(expression)):
@@ -363,16 +426,18 @@ def _moved(
         match statement:
             case Store(buffer=buffer, index=place) | Update(buffer=buffer, index=place) if buffer in small:
                 assert isinstance(changed, Store | Update)
-                changed = replace(changed, buffer=small[buffer], index=substitute(place, {index: here}))
+                changed = replace(changed, buffer=small[buffer].buffer, index=small[buffer].index(place, index, here))
             case MatrixProduct(target=target, left=left, right=right):
                 matrices = [
-                    replace(matrix, buffer=small[matrix.buffer], index=substitute(matrix.index, {index: here}))
+                    small[matrix.buffer].matrix(matrix, index, here)
                     if matrix.buffer in small
                     else replace(matrix, index=change(matrix.index))
                     for matrix in (target, left, right)
                 ]
                 assert isinstance(changed, MatrixProduct)
                 changed = replace(changed, target=matrices[0], left=matrices[1], right=matrices[2])
+                if target.buffer in small and small[target.buffer].is_turned:
+                    changed = _transposed(changed)
             case Loop(body=body):
                 assert isinstance(changed, Loop)
                 changed = replace(changed, body=_moved(body, index, there, here, small))
