@@ -14,7 +14,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from dgraph.kernels.lanes import NEUTRAL, Packing, Points, is_from_zero, loads_in, total_of
-from dgraph.kernels.nest_parts import locals_of, read_first, set_locals, walk
+from dgraph.kernels.nest_parts import blocks_of, expressions_of, locals_of, read_first, set_locals, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -46,12 +46,13 @@ BLOCK = 256
 """Turns whose terms are kept before they are added up, where one run does all that a turn does."""
 
 
-def in_lanes(points: Points) -> Block:
-    """The loop over points with lanes."""
+def in_lanes(points: Points) -> Block | None:
+    """The loop over points with lanes; None if what all turns do together needs what a single one finds."""
     packings = tuple(points.packings())
     lanes = points.width()
     if points.carried or any(map(points.shares, points.body)):
-        return _Blocks(points, packings, lanes).nest()
+        blocks = _Blocks(points, packings, lanes)
+        return None if blocks.needs_turns() else blocks.nest()
     place = Local("place", "i64")
     rows = _Rows(points.own, packings, lanes, place)
     body = rows.block((*rows.packed(), *points.body))
@@ -95,6 +96,9 @@ class _Blocks:
         self.lane, self.count = Local("lane", "i64"), Local("count", "i64")
         totals = {local: Local("term", local.type) for local in points.carried}
         self.varying |= set(totals.values())
+        # Each turn finds these numbers for itself, though they come out alike for all.
+        self.changed = self.following(self.given_in_runs(points.body) - self.varying)
+        self.varying |= self.changed
         self.turns = BLOCK
         self.made: set[Buffer] = set()
         parts = self.plan(self.with_starts(totals))
@@ -183,6 +187,45 @@ class _Blocks:
                     sides = [self.plan(statement.then), self.plan(statement.otherwise)]
                     parts.append(_Around(statement, sides))
         return parts
+
+    def given_in_runs(self, block: Block) -> set[Local]:
+        """The locals that loops and choices give values, as far as these are done by each turn."""
+        found: set[Local] = set()
+        for statement in block:
+            if isinstance(statement, Let):
+                continue
+            if self.is_together(statement):
+                for inner in blocks_of(statement):
+                    found |= self.given_in_runs(inner)
+            else:
+                inside = [one for inner in blocks_of(statement) for one in walk(inner)]
+                found.update(local for one in inside for local in set_locals(one))
+        return found
+
+    def following(self, given: set[Local]) -> set[Local]:
+        """These locals, and those whose values follow from them."""
+        lets = [s for s in walk(self.points.body) if isinstance(s, Let) and s.local not in self.varying]
+        while True:
+            grown = given | {let.local for let in lets if not given.isdisjoint(locals_of(let.value))}
+            if grown == given:
+                return given
+            given = grown
+
+    def is_together(self, statement: Statement) -> bool:
+        """Whether all turns make a loop or a choice together, each with runs of its own inside."""
+        if not self.points.shares(statement) or not self.points.can_keep(statement):
+            return False
+        if isinstance(statement, Loop):
+            return self.most_turns(statement) is None
+        return isinstance(statement, If) and not self.points.differs(statement.condition)
+
+    def needs_turns(self) -> bool:
+        """Whether a loop or a choice of all turns depends on a number that each turn finds for itself."""
+        together = [statement for statement in walk(self.points.body) if self.is_together(statement)]
+        read = {local for statement in together for e in expressions_of(statement) for local in locals_of(e)}
+        updates = [s for s in walk(self.points.body) if isinstance(s, Update) and self.points.is_shared(s)]
+        read |= {local for update in updates for local in locals_of(update.index)}
+        return not read.isdisjoint(self.changed)
 
     def is_given_once(self, local: Local) -> bool:
         return sum(local in set_locals(statement) for statement in walk(self.points.body)) == 1

@@ -130,7 +130,8 @@ class _Scheduler:
         cost, place, points = min(found, key=lambda choice: choice[:2])
         if cost >= with_inner_loops(body):
             return None
-        return wrapped(chain[:place], in_lanes(points))
+        lanes = in_lanes(points)
+        return None if lanes is None else wrapped(chain[:place], lanes)
 
 
 def touches(block: Block) -> Counter[Buffer]:
