@@ -167,8 +167,7 @@ class CompiledGraph:
         self._needs: dict[Any, Needs] = {}
         self._arena_slot = layout.arena_slot
         self._scalars = [place for place, port in enumerate(interface.outputs) if not port.type.rank]
-        # A function that takes sizes is never called by its arrays alone.
-        self._arity = -1 if self._size_places else len(interface.inputs)
+        self._arity = len(interface.inputs)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -194,12 +193,12 @@ class CompiledGraph:
 
     __call__ = call
 
-    def call_exact(self, arrays: Sequence[Any]) -> list[Any] | None:
+    def call_exact(self, arrays: Sequence[Any], sizes: tuple[tuple[str, int], ...] = ()) -> list[Any] | None:
         """Run if every argument is what `Checker` can place as it is (arrays of the declared dtype and rank without
-        gaps, numbers); else None."""
-        if len(arrays) != self._arity:
+        gaps, numbers), and all size formals are told; else None."""
+        if len(arrays) != self._arity or len(sizes) != len(self._size_places):
             return None
-        return self._run(tuple(arrays), ())
+        return self._run(tuple(arrays), sizes)
 
     def memory(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> Memory:
         """The bytes that a call on these leaves uses."""

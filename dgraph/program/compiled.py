@@ -16,7 +16,16 @@ from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
 from dgraph.kernels.native import machine_name
-from dgraph.program.arguments import bind_arguments, build, extent, flatten, is_extent, located, picker
+from dgraph.program.arguments import (
+    LARGEST_SIZE,
+    bind_arguments,
+    build,
+    extent,
+    flatten,
+    is_extent,
+    located,
+    picker,
+)
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, package_state, still_stands
@@ -77,10 +86,10 @@ class Compiled:
         self.options = options
         self.signature = signature
         self.kernel = kernel
-        formals = [formal for formal in signature.formals if not is_extent(formal)]
-        self._is_plain = len(formals) == len(signature.formals) and not options.debug
-        self._pickers = [picker(formal.type) for formal in formals]
-        is_flat = all(isinstance(formal.type, Array) for formal in formals) and not signature.params
+        self._is_plain = not options.debug
+        pickers = [None if is_extent(formal) else picker(formal.type) for formal in signature.formals]
+        self._pickers = list(zip([formal.name for formal in signature.formals], pickers, strict=True))
+        is_flat = all(isinstance(formal.type, Array) for formal in signature.formals) and not signature.params
         self._call_exact = kernel.call_exact if is_flat else self._call_picked
         self._is_single = isinstance(signature.result, Array)
 
@@ -156,9 +165,15 @@ class Compiled:
         """The kernel on the leaves of the arguments as they are; None if they are not what it takes."""
         stored = [self.value_of(name) for name in self.signature.params]
         found: list[Any] = []
-        for pick, value in zip(self._pickers, (*arguments, *stored), strict=True):
-            pick(value, found)
-        return self.kernel.call_exact(found)
+        sizes: list[tuple[str, int]] = []
+        for (name, pick), value in zip(self._pickers, (*arguments, *stored), strict=True):
+            if pick is not None:
+                pick(value, found)
+            elif type(value) is int and 0 <= value <= LARGEST_SIZE:
+                sizes.append((name, value))
+            else:
+                return None
+        return self.kernel.call_exact(found, tuple(sizes))
 
     def leaves(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, int]]:
         """The leaves of all formals as arrays, and the numbers of the size formals."""
