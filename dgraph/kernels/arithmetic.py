@@ -224,7 +224,7 @@ def power_of_integer(x: Value, n: Value) -> Value:
     else:
         # Powers of 1 and -1 depend on parity alone, and any other reciprocal rounds to 0.
         is_unit = x.equals(1) if x.type == "u8" else x.equals(1) | x.equals(-1)
-        base = select(is_negative & ~is_unit, 0, x)
+        base = select(is_negative, select(is_unit, x, 0), x)
         count = n
     start = builder.block
     head, step, done = (builder.append_basic_block(name) for name in ("head", "step", "done"))

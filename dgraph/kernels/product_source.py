@@ -19,6 +19,9 @@ DEPTH = 256
 ROWS = 256
 """So many rows use a panel before the next one is packed: their part of the left factor stays in the cache."""
 
+NEAR = 32768
+"""Bytes of a matrix that stay in the first cache while rows are multiplied by it."""
+
 MOST = 3
 """The most vectors of columns in a tile."""
 
@@ -39,8 +42,8 @@ def entry(
         return 0
     width = (full + panels - 1) // panels * {lanes}
     memory = panel_{t}(0)
-    # A panel is worth a copy where more than two tiles read it.
-    packs = b_column != 1 or (m > {few} and b_k > width)
+    # A panel is worth a copy where more than two tiles read it, from further apart than the first cache holds.
+    packs = b_column != 1 or (m > {few} and b_k > width and minimum_i64(depth, {depth}) * b_k > {near})
     for start in range(0, depth + select_i64(depth == 0, 1, 0), {depth}):
         deep = minimum_i64(depth - start, {depth})
         adds = select_i64(start > 0, 1, add)
@@ -108,6 +111,7 @@ def product_source(triangle: Triangle, type_name: str, processor: Processor) -> 
         most=MOST,
         few=2 * tiles[MOST][0],
         depth=DEPTH,
+        near=NEAR * lanes // processor.vector_bytes,
         rows=ROWS,
         limits=limits,
         visits=visits,
