@@ -10,7 +10,7 @@ turns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dgraph.kernels.lane_rows import Rows
@@ -221,9 +221,17 @@ class _Blocks:
         """Whether a loop or a choice of all turns depends on a number that each turn finds for itself."""
         together = [statement for statement in walk(self.points.body) if self.is_together(statement)]
         read = {local for statement in together for e in expressions_of(statement) for local in locals_of(e)}
-        updates = [s for s in walk(self.points.body) if isinstance(s, Update) and self.points.is_shared(s)]
-        read |= {local for update in updates for local in locals_of(update.index)}
+        read |= {local for update in self.kept_updates(self.points.body) for local in locals_of(update.index)}
         return not read.isdisjoint(self.changed)
+
+    def kept_updates(self, block: Block) -> Iterator[Update]:
+        """The updates whose terms are kept and added up afterwards."""
+        for statement in block:
+            if isinstance(statement, Update) and self.points.is_shared(statement):
+                yield statement
+            elif self.points.can_keep(statement):
+                for inner in blocks_of(statement):
+                    yield from self.kept_updates(inner)
 
     def is_given_once(self, local: Local) -> bool:
         return sum(local in set_locals(statement) for statement in walk(self.points.body)) == 1

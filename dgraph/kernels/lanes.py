@@ -257,10 +257,29 @@ class Points:
 
     def is_turned(self, choice: If) -> bool:
         """Whether a choice that points make differently holds loops of all points and nothing else."""
-        loops = [
-            loop for loop in choice.then if isinstance(loop, Loop) and self.fits(loop, Place()) and self.shares(loop)
-        ]
-        return self.differs(choice.condition) and len(loops) == len(choice.then)
+        loops = [loop for loop in choice.then if isinstance(loop, Loop) and self.is_shared_by(loop)]
+        return self.differs(choice.condition) and len(loops) == len(choice.then) and not all(map(self.is_row, loops))
+
+    def is_shared_by(self, loop: Loop) -> bool:
+        """Whether points run a loop alike and add to shared entries in it."""
+        return self.fits(loop, Place()) and self.shares(loop)
+
+    def is_row(self, loop: Loop) -> bool:
+        """Whether a loop adds little to each of the entries of a row that its point chooses: that is done faster point
+        by point than entry by entry, which would look all over memory."""
+        steps: dict[Local, Size | None] = {}
+        for statement in loop.body:
+            match statement:
+                case Let(local=local, value=value):
+                    steps[local] = coefficient(value, loop.index, steps)
+                case Update(index=index):
+                    step = coefficient(index, loop.index, steps)
+                    if step is None or step.constant != 1 or not self.differs(index):
+                        return False
+                case _:
+                    return False
+        applied = {p.op for s in loop.body for e in expressions_of(s) for p in parts(e) if isinstance(p, Apply)}
+        return applied <= {"add", "sub", "mul", "neg", "cast"}
 
     def is_total(self, local: Local) -> bool:
         """Whether a local that points share is only added to, or only made the largest or smallest."""
