@@ -5,6 +5,8 @@ import pytest
 
 import dgraph as dg
 from dgraph.kernels.compile import plan_graph
+from dgraph.kernels.nest_parts import walk
+from dgraph.kernels.nests import Loop, Update
 from dgraph.program.pipeline import stage
 
 PROGRAM = dg.parse("""
@@ -50,4 +52,7 @@ def test_points_that_take_the_other_side_add_nothing(n: int, k: int, d: int):
 
 def test_the_way_back_of_a_minimum_goes_in_lanes():
     program = plan_graph(stage(PROGRAM.slope.graph, "kernels"))
-    assert any("lane" in buffer.name or buffer.name == "held" for buffer in program.rooms)
+    loops = [one for kernel in program.kernels for one in walk(kernel.body) if isinstance(one, Loop)]
+    # The distances of a block of points together, then for each point the row that is nearest.
+    assert any(loop.lanes and any(isinstance(inner, Loop) for inner in walk(loop.body)) for loop in loops)
+    assert any(isinstance(inner, Update) for loop in loops if not loop.lanes for inner in walk(loop.body))
