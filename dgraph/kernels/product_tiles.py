@@ -141,6 +141,7 @@ class _Tile(Vectors):
         self.lines = [self.place(self.a, builder.mul(row, self.a_row)) for row in self.at]
         self.mask = self.below(self.columns_left, (self.vectors - 1) * self.lanes)
         self.is_more = builder.icmp_signed("!=", self.more, _I64(0))
+        self.more_lanes = self.spread(self.is_more)
         sums = [self.zero] * (self.rows * self.vectors)
         if self.triangle in ("columns", "rows"):
             sums = self.loop(self.first, self.start, sums, is_partial=True)
@@ -183,13 +184,16 @@ class _Tile(Vectors):
             for at in range(self.vectors)
         ]
         found = []
+        shared = [self.counts(k, 0, at) for at in range(self.vectors if is_partial else 0)]
         for row, start in enumerate(self.lines):
+            if is_partial and row and self.triangle == "rows":
+                shared = [self.counts(k, row, 0)] * self.vectors
             entry = self.spread(builder.load(self.place(start, offset), typ=self.scalar, align=self.align))
             for at, column in enumerate(columns):
                 old = sums[row * self.vectors + at]
                 new = fma(*(Value(builder, part, self.type) for part in (entry, column, old)))
                 if is_partial:
-                    new = select(Value(builder, self.counts(k, row, at), "bool"), new, Value(builder, old, self.type))
+                    new = select(Value(builder, shared[at], "bool"), new, Value(builder, old, self.type))
                 found.append(new.llvm)
         return found
 
@@ -202,7 +206,7 @@ class _Tile(Vectors):
             return self.spread(builder.xor(inside, self.is_more))
         narrow = builder.sub(builder.trunc(beyond, _I32), _I32(at * self.lanes))
         inside = builder.icmp_signed(">", self.numbers, self.spread(narrow))
-        return builder.xor(inside, self.spread(self.is_more))
+        return builder.xor(inside, self.more_lanes)
 
     def write(self, sums: list[Any]) -> None:
         """Add the sums to the result, or replace it. All is read before anything is written: a row may come twice."""
@@ -227,5 +231,5 @@ class _Tile(Vectors):
         if self.triangle != "corner":
             return mask
         inside = self.below(builder.add(row, self.diagonal), at * self.lanes)
-        inside = builder.xor(inside, self.spread(self.is_more))
+        inside = builder.xor(inside, self.more_lanes)
         return inside if mask is None else builder.and_(inside, mask)
