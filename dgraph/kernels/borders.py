@@ -7,10 +7,11 @@ behind one another choose at one place far from both ends: such a loop is cut in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from dgraph.kernels.nest_parts import expressions_of, parts, read_first, walk
+from dgraph.kernels.nest_parts import expressions_of, parts, read_first, set_locals, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -167,20 +168,24 @@ Claims = Callable[[Expression], Mapping[Expression, bool]]
 
 def decided(block: Block, claims: Claims) -> Block:
     """A block in which some comparisons have a known truth."""
-    return tuple(_statements(block, claims, {}))
+    given = Counter(local for statement in walk(block) for local in set_locals(statement))
+    once = {local for local, times in given.items() if times == 1}
+    return tuple(_statements(block, claims, once, {}))
 
 
-def _statements(block: Block, claims: Claims, values: dict[Local, Expression]) -> Iterator[Statement]:
+def _statements(block: Block, claims: Claims, once: Set[Local], values: dict[Local, Expression]) -> Iterator[Statement]:
+    """The statements; `once` are the locals that are given a value at one place only."""
     for statement in block:
         changed = change_expressions(statement, lambda e: _settled(substitute(e, values), claims))
         if isinstance(changed, If):
             truth = _truth(changed.condition)
             if truth is not None:
-                yield from _statements(changed.then if truth else changed.otherwise, claims, values)
+                yield from _statements(changed.then if truth else changed.otherwise, claims, once, values)
                 continue
-            sides = (tuple(_statements(side, claims, values)) for side in (changed.then, changed.otherwise))
+            # What one side finds out does not hold on the other one, nor after both.
+            sides = (tuple(_statements(side, claims, once, dict(values))) for side in (changed.then, changed.otherwise))
             changed = If(changed.condition, *sides)
-        elif isinstance(changed, Let) and _truth(changed.value) is not None:
+        elif isinstance(changed, Let) and changed.local in once and _truth(changed.value) is not None:
             values[changed.local] = changed.value
         yield changed
 

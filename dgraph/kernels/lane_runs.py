@@ -402,15 +402,17 @@ class _Blocks:
         return Loop(names[self.lane], stop, rename(body, names), "parallel", lanes=self.lanes)
 
     def is_at_home(self, statements: Block) -> bool:
-        """Whether a run touches no memory at places of its turns but rows: all lanes may run it, though the last block
-        may have fewer turns."""
+        """Whether a run touches no memory at places of its turns but rows, and these at places that all turns share:
+        all lanes may run it, though the last block may have fewer turns, and a lane without a turn holds anything."""
         for statement in walk(statements):
             if isinstance(statement, While):
                 return False
             if isinstance(statement, Store | Update | Fill) and not self.is_row(statement.buffer):
                 return False
+            if isinstance(statement, Store | Update) and self.points.differs(statement.index):
+                return False
         reads = (load for load, _ in loads_in(statements) if load not in self.rows.packings)
-        return all(self.is_row(load.buffer) or not self.points.differs(load.index) for load in reads)
+        return not any(self.points.differs(load.index) for load in reads)
 
     def is_row(self, buffer: Buffer) -> bool:
         return buffer in self.points.own or buffer in self.made
