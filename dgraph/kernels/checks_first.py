@@ -87,7 +87,8 @@ class _Slicer:
                 turns = replace(statement, body=self.sliced(body))
                 self.need([statement.start, statement.stop])
                 return turns
-        if can_fail(statement):
+        given = {local for one in walk((statement,)) for local in set_locals(one)}
+        if can_fail(statement) or not self.needed.isdisjoint(given):
             raise _Needed
         return None
 

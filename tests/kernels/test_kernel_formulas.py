@@ -25,6 +25,10 @@ def stepped[m](v: f64[6], t: i32, z: f64[m], h: i32[m]) -> f64:
 def total[n, m](v: f64[n, 6], t: i32[n], z: f64[m], h: i32[m]) -> f64 = sum(vmap(stepped, over=(v, t))(v, t, z, h))
 
 def slope[n, m](v: f64[n, 6], t: i32[n], z: f64[m], h: i32[m]) -> f64[m] = grad(total, wrt=z)(v, t, z, h)
+
+def chosen[n, m](x: f64[n], y: f64[m], k: i32[n], low: i32) -> (f64, f64[n]):
+    z[i] = (y[k[i]] if x[i] > 0 or k[i] >= low else 0.5 * x[i]) for i in range(n)
+    return sum(z), z
 """)
 RNG = np.random.default_rng(3)
 
@@ -55,3 +59,8 @@ def test_the_places_of_such_lanes_would_be_anything():
     runs = [one for kernel in plan.kernels for one in walk(kernel.body) if isinstance(one, Loop) and one.lanes]
     assert len(runs) > 1
     assert not any(isinstance(run.stop, Literal) for run in runs)
+
+
+@pytest.mark.parametrize("n", [0, 1, 9, 40])
+def test_checks_on_a_side_that_a_choice_decides(n: int):
+    agree("chosen", RNG.normal(size=n), RNG.normal(size=5), RNG.integers(0, 5, n).astype(np.int32), np.int32(3))
