@@ -60,7 +60,17 @@ def erf(x: Value) -> Value:
     return copysign(select(size > 1.0, 1.0 - complement_of_large(size), near), x)
 
 
+def through_double(body: Callable[[Value], Value]) -> Callable[[Value], Value]:
+    """Compute single precision in double: what cancels near a zero stays accurate."""
+
+    def wide(x: Value) -> Value:
+        return body(x) if x.type == "f64" else body(x.cast("fpext", "f64")).cast("fptrunc", "f32")
+
+    return wide
+
+
 @elementwise("lgamma", once=True)
+@through_double
 def lgamma(x: Value) -> Value:
     """Logarithm of the absolute value of the gamma function, by the C library."""
     return call_library("lgamma", x)
@@ -77,15 +87,6 @@ def shifted_up(x: Value) -> tuple[Value, Value, Value]:
         total = total + term
         weighted = fma(term, 1.0 / (_ROOT + step), weighted)
     return select(is_small, x + float(_SHIFT), x), select(is_small, total, 0.0), weighted
-
-
-def through_double(body: Callable[[Value], Value]) -> Callable[[Value], Value]:
-    """Compute single precision in double: sums that cancel near a zero stay accurate."""
-
-    def wide(x: Value) -> Value:
-        return body(x) if x.type == "f64" else body(x.cast("fpext", "f64")).cast("fptrunc", "f32")
-
-    return wide
 
 
 def reflect(x: Value) -> tuple[Value, Value, Value]:

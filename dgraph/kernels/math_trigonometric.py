@@ -1,7 +1,7 @@
 """Circular functions and their inverses.
 
-Sine, cosine and tangent subtract a multiple of pi held in three parts; beyond `LARGE` that loses accuracy and the C
-library is called for the lanes concerned. This is the one place with a branch, hence `vector_lanes`.
+Sine, cosine and tangent subtract a multiple of pi held in three parts; beyond `LARGE` that loses accuracy, and
+lanes are computed one by one as `math_large_angles` does. This is the one place with a branch, hence `vector_lanes`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from llvmlite import ir
 
 from dgraph.kernels import coefficients
-from dgraph.kernels.math_exponential import FORMAT
+from dgraph.kernels.math_exponential import FORMAT, clamp
+from dgraph.kernels.math_large_angles import lane_by_lane, reduce_large
 from dgraph.kernels.primitives import Primitive, elementwise, register
 from dgraph.kernels.values import (
     FLOATS,
@@ -46,9 +47,15 @@ def subtract_multiple(x: Value, whole: Value, scale: float) -> Value:
 
 
 def half_wave(r: Value) -> Value:
-    """Sine for |r| <= pi / 2."""
+    """Sine for |r| <= pi / 2, never beyond 1."""
     square = r * r
-    return fma(horner(square, coefficients.SIN[r.type]) * square, r, r)
+    return clamp(fma(horner(square, coefficients.SIN[r.type]) * square, r, r), -1.0, 1.0)
+
+
+def quarter_wave(r: Value) -> Value:
+    """Tangent for |r| <= pi / 4."""
+    square = r * r
+    return fma(horner(square, coefficients.TAN[r.type]) * square, r, r)
 
 
 def with_parity(n: Value, y: Value) -> Value:
@@ -78,27 +85,45 @@ def small_tangent(x: Value) -> Value:
     """Tangent where the multiple is small: a polynomial below pi / 4, the negative reciprocal above."""
     rounder = FORMAT[x.type].rounder
     shifted = fma(x, 2.0 / PI, rounder)
-    r = subtract_multiple(x, shifted - rounder, 0.5)
-    square = r * r
-    y = fma(horner(square, coefficients.TAN[x.type]) * square, r, r)
+    y = quarter_wave(subtract_multiple(x, shifted - rounder, 0.5))
     is_odd = (shifted.bits() & 1).differs(0)
     y = select(is_odd, -1.0 / y, y)
     return select(x.equals(0.0), x, y)
 
 
-def with_large_arguments(small: Callable[[Value], Value], library: str) -> Callable[[Value], Value]:
-    """Compute with `small`, and again with the C library where an argument is large."""
+def large_sine(x: Value) -> Value:
+    """Sine of a large number, infinity and NaN among them."""
+    r, n = reduce_large(absolute(x))
+    return copysign(x.constant(1.0), x) * with_parity(n, half_wave(r)) + (x - x)
+
+
+def large_cosine(x: Value) -> Value:
+    """Cosine of a large number: sine of half a turn of pi further."""
+    r, n = reduce_large(absolute(x), ahead=True)
+    return with_parity(n, half_wave(r)) + (x - x)
+
+
+def large_tangent(x: Value) -> Value:
+    """Tangent of a large number."""
+    r, n = reduce_large(absolute(x), halvings=1)
+    y = quarter_wave(r)
+    return copysign(x.constant(1.0), x) * select((n & 1).differs(0), -1.0 / y, y) + (x - x)
+
+
+def with_large_arguments(small: Callable[[Value], Value], large: Callable[[Value], Value], name: str) -> Any:
+    """Compute with `small`, and again with `large` where an argument is that."""
 
     def body(x: Value) -> Value:
         if not host_has_fma():
             # Products with the parts of pi would be rounded, and what is left after subtracting them be wrong.
-            return call_library(library, x)
+            return call_library(name, x)
         builder = x.builder
         y = small(x)
         is_large = absolute(x) > LARGE[x.type]
         start = builder.block
         with builder.if_then(_any_lane(is_large), likely=False):
-            exact = select(is_large, call_library(library, x), y)
+            again = lane_by_lane(f"dgraph.large_{name}", large, select(is_large, x, LARGE[x.type]))
+            exact = select(is_large, again, y)
             slow = builder.block
         joined = builder.phi(y.llvm.type)
         joined.add_incoming(y.llvm, start)
@@ -115,9 +140,14 @@ def _any_lane(condition: Value) -> Any:
     return condition.builder.icmp_unsigned("!=", condition.builder.bitcast(condition.llvm, whole), whole(0))
 
 
-for _name, _small in (("sin", small_sine), ("cos", small_cosine), ("tan", small_tangent)):
+_SMALL_AND_LARGE = {
+    "sin": (small_sine, large_sine),
+    "cos": (small_cosine, large_cosine),
+    "tan": (small_tangent, large_tangent),
+}
+for _name, (_small, _large) in _SMALL_AND_LARGE.items():
     for _type in FLOATS:
-        _body = with_large_arguments(_small, _name)
+        _body = with_large_arguments(_small, _large, _name)
         register(Primitive(f"{_name}_{_type}", (_type,), _type, _body, vector_lanes=VECTOR_LANES[_type]))
 
 

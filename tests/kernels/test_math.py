@@ -213,10 +213,52 @@ def test_subnormal_exponentials(run: Runner, dtype: str) -> None:
     assert (errors(result, np.exp(wide(x))) <= 1.1).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        # The double that comes closest to a multiple of pi / 2.
+        ("cos", 6381956970095103.0 * 2.0**797, -4.687165924254627611e-19),
+        ("sin", 6381956970095103.0 * 2.0**797, 1.0),
+        ("tan", 6381956970095103.0 * 2.0**797, -2133485385753703843.67),
+        ("sin", 1e22, -0.85220084976718880177),
+        ("cos", 1e22, 0.5232147853951389455),
+        ("tan", 1e22, -1.6287782256068988785),
+        ("sin", 1e300, -0.81788191211590859705),
+        ("sin", 1.7976931348623157e308, 0.0049619547891840617905),
+        ("cos", 1.7976931348623157e308, -0.99998768942655993746),
+    ],
+)
+def test_angles_of_many_turns(run: Runner, name: str, argument: float, value: float) -> None:
+    sign = 1 if name == "cos" else -1
+    result = run(MATH[name, "f64"], np.array([argument, -argument, 0.5] * 9))
+    assert (np.abs(result[0::3] - value) <= 3 * np.spacing(abs(value))).all()
+    np.testing.assert_array_equal(result[1::3], sign * result[0::3])
+    np.testing.assert_allclose(result[2::3], getattr(math, name)(0.5), rtol=1e-15)
+
+
+@needs_long_double
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_large_angles_are_accurate_in_single_precision(run: Runner, name: str) -> None:
+    x = np.exp(np.random.default_rng(6).uniform(np.log(1.1e5), 88, 5000)).astype(np.float32)
+    expected = getattr(np, name)(x.astype(LONG))
+    assert errors(run(MATH[name, "f32"], x), expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sines_stay_within_one(run: Runner, dtype: str) -> None:
+    random = np.random.default_rng(7)
+    close = random.normal(size=100_000) * 10.0 ** random.uniform(-10, 0, 100_000)
+    x = (random.integers(0, 1000, close.size) * (math.pi / 2) + close).astype(DTYPES[dtype])
+    for name in ("sin", "cos"):
+        assert np.abs(run(MATH[name, dtype], x)).max() == 1
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_lgamma_against_python(run: Runner, dtype: str) -> None:
     x = np.random.default_rng(1).uniform(-30, 60, 5000).astype(DTYPES[dtype])
     expected = libm(math.lgamma)(x.astype(np.float64))
+    if dtype == "f32":
+        assert errors(run(MATH["lgamma", dtype], x), libm(math.lgamma)(x.astype(np.float64))).max() <= 0.51
     # Python's own lgamma, the reference, is not relatively accurate near its zeros.
     bound = 8 * np.finfo(DTYPES[dtype]).eps * (1 + np.abs(expected))
     assert (np.abs(run(MATH["lgamma", dtype], x) - expected) <= bound).all()

@@ -52,3 +52,13 @@ def test_the_benchmark_of_networks_runs_small():
     rows = [line.split("|") for line in done.stdout.splitlines() if ", batch" in line]
     assert len(rows) == 5
     assert all(float(row[2]) > 0 for row in rows)
+
+
+def test_the_errors_of_functions_are_small():
+    names = ["exp", "cos", "lgamma", "pow"]
+    command = [sys.executable, str(SCRIPT.with_name("accuracy.py")), "--quick", *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines()[2:]]
+    assert len(rows) == len(names)
+    assert all(0.4 < float(row[place]) < 3.5 for row in rows for place in (2, 4))
