@@ -19,7 +19,7 @@ _ERFC_END = {"f32": 11.0, "f64": 28.0}
 # The zero of digamma between 1 and 2, in two parts, and how far around it its own form serves.
 _ROOT = 1.4616321449683622
 _ROOT_REST = 9.549995429965697e-17
-_ROOT_REACH = 0.9
+_ROOT_REACH = 2.0
 # (digamma(root + _SHIFT + d) - digamma(root + _SHIFT)) / d over d.
 _BEYOND_ROOT = (
     0.09116420428337027,
@@ -37,6 +37,13 @@ _BEYOND_ROOT = (
     2.1926130852128613e-15,
     -1.840238399340721e-16,
     1.551461348095618e-17,
+    -1.3130438649679746e-18,
+    1.1149563791792118e-19,
+    -9.494808860529587e-21,
+    8.105975155021207e-22,
+    -6.93555368898714e-23,
+    5.945661962860986e-24,
+    -5.105818232109918e-25,
 )
 
 

@@ -279,6 +279,16 @@ def test_digamma_against_its_recurrence_and_closed_forms(run: Runner, dtype: str
 
 
 @needs_long_double
+def test_digamma_is_accurate_where_its_terms_cancel(run: Runner) -> None:
+    x = np.concatenate([np.linspace(0.5, 1.4, 20_000), np.linspace(1.5, 12, 20_000)])
+    far, total = x.astype(LONG) + 40, sum(1 / (x.astype(LONG) + k) for k in range(40))
+    terms = ((2, 12), (4, -120), (6, 252), (8, -240), (10, 132))
+    series = sum(1 / (LONG(divisor) * far**power) for power, divisor in terms)
+    expected = np.log(far) - 1 / (2 * far) - series - total
+    assert errors(run(MATH["digamma", "f64"], x), expected).max() <= 5.5
+
+
+@needs_long_double
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("scale", "bound"), [(4.0, 1.2), (1.0, 1.2), (40.0, 1.5)])
 def test_powers_are_accurate(run: Runner, scale: float, bound: float, dtype: str) -> None:
