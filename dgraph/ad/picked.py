@@ -20,7 +20,8 @@ from dgraph.types import Array
 def with_entries_picked(
     region: Region, primal: Sequence[Node], linear: Sequence[Node], values: Set[Value]
 ) -> tuple[list[Node], list[Node]]:
-    """The halves of a region whose linear index spaces compute no entries but those that are read."""
+    """The halves of a region whose linear index spaces compute no entries but those that are read, where the primal
+    half knows which those are."""
     makers = {result: node for node in linear for result in node.results if isinstance(node.op, Space)}
     if not any(_is_pick(node) and node.operands[0] in makers for node in linear):
         return list(primal), list(linear)
@@ -31,7 +32,8 @@ def with_entries_picked(
     early, late = list(primal), []
     for node in linear:
         maker = makers.get(node.operands[0])
-        if maker is not None and _is_pick(node) and readers[node.operands[0]] == 1 and _fits(maker, node):
+        is_known = values.isdisjoint(node.operands[1:])
+        if maker is not None and is_known and _is_pick(node) and readers[node.operands[0]] == 1 and _fits(maker, node):
             tests, node = _entry(maker, node)
             early += tests
         late.append(node)

@@ -129,8 +129,10 @@ class _Reads:
 def _keeps_rows(node: Node, value: Value) -> bool:
     """Whether each row of a result of whole arrays follows from the same rows of its operands."""
     op = node.op
+    if len(node.results) != 1 or not all(isinstance(one.type, Array) for one in (value, node.result)):
+        return False
     rows = shape_of(value)[:1]
-    if not rows or len(node.results) != 1 or shape_of(node.result)[:1] != rows:
+    if not rows or shape_of(node.result)[:1] != rows:
         return False
     match op:
         case Elementwise():

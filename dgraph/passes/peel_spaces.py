@@ -120,6 +120,9 @@ def _narrowed_node(
     if isinstance(node.op, Accumulate):
         if len(node.operands) < 3 or node.operands[1] is not index:
             return None
+        if node.op.policy == "error" and node.derived != "adjoint":
+            # A place that may not be there is told of with all of its indices; on the way back it has been there.
+            return None
         result = _narrow(node.result)
         return replace(node, operands=(narrow, *node.operands[2:]), results=(result,)), node.result, result
     if not isinstance(node.op, Space | If):
