@@ -312,6 +312,7 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         bench.stop()
     peers = [tool for tool in TOOLS if tool != OURS]
+    left_out = [f"without {tool}, which was not asked for" for tool in peers if tool not in (options.tools or peers)]
     lines = [
         "Written by `python benchmarks/gradbench.py`. Calls of dgraph are bound, but for `checked`. `primals` is the",
         "ratio of the fastest primals.",
@@ -324,9 +325,9 @@ def main(arguments: Sequence[str]) -> None:
         "### Every form",
         "",
         *details(cases),
-        *([""] + [f"- {note}" for note in dict.fromkeys(bench.notes)] if bench.notes else []),
+        *([""] + [f"- {note}" for note in dict.fromkeys([*left_out, *bench.notes])] if left_out or bench.notes else []),
     ]
-    if options.quick or options.only or options.sizes or options.tools or options.alone:
+    if options.quick or options.only or options.sizes or options.alone:
         print("\n".join(lines))
     else:
         write_section("The AD benchmark", lines)
