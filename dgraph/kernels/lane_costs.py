@@ -8,11 +8,25 @@ are taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dgraph.kernels.lanes import Points, total_of
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, walk
-from dgraph.kernels.nests import Apply, Block, If, Let, Load, Local, Loop, Note, Statement, Store, Update, While
+from dgraph.kernels.nests import (
+    Apply,
+    Block,
+    Expression,
+    If,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Note,
+    Statement,
+    Store,
+    Update,
+    While,
+)
 from dgraph.kernels.views import as_static, coefficient
 from dgraph.sizes import Size
 
@@ -23,6 +37,7 @@ STEPS = 8
 TAKEN = 0.5
 """How often a point takes a side of a choice."""
 REGISTER = 8
+"""Numbers in a register."""
 
 FAR = 12.0
 """Entries of a vector that do not lie in a row."""
@@ -63,11 +78,12 @@ def operations(statement: Statement) -> float:
 def with_points(points: Points) -> float:
     """The cost of one turn of a loop that goes several at a time."""
     packed = {packing.load: packing for packing in points.packings()}
-    cost = sum(FAR * _product(packing.loops) for packing in packed.values())
+    cost = sum(FAR * all_turns(packing.loops) for packing in packed.values())
     return (cost + _lanes(points.body, points, set(packed))) / REGISTER
 
 
-def _product(loops: tuple[Loop, ...]) -> float:
+def all_turns(loops: Sequence[Loop]) -> float:
+    """About how many turns loops inside one another make."""
     total = 1.0
     for loop in loops:
         total *= turns(loop)
@@ -141,7 +157,7 @@ def _is_plain(statement: Statement) -> bool:
     return isinstance(statement, Let | Store | Update | Note | If)
 
 
-def _indices(block: Block) -> Iterator:  # type: ignore[type-arg]
+def _indices(block: Block) -> Iterator[Expression]:
     for statement in walk(block):
         for expression in expressions_of(statement):
             for part in parts(expression):

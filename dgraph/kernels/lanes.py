@@ -34,15 +34,14 @@ from dgraph.kernels.nests import (
 from dgraph.kernels.views import as_static, coefficient, plus
 from dgraph.sizes import Size, size
 
-BLOCK = 256
-"""Turns whose terms are kept before they are added up."""
-
 REGISTERS = 24
 """Vectors of eight numbers that live at a time, at most."""
 NEAR = 1 << 20
 """Bytes that lie in the nearer caches: the arrays of turns that go together are no larger."""
 WIDEST = 32
+"""Turns that go at a time, at most."""
 LONG = 64
+"""Numbers that a turn computes, from which on fewer turns go at a time."""
 
 NEUTRAL: dict[tuple[str, str], float | int | bool] = {
     **{("add", type_): 0.0 for type_ in ("f32", "f64")},

@@ -168,9 +168,7 @@ class _Product:
         if not adds and (sums or blocked is summed or triangle == "corner"):
             lowering.fill(target, Literal(0, target.buffer.type))
             adds = True
-        loops = [
-            _Turns(axis, lowering.index(axis.letters, axis.extent), Extent(axis.extent)) for axis in (*outer, *sums)
-        ]
+        loops = [_turns(lowering, axis) for axis in (*outer, *sums)]
         counts: dict[_Axis, Expression] = {axis: Extent(axis.extent) for axis in (rows, columns, summed)}
         if blocked is not None:
             turns, counts[blocked] = _blocks(blocked)

@@ -165,6 +165,15 @@ def written_buffers(statement: Statement) -> Iterator[Buffer]:
                     yield mine
 
 
+def touching(block: Block) -> dict[Buffer, set[Statement]]:
+    """The statements of a block, and inside them, that read or write each buffer."""
+    found: dict[Buffer, set[Statement]] = {}
+    for statement in walk(block):
+        for buffer in (*read_buffers(statement), *written_buffers(statement)):
+            found.setdefault(buffer, set()).add(statement)
+    return found
+
+
 def set_locals(statement: Statement) -> Iterator[Local]:
     """The locals that a statement itself gives a value."""
     match statement:

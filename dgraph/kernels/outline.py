@@ -17,12 +17,12 @@ from dgraph.kernels.nest_parts import (
     read_buffers,
     read_first,
     set_locals,
+    touching,
     walk,
     written_buffers,
 )
 from dgraph.kernels.nests import (
     Block,
-    Buffer,
     Call,
     Extent,
     Fail,
@@ -62,7 +62,7 @@ class _Outliner:
         self.program = program
         self.kernels: dict[Shape, Kernel] = {}
         self.readers = _reading_statements(program)
-        self.touching = _touching_statements(program)
+        self.touching = touching(program.body)
 
     def run(self) -> Program:
         body = self.block(self.program.body)
@@ -168,15 +168,6 @@ def _reading_statements(program: Program) -> dict[Local, set[Statement]]:
             for part in parts(expression):
                 if isinstance(part, Local):
                     found.setdefault(part, set()).add(statement)
-    return found
-
-
-def _touching_statements(program: Program) -> dict[Buffer, set[Statement]]:
-    """The statements that read or write each buffer."""
-    found: dict[Buffer, set[Statement]] = {}
-    for statement in walk(program.body):
-        for buffer in (*read_buffers(statement), *written_buffers(statement)):
-            found.setdefault(buffer, set()).add(statement)
     return found
 
 

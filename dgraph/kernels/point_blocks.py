@@ -24,6 +24,7 @@ from dgraph.kernels.nest_parts import (
     read_buffers,
     read_first,
     set_locals,
+    touching,
     walk,
     written_buffers,
 )
@@ -67,11 +68,7 @@ _Axis = tuple[Expression, Size]
 
 def in_blocks(program: Program) -> Program:
     """The program with what runs over blocks of the same points joined."""
-    touched: dict[Buffer, set[Statement]] = {}
-    for statement in walk(program.body):
-        for buffer in (*read_buffers(statement), *written_buffers(statement)):
-            touched.setdefault(buffer, set()).add(statement)
-    return replace(program, body=_joined(program.body, touched))
+    return replace(program, body=_joined(program.body, touching(program.body)))
 
 
 def _joined(block: Block, touched: dict[Buffer, set[Statement]]) -> Block:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from dgraph.kernels.borders import with_borders
 from dgraph.kernels.checks_first import can_fail, checks_first
 from dgraph.kernels.guards import tightened
-from dgraph.kernels.lane_costs import turns, with_inner_loops, with_points
+from dgraph.kernels.lane_costs import all_turns, with_inner_loops, with_points
 from dgraph.kernels.lane_runs import in_lanes
 from dgraph.kernels.lanes import Points
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, read_buffers, walk, written_buffers
@@ -123,7 +123,7 @@ class _Scheduler:
         for place, loop in enumerate(chain):
             points = Points(loop, wrapped(chain[place + 1 :], body), own)
             if not is_short(loop) and points.is_possible():
-                cost = with_points(points) / _product(chain[place + 1 :])
+                cost = with_points(points) / all_turns(chain[place + 1 :])
                 found.append((cost, place, points))
         if not found:
             return None
@@ -137,13 +137,6 @@ class _Scheduler:
 def touches(block: Block) -> Counter[Buffer]:
     """How many statements read or write each buffer."""
     return Counter(b for statement in walk(block) for b in {*read_buffers(statement), *written_buffers(statement)})
-
-
-def _product(chain: Sequence[Loop]) -> float:
-    total = 1.0
-    for loop in chain:
-        total *= turns(loop)
-    return total
 
 
 # ---- the shape of nests ----------------------------------------------------------------------------------------------
