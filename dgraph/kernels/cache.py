@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,14 @@ class Cache:
         # The time of last use decides what is evicted; many systems do not record reads themselves.
         with contextlib.suppress(OSError):
             os.utime(path)
+        return content
+
+    def got_or_made(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The entry of a key, made and kept if there is none."""
+        content = self.get(key)
+        if content is None:
+            content = make()
+            self.put(key, content)
         return content
 
     def put(self, key: str, content: bytes) -> None:

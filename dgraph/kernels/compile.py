@@ -16,6 +16,7 @@ import numpy as np
 
 from dgraph.errors import ArgumentError, Diagnostic, NotSupported
 from dgraph.ir.counts import numbers_of
+from dgraph.kernels import native
 from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_to_json
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
 from dgraph.kernels.cache import Cache, make_key
@@ -110,15 +111,8 @@ def interface_of(graph: Graph, program: Program) -> Interface:
 
 def _object_code(source: str) -> bytes:
     """The object code of a program, from the cache or the compiler."""
-    cache = Cache.default()
     key = make_key("object", without_comments(source), machine=machine_name())
-    code = cache.get(key)
-    if code is None:
-        from dgraph.kernels.native import compile_source
-
-        code = compile_source(source)
-        cache.put(key, code)
-    return code
+    return Cache.default().got_or_made(key, partial(native.compile_source, source))
 
 
 def without_comments(source: str) -> str:

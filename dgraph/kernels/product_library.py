@@ -26,13 +26,8 @@ def loaded(code: bytes) -> NativeEntry:
 @functools.cache
 def code_of(kind: str) -> bytes:
     """The object code of a product such as `whole_f64`, compiled if this machine has not seen it yet."""
-    cache = Cache.default()
     key = make_key("product", kind, machine=machine_name())
-    code = cache.get(key)
-    if code is None:
-        code = _compiled(kind)
-        cache.put(key, code)
-    return code
+    return Cache.default().got_or_made(key, functools.partial(_compiled, kind))
 
 
 def _compiled(kind: str) -> bytes:

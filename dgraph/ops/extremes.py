@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -58,11 +58,17 @@ class Minimum(_Extreme):
 
 class _Farthest(Elementwise):
     """The largest or smallest of several numbers, of more than two. Those that are equal to it share the derivative
-    equally; of NaN all are."""
+    equally; of NaN all are. `of_two` names the op that compares two."""
+
+    of_two: ClassVar[str]
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """One after another."""
         return reduce(type(self).numpy, operands)
+
+    def scalar(self, h: Builder, *operands: Value) -> Value:
+        """One after another."""
+        return reduce(getattr(h, self.of_two), operands)
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
         """The mean of the tangents of those that are equal to the result."""
@@ -85,11 +91,8 @@ class Largest(_Farthest):
     """The largest of several numbers; NaN if one is NaN. Ties share the derivative equally."""
 
     name = "largest"
+    of_two = "maximum"
     numpy = np.maximum
-
-    def scalar(self, h: Builder, *operands: Value) -> Value:
-        """One after another."""
-        return reduce(h.maximum, operands)
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,5 @@ class Smallest(_Farthest):
     """The smallest of several numbers; NaN if one is NaN. Ties share the derivative equally."""
 
     name = "smallest"
+    of_two = "minimum"
     numpy = np.minimum
-
-    def scalar(self, h: Builder, *operands: Value) -> Value:
-        """One after another."""
-        return reduce(h.minimum, operands)
