@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+
+from dgraph.classes import dataclass
 
 Atom = Hashable
 Monomial = tuple[Atom, ...]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dgraph.classes import dataclass
 from dgraph.sizes import Atom, Size, size
 
 if TYPE_CHECKING:

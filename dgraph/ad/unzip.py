@@ -9,10 +9,11 @@ cheaply from them are never taped.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from dgraph.ad.picked import with_entries_picked
+from dgraph.classes import dataclass
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.hoist import split_invariant

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dgraph.ad.cotangents import Reach
 from dgraph.ad.jvp import Jvp, tangent_input
 from dgraph.ad.prepare import prepare
 from dgraph.ad.transpose import Transpose
 from dgraph.ad.unzip import Unzip
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Node, Region, Value

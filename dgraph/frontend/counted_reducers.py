@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.errors import TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context

@@ -6,9 +6,10 @@ The output's axes come first. With respect to records, and of records, the resul
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product as product_of
 
+from dgraph.classes import dataclass
 from dgraph.errors import NotDifferentiable, Span
 from dgraph.frontend.batching import basis, map_region
 from dgraph.frontend.context import Context

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import DgraphError, NotSupported, Span
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotated_types import Solver, record_type, resolve

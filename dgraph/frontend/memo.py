@@ -4,8 +4,8 @@ in several nodes. Without this, a program whose functions each call the previous
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context
 from dgraph.frontend.values import (

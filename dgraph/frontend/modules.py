@@ -7,11 +7,12 @@ from it, so that a script cannot change their meaning.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 
+from dgraph.classes import dataclass
 from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
 from dgraph.frontend import tree as t
 from dgraph.frontend.habits import MODULES

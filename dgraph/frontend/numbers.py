@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.errors import NotSupported, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend.context import Context, Retype, place_of_key
 from dgraph.frontend.values import Binding, Bound, Extent, Leaf, Literal, Pending, WeakKey, describe

@@ -8,9 +8,9 @@ which must be provable for all sizes and start at 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import ScopeError, SizeMismatch, Span
 from dgraph.sizes import Atom, Quotient, Size, size, variable
 

@@ -7,8 +7,9 @@ only known as the program runs become index spaces. Writes are functional: each 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import NotSupported, SizeMismatch, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context, evaluates

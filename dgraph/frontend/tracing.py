@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import ScopeError, Span
 from dgraph.frontend import tree as t
 from dgraph.frontend.calls import apply, brought, entered, extra_names, solve_generics

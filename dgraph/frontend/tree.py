@@ -6,9 +6,10 @@ Nodes compare and hash by identity, so that analyses may keep facts about a node
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, cast, dataclass_transform
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 
 

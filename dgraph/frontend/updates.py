@@ -6,8 +6,9 @@ All points read the old value. Places that `=` writes are provably distinct; con
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import NotSupported, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.context import Context

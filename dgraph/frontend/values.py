@@ -7,9 +7,10 @@ static and never reach the graph as such.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 from dgraph.frontend import tree as t
 from dgraph.frontend.modules import Module

@@ -9,10 +9,11 @@ A `Graph` is a named region together with the tree structure of what goes in and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.counts import Count
 from dgraph.types import Extent, Type, ValueType, leaves

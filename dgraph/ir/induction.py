@@ -7,8 +7,9 @@ wrap, so this is exact. `i += 1` in a `while` is the common case.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.op import OPS

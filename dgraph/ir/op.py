@@ -13,11 +13,12 @@ An op's jvp is written with other ops; the vjp is never written: it is the trans
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import InvalidGraph
 from dgraph.sizes import Size, product
 from dgraph.types import Array, Tape, ValueType

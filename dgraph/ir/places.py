@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 from typing import TypeVar
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 
 LANE = "lane"

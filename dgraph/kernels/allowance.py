@@ -5,9 +5,9 @@ no more than allowed and as few steps as possible run again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.kernels.demand import Memory
 from dgraph.sizes import Size
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dgraph.classes import dataclass
 from dgraph.sizes import Size
 from dgraph.types import Shape
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from dgraph.classes import dataclass
 from dgraph.kernels.nest_parts import expressions_of, parts, read_first, set_locals, walk
 from dgraph.kernels.nests import (
     Apply,

@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import llvmlite
+
+from dgraph.classes import dataclass
 
 DIRECTORY_VARIABLE = "DGRAPH_CACHE_DIR"
 _MAGIC = b"dgraph01"

@@ -13,11 +13,11 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.kernels.bind import ALIGNMENT
 from dgraph.kernels.fill_code import native_fill
 

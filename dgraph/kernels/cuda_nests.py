@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, NotSupported, Span
 from dgraph.ir.graph import Graph, Region
 from dgraph.kernels.cuda_scalars import NEUTRAL

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.counts import Count, evaluated
 from dgraph.kernels.bind import ALIGNMENT, SMALLEST_TAPE

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
+from dgraph.classes import dataclass
 from dgraph.kernels import loop_marks
 from dgraph.kernels.arithmetic import convert
 from dgraph.kernels.helpers import PRIMITIVES

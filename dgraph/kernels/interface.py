@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, ArgumentError, CheckFailed, DgraphError, Diagnostic, Label, Source, Span
 from dgraph.ir.counts import Count, Given, Made
 from dgraph.ir.evaluate import solve_sizes, wished

@@ -11,8 +11,9 @@ turns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from dgraph.classes import dataclass
 from dgraph.kernels.lane_rows import Rows
 from dgraph.kernels.lanes import NEUTRAL, Packing, Points, is_from_zero, loads_in, total_of
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, locals_of, read_first, set_locals, walk

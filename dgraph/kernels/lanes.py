@@ -7,8 +7,9 @@ The loops inside have bounds that the points share, and memory is each point's o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, locals_of, parts, read_first, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
@@ -61,6 +62,9 @@ class Place:
 
     loops: tuple[Loop, ...] = ()
     is_chosen: bool = False
+
+
+OUTERMOST = Place()
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,7 @@ class Points:
 
     def is_shared_by(self, loop: Loop) -> bool:
         """Whether points run a loop alike and add to shared entries in it."""
-        return self.fits(loop, Place()) and self.shares(loop)
+        return self.fits(loop, OUTERMOST) and self.shares(loop)
 
     def is_row(self, loop: Loop) -> bool:
         """Whether a loop adds little to each of the entries of a row that its point chooses: that is done faster point
@@ -360,7 +364,7 @@ def _entry_by_entry(block: Block) -> Block:
 # ---- walks -----------------------------------------------------------------------------------------------------------
 
 
-def places_in(block: Block, place: Place = Place()) -> Iterator[tuple[Statement, Place]]:
+def places_in(block: Block, place: Place = OUTERMOST) -> Iterator[tuple[Statement, Place]]:
     """Every statement of a block with its place."""
     for statement in block:
         yield statement, place

@@ -8,7 +8,8 @@ long row waits for one comparison after another unless several take turns.
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+
+from dgraph.classes import dataclass
 
 _EXTREMES = ("maximum_", "minimum_")
 _VECTORS = 4

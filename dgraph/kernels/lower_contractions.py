@@ -4,9 +4,9 @@ product on register tiles, and loops over all others around it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node
 from dgraph.kernels.nests import (
     Apply,

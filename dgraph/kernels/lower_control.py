@@ -8,9 +8,9 @@ only changes entries in place there is one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Value
 from dgraph.ir.places import Turn
 from dgraph.kernels.lower_tapes import (

@@ -7,9 +7,9 @@ whose length never exceeds a size, and that is only walked, is a stack in the ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.kernels.bind import LARGEST_BLOCK
 from dgraph.kernels.lowering import compare, entry_bytes

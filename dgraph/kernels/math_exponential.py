@@ -6,8 +6,7 @@ arithmetic or are put right by a select. With `n = rint(x / ln 2)`, e^x = 2^n e^
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from dgraph.classes import dataclass
 from dgraph.kernels import coefficients
 from dgraph.kernels.primitives import elementwise
 from dgraph.kernels.values import Value, absolute, copysign, fma, horner, select

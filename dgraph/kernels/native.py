@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
+from dgraph.classes import dataclass
 from dgraph.kernels import blas, disk_store
 from dgraph.kernels.product_symbols import SYMBOL_PREFIX, product_symbol
 

@@ -7,8 +7,9 @@ expression over the size variables, so one program serves all sizes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.places import Turn
 from dgraph.kernels.product_symbols import Triangle

@@ -7,8 +7,9 @@ each lies is decided by `rooms` when the sizes are known.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from dgraph.classes import dataclass
 from dgraph.kernels.nest_parts import blocks_of, read_buffers, walk, written_buffers
 from dgraph.kernels.nests import Block, Buffer, Loop, Point, Program, Swap, While
 from dgraph.kernels.rooms import Room

@@ -12,9 +12,10 @@ Every sum over points keeps its order, but for points that go several at a time:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import repeat
 
+from dgraph.classes import dataclass
 from dgraph.kernels.lower_contractions import BLOCK
 from dgraph.kernels.nest_parts import (
     blocks_of,

@@ -6,11 +6,11 @@ A primitive is independent of Numba; `numba_compiler` turns those that a program
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llvmlite import ir
 
+from dgraph.classes import dataclass
 from dgraph.kernels.values import FLOATS, SCALARS, Value, llvm_type
 
 Body = Callable[..., Value | None]

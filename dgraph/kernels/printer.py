@@ -8,8 +8,9 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.nests import (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import llvmlite.binding as llvm
+
+from dgraph.classes import dataclass
 
 _WIDTHS = {"f32": 4, "f64": 8}
 

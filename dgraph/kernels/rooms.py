@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.sizes import Size
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.kernels.borders import with_borders
 from dgraph.kernels.checks_first import can_fail, checks_first
 from dgraph.kernels.guards import tightened

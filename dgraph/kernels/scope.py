@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.kernels.nests import Buffer, Expression
 from dgraph.kernels.views import ZERO, View

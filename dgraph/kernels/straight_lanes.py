@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
+from dgraph.classes import dataclass
 from dgraph.kernels.lane_costs import operations
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, read_first, set_locals, walk
 from dgraph.kernels.nests import (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 from dgraph.kernels.nest_parts import blocks_of, distinct, read_buffers, walk, written_buffers
 from dgraph.kernels.nests import (

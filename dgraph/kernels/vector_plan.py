@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
+from dgraph.classes import dataclass
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.values import LANE_COUNTS, ROWS, SCALARS
 

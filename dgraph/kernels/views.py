@@ -6,8 +6,9 @@ Also the arithmetic of indices: i64 expressions that fold what the sizes decide.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.kernels.nests import Apply, Buffer, Expression, Extent, Literal, Load, Local, Sum, number
 from dgraph.sizes import Size, product, size
 from dgraph.types import Shape

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import CheckFailed, Diagnostic
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Op, SizeOf, require

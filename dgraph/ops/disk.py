@@ -8,11 +8,11 @@ as they are written: they are never shared, moved or left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Op, SizeOf, require
 from dgraph.ops.elementwise import arrays

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.op import Cost, SizeOf
 from dgraph.ops.elementwise import NUMBERS, Elementwise, array_type, like, summed
 from dgraph.types import ValueType

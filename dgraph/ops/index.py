@@ -8,11 +8,11 @@ are left out); the transpose uses the same policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.sizes import Size, product

@@ -9,11 +9,11 @@ derivative cannot be known from one basis, and second derivatives cannot either:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.ops.elementwise import array_type, arrays, entry, like, summed

@@ -11,11 +11,11 @@ same factors at every order, so a system is factored once however often it is di
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import NotDifferentiable
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, require

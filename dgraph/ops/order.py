@@ -7,11 +7,11 @@ entry that a value came from, the first one of several that are equal standing f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.ops.elementwise import NUMBERS, array_type, arrays, entry

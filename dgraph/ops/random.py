@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, bytes_of, require
 from dgraph.ops.elementwise import Elementwise, array_type, arrays, entry

@@ -6,11 +6,11 @@ Views such as squeeze, expand and flatten are reshapes; a flip is a slice with a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, bytes_of, require
 from dgraph.ops.elementwise import array_type, arrays, entry

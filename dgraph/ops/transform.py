@@ -10,10 +10,10 @@ author wrote its equation is an `implicit` node, and the linear system of an imp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.graph import Region
 from dgraph.ir.op import RegionOp, require

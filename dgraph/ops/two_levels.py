@@ -18,13 +18,14 @@ beyond which states are kept at the distance that costs least in the long run.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from math import isqrt
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ops.binomial import fewest
 
 WRITE = 5

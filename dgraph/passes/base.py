@@ -7,9 +7,10 @@ regions, inner ones first, each once even where several nodes share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.verify import verify as check_graph
 

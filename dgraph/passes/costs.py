@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.op import bytes_of
 from dgraph.ops.control import For, Space, While

@@ -8,9 +8,10 @@ decides), and in which node of the region it stands.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value, walk
 from dgraph.ir.op import RegionOp
 from dgraph.ops.control import For, If, Space, While

@@ -7,8 +7,9 @@ A setting is a size variable that each call gives a number: how many states a lo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value
 from dgraph.ops.control import For, Loop, While

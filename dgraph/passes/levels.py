@@ -10,9 +10,10 @@ step is reversed, the topmost state on disk is read, the last time if what is le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.disk import DiskAdvance, DiskRead, DiskWorth, DiskWrite

@@ -15,8 +15,9 @@ A product of a walked array alone is the same sum as before; the others are roun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ops.arithmetic import Add, Mul

@@ -13,9 +13,10 @@ did.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import heapify, heappop, heappush
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
 from dgraph.ir.op import RegionOp

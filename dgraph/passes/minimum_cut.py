@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, lcm
 
+from dgraph.classes import dataclass
 from dgraph.errors import InvalidGraph
 
 

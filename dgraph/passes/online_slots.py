@@ -16,9 +16,9 @@ backward loop is the same: it uses the rows of states that are reversed already,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.passes.rerun import number, put_rows, undefined

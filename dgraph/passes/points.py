@@ -7,8 +7,9 @@ stands at the very point that yields them (`LocalArray`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.op import RegionOp

@@ -10,10 +10,10 @@ letters for the axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import NamedTuple, Protocol
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.contraction import Contract

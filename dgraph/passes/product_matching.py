@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ops.arithmetic import Add, Mul
 from dgraph.ops.compare import Greater, GreaterEqual, Less, LessEqual

@@ -10,8 +10,9 @@ the same ops on the same values: no choice changes a bit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.hoist import can_fault
 from dgraph.ops.control import Space

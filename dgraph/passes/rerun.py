@@ -4,8 +4,8 @@ walks them, so that one of its steps can be run on entries that were computed ju
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import remove_dead_code, without_checks
 from dgraph.ir.graph import Node, Region, Value, walk

@@ -14,8 +14,8 @@ outer ones; an inner loop is then one value of the outer body that may be kept o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import without_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value, walk

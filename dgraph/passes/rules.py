@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import InvalidGraph
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Node, Value

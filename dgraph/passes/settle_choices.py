@@ -6,9 +6,9 @@ On a side of a choice is known, too, what the choice has found out: where `i + 1
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ops.control import If, Space
 from dgraph.ops.values import Constant

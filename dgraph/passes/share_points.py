@@ -8,8 +8,9 @@ Only dear work is shared, and only what looks at all indices: `split_points` has
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from dgraph.classes import dataclass
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ops.control import Space

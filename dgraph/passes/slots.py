@@ -9,9 +9,10 @@ possible; r is the least number with C(c + r, c) >= n. One row more than c holds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Self
 
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.graph import Value
 from dgraph.ops.index import Undefined

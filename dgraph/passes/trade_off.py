@@ -11,8 +11,9 @@ knapsack decides what else can be kept within a budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from dgraph.classes import dataclass
 from dgraph.ir.dead_code import remove_dead_code
 from dgraph.ir.graph import Graph, Region, Value
 from dgraph.passes.costs import Costs

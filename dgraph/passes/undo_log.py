@@ -12,9 +12,9 @@ and it costs the entries that change, not the array.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
 from dgraph.ops.control import For
 from dgraph.ops.index import Index, SetAt

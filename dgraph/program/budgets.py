@@ -9,10 +9,11 @@ keeps is left to each call.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic, Label, Span
 from dgraph.ir.evaluate import bind_sizes
 from dgraph.ir.graph import Graph

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.ir.evaluate import Interpreter, bind_sizes, evaluate
 from dgraph.ir.graph import Node, walk
 from dgraph.program.check_points import Leaf, by_formal, floats

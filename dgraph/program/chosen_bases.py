@@ -8,12 +8,12 @@ Which of both it is shows a second run, by the interpreter, with other bases.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import Diagnostic, Label, Span
 from dgraph.ir.evaluate import Interpreter, bind_sizes, zip_inputs
 from dgraph.ir.graph import Graph, Node, Region, Value, walk

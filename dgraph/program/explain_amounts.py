@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Graph, Value, walk
 from dgraph.ops.control import While
 from dgraph.passes.costs import Costs

@@ -6,13 +6,14 @@ import hashlib
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, DataError, Diagnostic, NotFinite, ScopeError
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ Such a function is compiled once per dtype and rank of its open arguments; sizes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic, Label, NotSupported
 from dgraph.program.arguments import as_array, axes_in_words, describe, located
 from dgraph.program.compiled import Compiled, Options, compile_function

@@ -12,11 +12,12 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import Span
 from dgraph.ir.evaluate import Interpreter
 from dgraph.ir.graph import Node, Region, Value

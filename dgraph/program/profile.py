@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.bind import FAULT_VALUES
 from dgraph.kernels.compile import BoundCall, CompiledGraph, compile_program, interface_of, plan_graph

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.ir.graph import Formal, Graph
 from dgraph.kernels.interface import size_from_json, size_to_json
 from dgraph.types import DTYPES, Array, Extent, Record, Tuple, Type

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from textwrap import indent
 from typing import Any
@@ -13,6 +12,7 @@ from lark import Lark
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_analysis import Shift
 
+from dgraph.classes import dataclass
 from dgraph.errors import Source
 from dgraph.reader.files import grammar_text
 

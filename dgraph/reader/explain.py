@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from lark import Lark, Token
 from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark.lexer import TerminalDef
 
+from dgraph.classes import dataclass
 from dgraph.errors import Diagnostic, Label, Source, Span
 from dgraph.reader import layout
 from dgraph.reader.advice import Mistake, key, table

@@ -6,8 +6,9 @@ both can be read back from the result, so formatting it once more changes nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dgraph.classes import dataclass
 from dgraph.reader.format_roles import OPERATORS, breakable, is_operand, is_word
 from dgraph.reader.format_words import Group, Item, Line, Word, head
 from dgraph.reader.layout import LIMIT

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lark import Token
 
+from dgraph.classes import dataclass
 from dgraph.reader.layout import CLOSING, OPENING, begin, end
 from dgraph.reader.parse import parser
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dgraph import params as parameters
+from dgraph.classes import dataclass
 from dgraph.errors import DataError, Diagnostic
 from dgraph.ir.graph import Formal
 from dgraph.types import leaves

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import DataError, Diagnostic, Label, Source, Span
 from dgraph.program.arguments import read_arrays
 from dgraph.train.idx import read_idx

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import DataError, Diagnostic, Label
 from dgraph.frontend import FunctionInfo
 from dgraph.ir.graph import Formal

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dgraph.classes import dataclass
 from dgraph.errors import CheckFailed
 from dgraph.ir.graph import Formal
 from dgraph.params import numbered_key

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic, ScopeError, Span
 from dgraph.frontend import FunctionInfo
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import Diagnostic, Label, ScopeError, TypeMismatch
 from dgraph.frontend import Derived, FunctionInfo, lower_function, stored
 from dgraph.frontend.listing import function_info

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.view.boxes import Engine, EngineFailed, Point, Problem, Solution
 from dgraph.view.layered import Layered

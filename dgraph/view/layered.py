@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 
+from dgraph.classes import dataclass
 from dgraph.view.boxes import Box, Link, Point, Problem, Solution, across, end_points
 
 _GAP_X = 20.0

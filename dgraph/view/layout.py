@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from dgraph.classes import dataclass
 from dgraph.view.boxes import Box, Engine, EngineFailed, Link, Point, Problem, Solution, across, end_points, slot_offset
 from dgraph.view.engines import chosen
 from dgraph.view.layered import smooth

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.view.boxes import Point
 from dgraph.view.layout import HEADER, Frame, Layout, layout
 from dgraph.view.scene import Edge, EdgeKind, Family, RegionBox, Scene, SceneNode

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Literal
 
+from dgraph.classes import dataclass
 from dgraph.errors import InvalidGraph
 
 RegionKind = Literal["graph", "function", "scope", "for", "while", "if", "branch", "space"]

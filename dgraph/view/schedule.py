@@ -8,9 +8,9 @@ kept at that time. The strip below counts it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from dgraph.classes import dataclass
 from dgraph.view.paint import Group, Picture, Polygon, Rectangle, Text
 from dgraph.view.style import BLUE, FILL, INK, LINE, PAPER, QUIET, RED, TITLE_SIZE, TYPE_SIZE, Stroke, shown, width_of
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
 
+from dgraph.classes import dataclass
 from dgraph.view.scene import EdgeKind, Family, RegionKind, SceneNode
 
 FONT = "DejaVu Sans Mono"

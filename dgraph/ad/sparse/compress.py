@@ -8,7 +8,7 @@ nobody gives them (`without_sparse`) the sweeps are those of the whole basis.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress as selected
 from typing import Any
 
@@ -22,6 +22,7 @@ from dgraph.ad.sparse.colouring import (
     star_colouring,
     star_places,
 )
+from dgraph.classes import dataclass
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value, walk
 from dgraph.ops.control import For, If, Space, While

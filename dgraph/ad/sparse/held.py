@@ -8,12 +8,14 @@ entries of its own, and every lane reads one of them; a value from outside of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+
+from dgraph.classes import dataclass
 
 Sets = Any
 """A CSR array of bools: a row per entry of every copy, a column per input."""

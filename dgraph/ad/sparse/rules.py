@@ -5,7 +5,7 @@ reads, which is always right.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -25,6 +25,7 @@ from dgraph.ad.sparse.held import (
     spread,
     united,
 )
+from dgraph.classes import dataclass
 from dgraph.errors import DgraphError
 from dgraph.ir.graph import Node
 from dgraph.ir.op import Op, SizeOf
