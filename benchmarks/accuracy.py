@@ -25,6 +25,7 @@ import dgraph as dg
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 HEADING = "## Measured"
+HEAD = ("| function | f32: largest error | at | f64: largest error | at |", "|---|---|---|---|---|")
 LONG = np.longdouble
 DTYPES = {"f32": np.float32, "f64": np.float64}
 CHUNK = 1 << 20
@@ -235,20 +236,20 @@ def bound(function: Function, operands: tuple[Array, ...]) -> Array | None:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
-def compiled(name: str, dtype: str) -> Callable[..., Array]:
+def compiled(name: str, dtype: str, math: str) -> Callable[..., Array]:
     """A function of the language over an array, as any program would compile it."""
     function = FUNCTIONS[name]
     names = ("x", "y") if function.pairs is not None else ("x",)
     given = ", ".join(f"{operand}: {dtype}[n]" for operand in names)
     text = f"@entry\ndef measured[n]({given}) -> {dtype}[n] = {function.text or f'{name}(x)'}\n"
-    return dg.compile(dg.parse(text).measured)
+    return dg.compile(dg.parse(text).measured, math=math)
 
 
-def row(name: str, count: int) -> str:
+def row(name: str, math: str, count: int) -> str:
     """The line of a function."""
     cells = []
     for dtype, kind in DTYPES.items():
-        units, place = worst(FUNCTIONS[name], compiled(name, dtype), kind, count)
+        units, place = worst(FUNCTIONS[name], compiled(name, dtype, math), kind, count)
         cells += [f"{units:.2f}", ", ".join(f"{x:.9g}" if dtype == "f32" else repr(x) for x in place)]
     return f"| `{FUNCTIONS[name].text or name}` | {' | '.join(cells)} |"
 
@@ -257,14 +258,15 @@ def main(given: list[str]) -> None:
     """Measure, print, and write the table if everything was measured."""
     is_quick = "--quick" in given
     names = [name for name in given if name in FUNCTIONS]
-    lines = ["| function | f32: largest error | at | f64: largest error | at |", "|---|---|---|---|---|"]
-    for name in names or FUNCTIONS:
-        lines.append(row(name, 20_000 if is_quick else 4_000_000))
+    lines = []
+    for math in ("fast", "precise"):
+        lines += ["", f'### `math="{math}"`', "", *HEAD]
+        lines += [row(name, math, 20_000 if is_quick else 4_000_000) for name in names or FUNCTIONS]
     if not is_quick and not names:
         tools = versions("numpy", "llvmlite", "mpmath")
         note = f"{date.today().isoformat()}; {machine()}; dgraph {dg.__version__}, {tools}"
         head = PAGE.read_text(encoding="utf-8").partition(HEADING)[0]
-        PAGE.write_text("\n".join([head + HEADING, "", note, "", *lines, ""]), encoding="utf-8")
+        PAGE.write_text("\n".join([head + HEADING, "", note, *lines, ""]), encoding="utf-8")
     print("\n".join(lines))
 
 

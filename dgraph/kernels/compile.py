@@ -50,7 +50,7 @@ class Needs:
         self.settings = settings
 
 
-def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
+def plan_graph(graph: Graph, *, checks: str = "on", math: str = "fast") -> Program:
     """The loop program of a graph: kernels taken out, memory planned."""
     from dgraph.kernels.lower import lower_graph
     from dgraph.kernels.outline import outline
@@ -59,16 +59,17 @@ def plan_graph(graph: Graph, *, checks: str = "on") -> Program:
     from dgraph.kernels.registers import in_registers
     from dgraph.kernels.tidy import tidy
 
-    return plan(tidy(outline(in_blocks(in_registers(lower_graph(graph, checks == "on"))))))
+    return plan(tidy(outline(in_blocks(in_registers(lower_graph(graph, checks == "on", precise=math == "precise"))))))
 
 
-def compile_graph(graph: Graph, *, checks: str = "on", parallel: bool = True) -> CompiledGraph:  # noqa: ARG001
-    """Compile a graph without `call jvp vjp vmap` nodes. `checks="off"` clips reads and drops writes out of range.
+def compile_graph(graph: Graph, *, checks: str = "on", math: str = "fast", parallel: bool = True) -> CompiledGraph:  # noqa: ARG001
+    """Compile a graph without `call jvp vjp vmap` nodes. `checks="off"` clips reads and drops writes out of range;
+    `math="precise"` takes the elementary functions that are right to about half a unit in the last place.
     Kernels run on one core so far, whether `parallel` allows more or not.
 
     Raises `NotSupported` for an op that has no kernels.
     """
-    program = plan_graph(graph, checks=checks)
+    program = plan_graph(graph, checks=checks, math=math)
     return compile_program(program, interface_of(graph, program))
 
 

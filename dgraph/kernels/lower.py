@@ -24,6 +24,7 @@ from dgraph.kernels import (
     lower_space,
 )
 from dgraph.kernels.lowering import Lowering, compare
+from dgraph.kernels.math import precise_name
 from dgraph.kernels.nest_parts import blocks_of, walk
 from dgraph.kernels.nests import (
     Apply,
@@ -108,7 +109,8 @@ class GraphLowering(Lowering):
             self.check_divisor(node, operands[1])
         if machine == "i64" and node.op.name in _INDEX_ARITHMETIC and sum(map(_length, operands)) < 8:
             return _INDEX_ARITHMETIC[node.op.name](*operands)
-        applied = Apply(node.op.name, machine, tuple(operands), scalar_facts(node.op))
+        name = precise_name(node.op.name, machine) if self.precise else node.op.name
+        applied = Apply(name, machine, tuple(operands), scalar_facts(node.op))
         local = self.let(node.result.name or node.op.name, applied)
         most = self.at_most(applied)
         if most is not None:
@@ -147,10 +149,10 @@ class GraphLowering(Lowering):
                 scope.owned.add(binding.buffer)
 
 
-def lower_graph(graph: Graph, checks_on: bool = True, products: bool = True) -> Program:
+def lower_graph(graph: Graph, checks_on: bool = True, products: bool = True, precise: bool = False) -> Program:
     """The loop program of a graph, before kernels are taken out and memory is planned. Without `products`
-    matrix products are nests."""
-    lowering = GraphLowering(checks_on, products)
+    matrix products are nests; `precise` ones take the place of elementary functions that have any."""
+    lowering = GraphLowering(checks_on, products, precise)
     inputs: list[Buffer | Local] = []
     bindings: list[Binding] = []
     for position, value in enumerate(graph.region.inputs):

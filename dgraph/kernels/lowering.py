@@ -59,8 +59,9 @@ COMBINE = {
 class Lowering:
     """One lowering in progress. `out` is the block that statements are appended to."""
 
-    def __init__(self, checks_on: bool = True, products: bool = True) -> None:
+    def __init__(self, checks_on: bool = True, products: bool = True, precise: bool = False) -> None:
         self.checks_on = checks_on
+        self.precise = precise
         self.products = products
         self.out: list[Statement] = []
         self.checks: list[Check] = []

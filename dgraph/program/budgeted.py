@@ -128,7 +128,7 @@ class Budgeted(Compiled):
         graph, _ = lower(self.program.module, self.function.recipe, self.options.precision)
         limit = self.options.limit
         assert limit is not None
-        return Ways(graph, self.options.checks, limit, self.signature.name)
+        return Ways(graph, self.options, limit, self.signature.name)
 
 
 def budgeted_signature(function: Function, options: Options) -> Signature:

@@ -27,6 +27,7 @@ from dgraph.passes.costs import Costs
 from dgraph.passes.keeping import KeepingLoop, by_arguments, keeping_loops, with_settings
 from dgraph.passes.rematerialise import Halves
 from dgraph.passes.trade_off import TradeOff
+from dgraph.program.compiled import Options
 from dgraph.program.pipeline import before_keeping, fused, keeping_less
 from dgraph.sizes import in_units, size
 
@@ -79,9 +80,9 @@ class Point:
 class Ways:
     """The ways in which a function can keep less."""
 
-    def __init__(self, graph: Graph, checks: str, budget: int, words: str) -> None:
+    def __init__(self, graph: Graph, options: Options, budget: int, words: str) -> None:
         self.graph = before_keeping(graph)
-        self.checks = checks
+        self.options = options
         self.budget = budget
         self.words = words
         self.graphs: dict[tuple[tuple[int, str], ...], tuple[Graph, dict[int, str]]] = {}
@@ -111,7 +112,7 @@ class Ways:
                 again = frozenset(search.halves.values[at] for at in way.again)
                 graph = search.graph_of(search.point(again))
             finished = fused(graph)
-            program = plan_graph(finished, checks=self.checks)
+            program = plan_graph(finished, checks=self.options.checks, math=self.options.math)
             found = self.plans[way] = Plan(program, interface_of(finished, program), names)
         return found
 

@@ -27,7 +27,8 @@ def build_kernel(program: Program, recipe: Recipe, options: Options) -> tuple[Si
         sparse = compressed(graph, recipe)
         if sparse is not None:
             graph, signature = sparse.graph, replace(signature, is_sparse=True)
-        return signature, compile_graph(stage(graph, "kernels"), checks=options.checks, parallel=options.parallel)
+        graph = stage(graph, "kernels")
+        return signature, compile_graph(graph, checks=options.checks, math=options.math, parallel=options.parallel)
 
 
 def compile_lowered(graph: Graph) -> CompiledGraph:

@@ -45,20 +45,26 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Options:
     """How a function is compiled. `precision` promotes all floats; `checks="off"` clamps reads and drops writes that
-    are out of range; `parallel` allows the use of several cores; `budget`, as in "200MB", bounds the memory of a
-    call. With `debug` a call whose
-    outputs are not all finite says why; the code is the same."""
+    are out of range; `math="precise"` takes elementary functions that are right to about half a unit in the last place;
+    `parallel` allows the use of several cores; `budget`, as in "200MB", bounds the memory of a call. With `debug` a
+    call whose outputs are not all finite says why; the code is the same."""
 
     device: str = "cpu"
     precision: str | None = None
     parallel: bool = True
     budget: str | None = None
     checks: str = "on"
+    math: str = "fast"
     debug: bool = False
 
     def verify(self) -> None:
         """Raise `ArgumentError` for an option that does not exist or is not there yet."""
-        allowed = {"device": ("cpu", "cuda"), "precision": (None, "f32", "f64"), "checks": ("on", "off")}
+        allowed = {
+            "device": ("cpu", "cuda"),
+            "precision": (None, "f32", "f64"),
+            "checks": ("on", "off"),
+            "math": ("fast", "precise"),
+        }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 listed = ", ".join(repr(value) for value in values)

@@ -27,6 +27,7 @@ from dgraph.passes.costs import Costs, Work
 from dgraph.passes.trade_off import Point, TradeOff
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
 from dgraph.program.budgets import Ways
+from dgraph.program.compiled import Options
 from dgraph.program.explain_amounts import Amounts, Words
 from dgraph.program.explain_checkpoints import has_wish
 from dgraph.program.explain_loops import kernels_of, loops_of, place
@@ -206,7 +207,7 @@ class _Part:
         if not self.is_known or any(leaf is None for leaf in self.leaves):
             return None
         leaves_ = [np.asarray(leaf) for leaf in self.leaves]
-        ways = Ways(self.graph, "on", budget, self.words)
+        ways = Ways(self.graph, Options(), budget, self.words)
         point = ways.point(leaves_, self.extents)
         try:
             way, allowance = ways.choose(point)

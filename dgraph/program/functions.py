@@ -276,15 +276,16 @@ def compile(
     parallel: bool = True,
     budget: str | None = None,
     checks: str = "on",
+    math: str = "fast",
     debug: bool = False,
 ) -> Compiled:
-    """Compile a function; see `Compiled`. With `debug` a call whose result is nan or infinite raises `DgraphError` that
-    names the line, the step and the way, and a derivative that depends on the choice of a basis earns a
-    `RuntimeWarning`. Raises `DgraphError` for a faulty program or option."""
+    """Compile a function; see `Compiled`, and `Options` for what can be chosen. With `debug` a call whose result is nan
+    or infinite raises `DgraphError` that names the line, the step and the way, and a derivative that depends on the
+    choice of a basis earns a `RuntimeWarning`. Raises `DgraphError` for a faulty program or option."""
     from dgraph.program.compiled import Options, compile_function
 
     _require_function("compile", function)
-    return compile_function(function, Options(device, precision, parallel, budget, checks, debug))
+    return compile_function(function, Options(device, precision, parallel, budget, checks, math, debug))
 
 
 def load_bundle(path: str | PathLike[str]) -> Compiled:
