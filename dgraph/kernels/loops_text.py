@@ -124,6 +124,8 @@ class _LoopsPrinter(Printer):
                 sign = "+=" if statement.adds else "="
                 shift = f" + {statement.shift}" if statement.shift.terms else ""
                 where = _TRIANGLES[statement.triangle].format(">=" if statement.more else "<", shift)
+                if statement.runs is not None:
+                    where = f", in runs of {statement.runs.rows} rows and {statement.runs.inner} products"
                 self.line(f"{self.matrix(target)} {sign} {self.matrix(left)} @ {self.matrix(right)}  ({sizes}{where})")
             case Routine(name=name, written=written, read=read, sizes=sizes):
                 into, given = (", ".join(map(self.place, places)) for places in (written, read))

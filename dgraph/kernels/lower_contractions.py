@@ -20,8 +20,10 @@ from dgraph.kernels.nests import (
     MatrixProduct,
     number,
 )
+from dgraph.kernels.product_runs import Runs
 from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.scope import Scope
+from dgraph.kernels.sums import LANES
 from dgraph.kernels.views import View, plus, times, whole
 from dgraph.sizes import Size, size
 
@@ -108,6 +110,33 @@ def _target(lowering: GraphLowering, scope: Scope, node: Node) -> View:
 
 
 @dataclass(frozen=True)
+class _Nest:
+    """One or two axes that the kernel walks: runs along `inner`, one for each number of `outer`."""
+
+    outer: _Axis | None
+    inner: _Axis
+
+    @property
+    def letters(self) -> str:
+        """The letters of both."""
+        return self.inner.letters if self.outer is None else self.outer.letters + self.inner.letters
+
+    @property
+    def extent(self) -> Size:
+        """How often both turn."""
+        return self.inner.extent if self.outer is None else self.outer.extent * self.inner.extent
+
+    @property
+    def long(self) -> _Axis:
+        """The outer one, if there are two."""
+        return self.outer or self.inner
+
+    def leap(self, at: int) -> Size:
+        """How far it is from run to run."""
+        return self.outer.steps[at] if self.outer is not None else self.inner.steps[at] * self.inner.extent
+
+
+@dataclass(frozen=True)
 class _Turns:
     """A loop around the product."""
 
@@ -152,13 +181,14 @@ class _Product:
         """The loops and the product inside them."""
         lowering = self.lowering
         left, right, target = (view for _, view in self.places)
-        rows, columns, summed = self.chosen("rows"), self.chosen("columns"), self.chosen("summed")
+        columns = self.columns()
+        rows, summed = self.nest("rows", columns.letters), self.nest("summed", "")
         used = rows.letters + columns.letters + summed.letters
         rest = [axis for letter, axis in self.axes.items() if letter not in used]
         sums = [axis for axis in rest if self.roles[axis.letters] == "summed"]
         outer = [axis for axis in rest if axis not in sums]
-        blocked = next((axis for axis in (rows, summed) if self.is_blocked(axis, outer)), None)
-        around = [*rest, *([blocked] if blocked is not None else [])]
+        blocked = next((nest for nest in (rows, summed) if self.is_blocked(nest.long, outer)), None)
+        around = [*rest, *([blocked.long] if blocked is not None else [])]
         if columns.steps[1].constant != 1 and any(not axis.steps[1].terms for axis in around):
             turned = self.turned(summed.letters + columns.letters)
             if turned is not None:
@@ -169,9 +199,10 @@ class _Product:
             lowering.fill(target, Literal(0, target.buffer.type))
             adds = True
         loops = [_turns(lowering, axis) for axis in (*outer, *sums)]
-        counts: dict[_Axis, Expression] = {axis: Extent(axis.extent) for axis in (rows, columns, summed)}
+        counts: dict[_Nest, Expression] = {nest: Extent(nest.extent) for nest in (rows, summed)}
         if blocked is not None:
-            turns, counts[blocked] = _blocks(blocked)
+            turns, count = _blocks(blocked.long)
+            counts[blocked] = count if blocked.outer is None else times(count, Extent(blocked.inner.extent))
             loops.insert(0, turns)
 
         def matrix(at: int, view: View, down: _Axis, across: _Axis) -> Matrix:
@@ -181,16 +212,17 @@ class _Product:
             return Matrix(view.buffer, place, down.steps[at], across.steps[at])
 
         statement: Any = MatrixProduct(
-            matrix(2, target, rows, columns),
-            matrix(0, left, rows, summed),
-            matrix(1, right, summed, columns),
+            matrix(2, target, rows.inner, columns),
+            matrix(0, left, rows.inner, summed.inner),
+            matrix(1, right, summed.inner, columns),
             counts[rows],
-            counts[columns],
+            Extent(columns.extent),
             counts[summed],
             adds,
             triangle,
             size(shift),
             more,
+            _runs(rows, summed),
         )
         for turns in reversed(loops):
             is_shared = turns.axis.letters in self.overlapping or self.roles[turns.axis.letters[0]] == "summed"
@@ -221,26 +253,46 @@ class _Product:
             for other in outer
         )
 
-    def chosen(self, role: str) -> _Axis:
-        """The axis of a role that the kernel walks: of the columns the one that lies side by side, of rows and sums the
-        letter of the triangle, else as many letters as count as one."""
-        mine = [axis for letter, axis in self.axes.items() if self.roles[letter] == role and letter not in self.shifts]
-        if role == "columns":
-            found = mine.pop()
-            while mine and not set(found.letters + mine[-1].letters) & set(self.below):
-                wider = mine.pop().with_inner(found)
-                if wider is None:
-                    break
-                found = wider
+    def free(self, role: str) -> list[_Axis]:
+        """The letters of a role by which nothing overlaps."""
+        return [axis for letter, axis in self.axes.items() if self.roles[letter] == role and letter not in self.shifts]
+
+    def columns(self) -> _Axis:
+        """The columns: those letters that lie side by side. Where they are few, the letter of a window along which they
+        lie too: what a place adds to its window is then one long row."""
+        mine = self.free("columns")
+        found = mine.pop()
+        while mine and not set(found.letters + mine[-1].letters) & set(self.below):
+            wider = mine.pop().with_inner(found)
+            if wider is None:
+                break
+            found = wider
+        lanes = LANES[self.places[2][1].buffer.type]
+        if found.extent.constant is None or found.extent.constant >= lanes:
             return found
+        for letter in self.shifts:
+            window = self.axes[letter].with_inner(found) if self.roles[letter] == "columns" else None
+            if window is not None and len(self.free("rows")) > 1:
+                return window
+        return found
+
+    def nest(self, role: str, columns: str) -> _Nest:
+        """The rows or sums that the kernel walks: the letter of the triangle, else as many letters as count as one, and
+        those of a second axis around it. Rows by which a window of columns is shifted overlap."""
+        mine = self.free(role)
         for axis in mine:
             if axis.letters in self.below:
-                return axis
-        groups = [mine[0]]
-        for axis in mine[1:]:
-            wider = groups[-1].with_inner(axis)
-            groups[len(groups) - (wider is not None) :] = [wider or axis]
-        return max(reversed(groups), key=lambda axis: len(axis.letters))
+                return _Nest(None, axis)
+        shifted = "".join(axis for axis in self.places[2][0] if len(axis) > 1 and set(axis) & set(columns))
+        groups: list[_Axis] = []
+        for axis in mine:
+            if axis.letters not in shifted:
+                wider = groups[-1].with_inner(axis) if groups else None
+                groups[len(groups) - (wider is not None) :] = [wider or axis]
+        inner = max(reversed(groups), key=lambda axis: len(axis.letters))
+        at = groups.index(inner)
+        others = groups[:at][-1:] + groups[at + 1 :]
+        return _Nest(None if self.below or not others else others[0], inner)
 
     def triangle(self, rows: str, columns: str) -> tuple[Triangle, int, bool]:
         """Which entries count, as the kernels are told."""
@@ -251,6 +303,14 @@ class _Product:
         if self.below[1] == free:
             return kind, self.shift, False
         return kind, 1 - self.shift, True
+
+
+def _runs(rows: _Nest, summed: _Nest) -> Runs | None:
+    """How a nested product lies."""
+    if rows.outer is None and summed.outer is None:
+        return None
+    leaps = rows.leap(2), rows.leap(0), summed.leap(0), summed.leap(1)
+    return Runs(rows.inner.extent, summed.inner.extent, *leaps)
 
 
 def _turns(lowering: GraphLowering, axis: _Axis) -> _Turns:

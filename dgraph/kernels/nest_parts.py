@@ -75,7 +75,8 @@ def expressions_of(statement: Statement) -> tuple[Expression, ...]:
             matrices = (target_, left, right)
             strides = (stride for matrix in matrices for stride in (matrix.down, matrix.across))
             places = (matrix.index for matrix in matrices)
-            return (*places, rows, columns, inner, *map(Extent, (statement.shift, *strides)))
+            runs = () if statement.runs is None else statement.runs.sizes
+            return (*places, rows, columns, inner, *map(Extent, (statement.shift, *strides, *runs)))
         case Routine(written=written, read=read, sizes=sizes):
             return (*(place.index for place in (*written, *read)), *map(Extent, sizes))
         case Point(index=index):

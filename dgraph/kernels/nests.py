@@ -12,6 +12,7 @@ from dataclasses import field
 from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.places import Turn
+from dgraph.kernels.product_runs import Runs
 from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.rooms import Room
 from dgraph.sizes import Size, size
@@ -253,7 +254,8 @@ class Matrix:
 @dataclass(frozen=True, eq=False, slots=True)
 class MatrixProduct:
     """`target[rows, columns] = left[rows, inner] @ right[inner, columns]`, or `+=` if it `adds`. The target's columns
-    lie side by side. `triangle`, `shift` and `more` say which entries count, as in `product_tiles`."""
+    lie side by side. `triangle`, `shift` and `more` say which entries count, as in `product_tiles`; `runs`, that rows
+    and summed indices are not all equally far apart."""
 
     target: Matrix
     left: Matrix
@@ -265,6 +267,7 @@ class MatrixProduct:
     triangle: Triangle = "whole"
     shift: Size = NO_SIZE
     more: bool = False
+    runs: Runs | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

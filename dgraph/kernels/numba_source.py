@@ -243,6 +243,11 @@ class _NumbaPrinter(Printer):
         if product.triangle != "whole":
             name = f"product_{product.triangle}_{type_}"
             operands += [self.size(product.shift)[0], str(int(product.more))]
+        if product.runs is not None:
+            name = f"product_nested_{type_}"
+            runs = product.runs
+            leaps = (runs.rows, runs.left_down, runs.target_down, runs.inner, runs.left_across, runs.right_down)
+            operands += [self.size(leap)[0] for leap in leaps]
         self.line(f"{name}({', '.join(operands)})")
 
     # ---- calls --------------------------------------------------------------------------------------------------

@@ -377,6 +377,8 @@ _TRANSPOSED: dict[Triangle, Triangle] = {"whole": "whole", "columns": "rows", "r
 
 def _can_turn(product: MatrixProduct, small: Mapping[Buffer, _Small]) -> bool:
     """Whether a product can be done with points side by side in arrays of a block."""
+    if product.runs is not None:
+        return False
     for matrix in (product.target, product.left, product.right):
         if matrix.buffer in small and (matrix.down, matrix.across).count(small[matrix.buffer].stride) != 1:
             return False

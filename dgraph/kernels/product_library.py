@@ -33,5 +33,4 @@ def code_of(kind: str) -> bytes:
 def _compiled(kind: str) -> bytes:
     from dgraph.kernels.product_source import this_product
 
-    triangle, type_name = KINDS[kind]
-    return compile_lightly(this_product(triangle, type_name))
+    return compile_lightly(this_product(*KINDS[kind]))

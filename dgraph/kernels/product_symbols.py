@@ -16,10 +16,14 @@ Triangle = Literal["whole", "columns", "rows", "corner"]
     corner     column < row + shift; other entries of the result are left as they are
 """
 
+Kind = Triangle | Literal["nested"]
+"""What a product is called for: a nested one is whole, of rows and summed indices that come in runs."""
+
 TRIANGLES: tuple[Triangle, ...] = ("whole", "columns", "rows", "corner")
 
-KINDS = {f"{triangle}_{kind}": (triangle, kind) for triangle in TRIANGLES for kind in ("f32", "f64")}
-"""Triangle and type by the name of a product, as `whole_f64`."""
+_ALL: tuple[Kind, ...] = (*TRIANGLES, "nested")
+KINDS = {f"{kind}_{type_}": (kind, type_) for kind in _ALL for type_ in ("f32", "f64")}
+"""Kind and type by the name of a product, as `whole_f64`."""
 
 
 def product_symbol(kind: str) -> str:

@@ -125,8 +125,9 @@ for _type in FLOATS:
             gemm,
         )
     )
-for _kind, (_, _type) in KINDS.items():
+for _kind, (_form, _type) in KINDS.items():
     _pointer = POINTER + _type
     _three = ("i64", "i64", "i64")
-    _operands = (*_three, _pointer, "i64", "i64", _pointer, "i64", "i64", _pointer, *_three, "i64")
+    _more = (*_three, *_three) if _form == "nested" else ("i64", "i64")
+    _operands = (*_three, _pointer, "i64", "i64", _pointer, "i64", "i64", _pointer, "i64", "i64", *_more)
     register(Primitive(f"product_{_kind}", _operands, "none", _caller(_kind)))

@@ -68,6 +68,7 @@ class Space(dict):
         self[f"sum_{type_}"] = lambda p, n: sum((load(p, k) for k in range(n)), make(0))
         for triangle in TRIANGLES:
             self[f"product_{triangle}_{type_}"] = self.product(triangle, type_, make)
+        self[f"product_nested_{type_}"] = self.nested_product(type_, make)
 
     def product(self, triangle: str, type_: str, make: Any) -> Any:
         def run(m, n, depth, a, a_row, a_k, b, b_k, b_column, c, c_row, adds, shift, more):  # type: ignore[no-untyped-def]
@@ -81,6 +82,23 @@ class Space(dict):
                             total += load(a, i * a_row + k * a_k) * load(b, k * b_k + j * b_column)
                     if triangle != "corner" or (j < i + shift) != bool(more):
                         store(c, i * c_row + j, total)
+
+        return run
+
+    def nested_product(self, type_: str, make: Any) -> Any:
+        def run(m, n, depth, a, a_row, a_k, b, b_k, b_column, c, c_row, adds, *runs):  # type: ignore[no-untyped-def]
+            row_run, a_leap, c_leap, k_run, a_jump, b_jump = runs
+            load, store = self[f"load_{type_}"], self[f"store_{type_}"]
+            for i in range(m):
+                row, line = i // row_run * a_leap + i % row_run * a_row, i // row_run * c_leap + i % row_run * c_row
+                for j in range(n):
+                    total = load(c, line + j) if adds else make(0)
+                    for k in range(depth):
+                        to_a, to_b = (
+                            k // k_run * jump + k % k_run * step for jump, step in ((a_jump, a_k), (b_jump, b_k))
+                        )
+                        total += load(a, row + to_a) * load(b, to_b + j * b_column)
+                    store(c, line + j, total)
 
         return run
 

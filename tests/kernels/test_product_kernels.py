@@ -21,9 +21,10 @@ PROCESSORS = {"this": this_processor(), "32 bytes": Processor(32, 16), "16 bytes
 
 
 @functools.cache
-def kernel(triangle: str, type_name: str, processor: str = "this"):
-    loaded = load_object(compile_lightly(product_source(triangle, type_name, PROCESSORS[processor])))
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 14)(loaded.address)
+def kernel(kind: str, type_name: str, processor: str = "this"):
+    loaded = load_object(compile_lightly(product_source(kind, type_name, PROCESSORS[processor])))
+    operands = 18 if kind == "nested" else 14
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * operands)(loaded.address)
     function.engine = loaded.engine
     return function
 
@@ -154,6 +155,75 @@ def test_sums_are_added_in_one_order_whatever_the_tiles(triangle: str, type_name
         c = start.copy()
         multiply(kernel(triangle, type_name, processor), a, b, c, 1, 2, 1)
         np.testing.assert_array_equal(c, wanted)
+
+
+def multiply_runs(function, a, b, c, adds=0) -> None:
+    """Run on `a[run, row, run, k]`, `b[run, k, column]` and `c[run, row, column]`, whose columns lie side by side."""
+    (runs, row_run, k_runs, k_run), width = a.shape, a.itemsize
+    (a_leap, a_row, a_jump, a_k), (b_jump, b_k, b_column), (c_leap, c_row, _) = (
+        [step // width for step in x.strides] for x in (a, b, c)
+    )
+    function(
+        *(runs * row_run, b.shape[2], k_runs * k_run, a.ctypes.data, a_row, a_k, b.ctypes.data, b_k, b_column),
+        *(c.ctypes.data, c_row, adds, row_run, a_leap, c_leap, k_run, a_jump, b_jump),
+    )
+
+
+def in_sand(rng, shape, order, kind: type) -> np.ndarray:
+    """An array whose axes lie in an order, among not-a-numbers that must not be read for a result."""
+    held = np.full([shape[axis] + 3 for axis in order], np.nan, kind)
+    inner = held[tuple(slice(1, 1 + shape[axis]) for axis in order)]
+    inner[:] = rng.normal(size=inner.shape)
+    return inner.transpose(np.argsort(order))
+
+
+RUNS = [
+    (1, 1, 1, 1, 1),
+    (3, 5, 2, 3, 6),
+    (2, 24, 5, 5, 17),
+    (4, 3, 3, 100, 50),
+    (1, 30, 2, DEPTH + 9, 33),
+    (7, 1, 9, 1, 3),
+]
+RUNS += [(30, 10, 2, 7, 20), (0, 3, 2, 2, 4), (2, 0, 2, 2, 4), (2, 3, 0, 2, 4), (2, 3, 2, 0, 4), (2, 3, 2, 2, 0)]
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("type_name", KINDS)
+def test_rows_and_sums_in_runs(type_name: str, processor: str) -> None:
+    function, kind = kernel("nested", type_name, processor), KINDS[type_name]
+    rng = np.random.default_rng(5)
+    orders = itertools.cycle(
+        itertools.product(((0, 1, 2, 3), (2, 3, 0, 1), (3, 0, 2, 1)), ((0, 1, 2), (2, 0, 1), (1, 2, 0)))
+    )
+    for (runs, row_run, k_runs, k_run, n), adds, _ in itertools.product(RUNS, (0, 1), range(5)):
+        one, other = next(orders)
+        a = in_sand(rng, (runs, row_run, k_runs, k_run), one, kind)
+        b = in_sand(rng, (k_runs, k_run, n), other, kind)
+        c = in_sand(rng, (runs, row_run, n), (0, 1, 2), kind)
+        wanted = c.base.copy()
+        wanted[1 : runs + 1, 1 : row_run + 1, 1 : n + 1] = np.einsum("rsqk,qkj->rsj", a, b) + (c if adds else 0)
+        multiply_runs(function, a, b, c, adds)
+        np.testing.assert_allclose(c.base, wanted, rtol=0, atol=np.finfo(kind).eps * 8 * (k_runs * k_run + 2))
+
+
+@pytest.mark.parametrize("type_name", KINDS)
+def test_runs_have_the_bits_of_one_range(type_name: str) -> None:
+    rng = np.random.default_rng(6)
+    for runs, row_run, k_runs, k_run, n in RUNS:
+        m, depth = runs * row_run, k_runs * k_run
+        a, b, c = (rng.normal(size=shape).astype(KINDS[type_name]) for shape in ((m, depth), (depth, n), (m, n)))
+        wanted = c.copy()
+        multiply(kernel("whole", type_name), a, b, wanted, 1)
+        for processor in PROCESSORS:
+            found = c.copy()
+            split = (
+                a.reshape(runs, row_run, k_runs, k_run),
+                b.reshape(k_runs, k_run, n),
+                found.reshape(runs, row_run, n),
+            )
+            multiply_runs(kernel("nested", type_name, processor), *split, 1)
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_optimiser_and_numba_keep_every_bit() -> None:
