@@ -23,6 +23,9 @@ ROWS = 256
 NEAR = 32768
 """Bytes of a matrix that stay in the first cache while rows are multiplied by it."""
 
+FEW = 24
+"""So many tiles of rows read columns in place rather than from a copy: reading ahead hides how far apart they lie."""
+
 MOST = 3
 """The most vectors of columns in a tile."""
 
@@ -43,7 +46,7 @@ def entry(
         return 0
     width = (full + panels - 1) // panels * {lanes}
     memory = panel_{t}(0)
-    # A panel is worth a copy where more than two tiles read it, from further apart than the first cache holds.
+    # A panel is worth a copy where many tiles read it, from further apart than the first cache holds.
     packs = b_column != 1 or (m > {few} and b_k > width and minimum_i64(depth, {depth}) * b_k > {near})
     for start in range(0, depth + select_i64(depth == 0, 1, 0), {depth}):
         deep = minimum_i64(depth - start, {depth})
@@ -145,7 +148,7 @@ def product_source(kind: Kind, type_name: str, processor: Processor) -> str:
         lanes=lanes,
         last_lane=lanes - 1,
         most=MOST,
-        few=2 * tiles[MOST][0],
+        few=FEW * tiles[MOST][0],
         depth=DEPTH,
         near=NEAR * lanes // processor.vector_bytes,
         rows=ROWS,
