@@ -118,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     def as_json(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
+    def steered(sub: argparse.ArgumentParser) -> None:
+        text = "force or forbid what is chosen by cost, for experiments: lanes=on|off products=off blocks=off"
+        sub.add_argument("--schedule", action="append", metavar="NAME=VALUE", help=text)
+
     check = command("check", commands.check, "check types and sizes, then the derivatives of each @entry")
     target(check)
     check.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="check at this point")
@@ -157,9 +161,10 @@ def _parser() -> argparse.ArgumentParser:
     target(show)
     show.add_argument("--stage", choices=SHOW_STAGES, default="graph")
     show.add_argument("--wrt", metavar="NAMES", help="for --stage grad")
+    steered(show)
 
     explain = command("explain", explaining.explain, "what a function and its derivative cost and keep, and why")
-    for add in (target, values, as_json):
+    for add in (target, values, steered, as_json):
         add(explain)
     explain.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
     explain.add_argument("--budget", metavar="BYTES", help="what straight code may hold, as in 200MB")
@@ -170,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--wrt", metavar="NAMES", help="names separated by commas; default: the first float formal")
 
     profile = command("profile", profiling.profile, "where the time of a call goes")
-    for add in (target, values, of_derivative, as_json):
+    for add in (target, values, of_derivative, steered, as_json):
         add(profile)
     profile.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"tell the fastest of N calls ({RUNS})")
 

@@ -63,6 +63,12 @@ def names_of(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip()) or None
 
 
+def steering_of(options: Namespace) -> dict[str, str] | None:
+    """The choices of the schedule that are made by hand."""
+    pairs = (text.partition("=") for text in options.schedule or ())
+    return {name.strip(): value.strip() for name, _, value in pairs} or None
+
+
 def compiled_as_asked(function: Function, options: Namespace) -> Compiled:
     """A function compiled with the options of a command."""
     return functions.compile(function, device=options.device, precision=options.precision, budget=options.budget)
@@ -229,7 +235,7 @@ def show(options: Namespace) -> int:
     if options.stage == "tree":
         text = tree_text(program)
     else:
-        text = stage_text(chosen(program, name), options.stage, names_of(options.wrt))
+        text = stage_text(chosen(program, name), options.stage, names_of(options.wrt), steering_of(options))
     sys.stdout.write(text)
     return 0
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dgraph.cli.commands import chosen, load_target, names_of
+from dgraph.cli.commands import chosen, load_target, names_of, steering_of
 from dgraph.cli.values import print_json, read_arguments
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.passes.costs import NOMINAL
@@ -21,7 +21,8 @@ def explain(options: Namespace) -> int:
 
     program, name = load_target(options)
     budget = None if options.budget is None else budget_of(options.budget)
-    found = explained(chosen(program, name), names_of(options.wrt), read_arguments(options.arg), budget)
+    arguments = read_arguments(options.arg)
+    found = explained(chosen(program, name), names_of(options.wrt), arguments, budget, steering_of(options))
     if options.json:
         print_json(found)
     else:
@@ -43,7 +44,7 @@ def budget_of(text: str) -> int:
 def text_of(found: Mapping[str, Any]) -> str:
     """The explanation for a person."""
     blocks = [list(_head(found)), list(_cost(found)), list(_memory(found)), list(_loops(found)), list(_copies(found))]
-    blocks += [list(_kernels(found)), list(_curve(found)), list(_choice(found))]
+    blocks += [list(_kernels(found)), list(_schedule(found)), list(_curve(found)), list(_choice(found))]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
 
 
@@ -167,6 +168,25 @@ def _kernels(found: Mapping[str, Any]) -> Iterator[str]:
         alike.setdefault(key, []).extend(kernel["lines"])
         counts[key] += 1
     rows = [[f"{counts[key]} x", key[0], _ranges(sorted({*lines})), *key[1:]] for key, lines in alike.items()]
+    yield from (f"  {line}" for line in aligned(rows))
+
+
+def _schedule(found: Mapping[str, Any]) -> Iterator[str]:
+    """How the nests run: what goes several at a time, and what else was considered at which price."""
+    rows = []
+    for row in found["schedule"]:
+        how = [f"{lane['loop']}: {lane['at_a_time']} at a time" for lane in row["lanes"]]
+        how += [_many(row["products"], "matrix product")] if row["products"] else []
+        how += [_many(row["sums"], "sum") + " in blocks"] if row["sums"] else []
+        where = f"line {row['line']}" if row["line"] else ""
+        rows.append([row["kernel"], where, ", ".join(how) or "left to LLVM"])
+        for ways in row["considered"]:
+            told = [f"{'-> ' if way['taken'] else ''}{way['way']} {way['cost']:.3g}" for way in ways]
+            if rows[-1][3:]:
+                rows.append(["", "", ""])
+            rows[-1].append("; ".join(told))
+    if rows:
+        yield "schedule, with instructions for each point of the ways that were considered"
     yield from (f"  {line}" for line in aligned(rows))
 
 

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 
-from dgraph.cli.commands import chosen, load_target, names_of
+from dgraph.cli.commands import chosen, load_target, names_of, steering_of
 from dgraph.cli.explain import aligned, in_bytes, in_seconds
 from dgraph.cli.values import print_json, read_arguments
 from dgraph.program import functions
@@ -24,7 +24,7 @@ def profile(options: Namespace) -> int:
     function = chosen(program, name)
     if options.grad or options.wrt:
         function = functions.value_and_grad(function, names_of(options.wrt))
-    compiled = functions.compile(function, precision=options.precision)
+    compiled = functions.compile(function, precision=options.precision, schedule=steering_of(options))
     found = profiled(compiled, (), read_arguments(options.arg), options.runs)
     if options.json:
         print_json(found.to_json())

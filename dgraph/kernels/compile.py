@@ -50,26 +50,40 @@ class Needs:
         self.settings = settings
 
 
-def plan_graph(graph: Graph, *, checks: str = "on", math: str = "fast") -> Program:
-    """The loop program of a graph: kernels taken out, memory planned."""
+def plan_graph(
+    graph: Graph, *, checks: str = "on", math: str = "fast", schedule: Mapping[str, str] | None = None
+) -> Program:
+    """The loop program of a graph: kernels taken out, memory planned. `schedule` steers choices, as `Steering` says."""
     from dgraph.kernels.lower import lower_graph
     from dgraph.kernels.outline import outline
     from dgraph.kernels.plan import plan
     from dgraph.kernels.point_blocks import in_blocks
     from dgraph.kernels.registers import in_registers
+    from dgraph.kernels.steering import Steering
     from dgraph.kernels.tidy import tidy
 
-    return plan(tidy(outline(in_blocks(in_registers(lower_graph(graph, checks == "on", precise=math == "precise"))))))
+    steering = Steering.of(schedule)
+    program = in_registers(lower_graph(graph, checks == "on", steering.products != "off", math == "precise"))
+    if steering.blocks != "off":
+        program = in_blocks(program)
+    return plan(tidy(outline(program, steering.lanes)))
 
 
-def compile_graph(graph: Graph, *, checks: str = "on", math: str = "fast", parallel: bool = True) -> CompiledGraph:  # noqa: ARG001
+def compile_graph(
+    graph: Graph,
+    *,
+    checks: str = "on",
+    math: str = "fast",
+    schedule: Mapping[str, str] | None = None,
+    parallel: bool = True,  # noqa: ARG001
+) -> CompiledGraph:
     """Compile a graph without `call jvp vjp vmap` nodes. `checks="off"` clips reads and drops writes out of range;
     `math="precise"` takes the elementary functions that are right to about half a unit in the last place.
     Kernels run on one core so far, whether `parallel` allows more or not.
 
     Raises `NotSupported` for an op that has no kernels.
     """
-    program = plan_graph(graph, checks=checks, math=math)
+    program = plan_graph(graph, checks=checks, math=math, schedule=schedule)
     return compile_program(program, interface_of(graph, program))
 
 

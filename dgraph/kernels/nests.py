@@ -395,6 +395,19 @@ Block = tuple[Statement, ...]
 # ---- programs --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Considered:
+    """A way to schedule a nest, with its price in instructions for each point, and whether it was taken."""
+
+    way: str
+    cost: float
+    is_taken: bool
+
+
+Choice = tuple[Considered, ...]
+"""The ways that were considered for a nest."""
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A piece of the program that runs alone: all it reads and writes are its parameters. Buffers do not overlap.
@@ -412,6 +425,7 @@ class Kernel:
     uses_tapes: bool = False
     can_fail: bool = False
     note: str = ""
+    considered: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from dgraph.kernels.nest_parts import (
 from dgraph.kernels.nests import (
     Block,
     Call,
+    Choice,
     Extent,
     Fail,
     If,
@@ -52,14 +53,15 @@ PIECE = 150
 """Statements of a function that longer code is cut into."""
 
 
-def outline(program: Program) -> Program:
-    """The program with its nests as kernels, scheduled for a processor."""
-    return _Outliner(program).run()
+def outline(program: Program, lanes: str = "auto") -> Program:
+    """The program with its nests as kernels, scheduled for a processor; `lanes` as in `Steering`."""
+    return _Outliner(program, lanes).run()
 
 
 class _Outliner:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, lanes: str) -> None:
         self.program = program
+        self.lanes = lanes
         self.kernels: dict[Shape, Kernel] = {}
         self.readers = _reading_statements(program)
         self.touching = touching(program.body)
@@ -104,10 +106,18 @@ class _Outliner:
             for buffer in (*written_buffers(statement), *read_buffers(statement))
             if self.touching[buffer] <= inside
         }
-        body = schedule(nest, own)
-        return self.call((nest,), body, tuple(read_first(body)[0]), nest.note, keeps=True)
+        body, considered = schedule(nest, own, self.lanes)
+        return self.call((nest,), body, tuple(read_first(body)[0]), nest.note, considered, keeps=True)
 
-    def call(self, before: Block, body: Block, starts: tuple[Local, ...], note: str, keeps: bool = False) -> Call:
+    def call(
+        self,
+        before: Block,
+        body: Block,
+        starts: tuple[Local, ...],
+        note: str,
+        considered: tuple[Choice, ...] = (),
+        keeps: bool = False,
+    ) -> Call:
         """The call of a kernel with a body that stands for the statements `before`. With `keeps` what it leaves behind
         may be what it was given."""
         whole = list(walk(before))
@@ -137,6 +147,7 @@ class _Outliner:
             any(_uses_tapes(statement) for statement in inner),
             any(isinstance(statement, Fail | TapeReserve) for statement in inner),
             note,
+            considered,
         )
         known = self.kernels.setdefault(shape_of(kernel), kernel)
         assert same_kernel(known, kernel)

@@ -27,6 +27,8 @@ from dgraph.kernels.nests import (
     Apply,
     Block,
     Buffer,
+    Choice,
+    Considered,
     Expression,
     If,
     Let,
@@ -56,10 +58,14 @@ SHORT = 16
 _FAR = 8.0
 
 
-def schedule(nest: Loop, own: Set[Buffer] = frozenset()) -> Block:
-    """A parallel nest, scheduled. Nothing outside of it touches the arrays `own`."""
+def schedule(nest: Loop, own: Set[Buffer] = frozenset(), lanes: str = "auto") -> tuple[Block, tuple[Choice, ...]]:
+    """A parallel nest, scheduled, and the ways that were considered. Nothing outside of it touches the arrays `own`."""
     block = tightened((nest,))
-    return with_straight_lanes(_Scheduler(own & set(touches(block)), touches(block)).block(block))
+    scheduler = _Scheduler(own & set(touches(block)), touches(block), lanes)
+    scheduled = scheduler.block(block)
+    if lanes != "off":
+        scheduled = with_straight_lanes(scheduled)
+    return scheduled, tuple(scheduler.considered)
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,11 @@ class Access:
 
 
 class _Scheduler:
-    def __init__(self, own: Set[Buffer], touched: Counter[Buffer]) -> None:
+    def __init__(self, own: Set[Buffer], touched: Counter[Buffer], lanes: str) -> None:
         self.own = own
         self.touched = touched
+        self.lanes = lanes
+        self.considered: list[Choice] = []
         self.depth = 0
 
     def block(self, block: Block) -> Block:
@@ -129,9 +137,14 @@ class _Scheduler:
         if not found:
             return None
         cost, place, points = min(found, key=lambda choice: choice[:2])
-        if cost >= with_inner_loops(body):
-            return None
-        lanes = in_lanes(points)
+        inner = with_inner_loops(body)
+        is_wanted = self.lanes == "on" or (self.lanes == "auto" and cost < inner)
+        lanes = in_lanes(points) if is_wanted else None
+        ways = [
+            Considered(f"points of {at.loop.index.name}", price, lanes is not None and at is points)
+            for price, _, at in found
+        ]
+        self.considered.append((*ways, Considered("vectors in its inner loops", inner, lanes is None)))
         return None if lanes is None else wrapped(chain[:place], lanes)
 
 

@@ -112,7 +112,7 @@ class Ways:
                 again = frozenset(search.halves.values[at] for at in way.again)
                 graph = search.graph_of(search.point(again))
             finished = fused(graph)
-            program = plan_graph(finished, checks=self.options.checks, math=self.options.math)
+            program = plan_graph(finished, **self.options.of_plan())
             found = self.plans[way] = Plan(program, interface_of(finished, program), names)
         return found
 

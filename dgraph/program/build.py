@@ -28,7 +28,7 @@ def build_kernel(program: Program, recipe: Recipe, options: Options) -> tuple[Si
         if sparse is not None:
             graph, signature = sparse.graph, replace(signature, is_sparse=True)
         graph = stage(graph, "kernels")
-        return signature, compile_graph(graph, checks=options.checks, math=options.math, parallel=options.parallel)
+        return signature, compile_graph(graph, **options.of_plan(), parallel=options.parallel)
 
 
 def compile_lowered(graph: Graph) -> CompiledGraph:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 class Options:
     """How a function is compiled. `precision` promotes all floats; `checks="off"` clamps reads and drops writes that
     are out of range; `math="precise"` takes elementary functions that are right to about half a unit in the last place;
+    `schedule` forces or forbids choices that are made by cost, as `dgraph.kernels.steering.Steering` says;
     `parallel` allows the use of several cores; `budget`, as in "200MB", bounds the memory of a call. With `debug` a
     call whose outputs are not all finite says why; the code is the same."""
 
@@ -55,6 +56,7 @@ class Options:
     budget: str | None = None
     checks: str = "on"
     math: str = "fast"
+    schedule: Mapping[str, str] | None = None
     debug: bool = False
 
     def verify(self) -> None:
@@ -69,11 +71,19 @@ class Options:
             if getattr(self, name) not in values:
                 listed = ", ".join(repr(value) for value in values)
                 raise ArgumentError(Diagnostic(f"{name}={getattr(self, name)!r} is not one of {listed}"))
+        if self.schedule is not None:
+            from dgraph.kernels.steering import Steering
+
+            Steering.of(self.schedule)
         if self.device == "cuda":
             note = "`dgraph show FILE --stage cuda` prints the kernels"
             raise ArgumentError(Diagnostic('device="cuda" is not supported yet for whole programs', (), note))
         if self.budget is not None and (not isinstance(self.budget, str) or bytes_in(self.budget) is None):
             raise ArgumentError(Diagnostic(f"budget={self.budget!r} is no amount of memory", (), AMOUNT_WORDS))
+
+    def of_plan(self) -> dict[str, Any]:
+        """Those that the plan of the loops depends on, for `plan_graph`."""
+        return {"checks": self.checks, "math": self.math, "schedule": self.schedule}
 
     @property
     def limit(self) -> int | None:

@@ -31,6 +31,7 @@ from dgraph.program.compiled import Options
 from dgraph.program.explain_amounts import Amounts, Words
 from dgraph.program.explain_checkpoints import has_wish
 from dgraph.program.explain_loops import kernels_of, loops_of, place
+from dgraph.program.explain_schedule import schedule_of
 from dgraph.program.explain_trips import steps_of_whiles
 from dgraph.program.functions import Function, value_and_grad
 from dgraph.program.generic import concrete
@@ -50,17 +51,18 @@ def explain(
     wrt: Sequence[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
     budget: int | None = None,
+    schedule: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Cost, memory, loops, copies, kernels and the curve of a function and its derivative.
+    """Cost, memory, loops, copies, kernels, schedule and the curve of a function and its derivative.
 
     The derivative is that with respect to `wrt`, or to the first float formal; a function that differentiates itself is
     explained as it is. Raises `DgraphError` for a faulty program, and for arguments that do not fit.
     """
     function = concrete(function, arguments or {})
     derivative = _derivative(function, wrt)
-    parts = {"function": _Part(function, arguments or {})}
+    parts = {"function": _Part(function, arguments or {}, schedule)}
     if derivative is not None:
-        parts["derivative"] = _Part(derivative, arguments or {})
+        parts["derivative"] = _Part(derivative, arguments or {}, schedule)
     last = parts["derivative" if derivative is not None else "function"]
     found: dict[str, Any] = {
         "function": function.recipe.words,
@@ -72,6 +74,7 @@ def explain(
         "loops": loops_of(last.before, last.kernels, last.numbers, last.at_most, last.is_known),
         "copies": last.copies(),
         "kernels": kernels_of(last.kernels, last.amounts),
+        "schedule": schedule_of(last.plan),
         "curve": last.curve(budget),
         "choice": None if budget is None else last.choice(budget),
     }
@@ -108,7 +111,7 @@ def _is_scalar(type_: Type) -> bool:
 class _Part:
     """One function at its stages."""
 
-    def __init__(self, function: Function, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, function: Function, arguments: Mapping[str, Any], schedule: Mapping[str, str] | None) -> None:
         graph = self.graph = function.graph
         self.words = function.recipe.words
         leaves_ = self.leaves = given_leaves(function, graph, arguments)
@@ -130,7 +133,7 @@ class _Part:
             exact, bounds = steps_of_whiles(stage_, self.numbers)
             self.numbers.update(exact)
             self.at_most.update(bounds)
-        self.plan: Nests = plan_graph(self.kernels)
+        self.plan: Nests = plan_graph(self.kernels, schedule=schedule)
         self.costs = Costs(self.numbers)
         self.costs.region(self.kernels.region)
         # A loop with `@checkpoint` is priced as if all were kept; what is run again is told apart.

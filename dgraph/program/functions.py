@@ -277,6 +277,7 @@ def compile(
     budget: str | None = None,
     checks: str = "on",
     math: str = "fast",
+    schedule: Mapping[str, str] | None = None,
     debug: bool = False,
 ) -> Compiled:
     """Compile a function; see `Compiled`, and `Options` for what can be chosen. With `debug` a call whose result is nan
@@ -285,7 +286,7 @@ def compile(
     from dgraph.program.compiled import Options, compile_function
 
     _require_function("compile", function)
-    return compile_function(function, Options(device, precision, parallel, budget, checks, math, debug))
+    return compile_function(function, Options(device, precision, parallel, budget, checks, math, schedule, debug))
 
 
 def load_bundle(path: str | PathLike[str]) -> Compiled:

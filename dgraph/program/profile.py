@@ -69,7 +69,7 @@ def profile(
     compiled = compiled.exact(arguments, named)
     leaves, extents = compiled.leaves(arguments, named)
     graph = stage(compiled.source_graph(), "kernels")
-    program = plan_graph(graph, checks=compiled.options.checks, math=compiled.options.math)
+    program = plan_graph(graph, **compiled.options.of_plan())
     interface = interface_of(graph, program)
     with_clock, parts = timed(program)
     place_of_times = 4 * program.rows + FAULT_VALUES + program.scalars

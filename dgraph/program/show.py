@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,11 @@ def _tree(label: str, thing: Any, depth: int) -> Iterator[str]:
             yield from _tree(name, value, depth + 1)
 
 
-def stage_text(function: Function, stage: str, wrt: Sequence[str] | None = None) -> str:
-    """The text of a stage of a function: graph, optimised, grad, loops, numba, llvm, cuda, ptx."""
+def stage_text(
+    function: Function, stage: str, wrt: Sequence[str] | None = None, schedule: Mapping[str, str] | None = None
+) -> str:
+    """The text of a stage of a function: graph, optimised, grad, loops, numba, llvm, cuda, ptx. `schedule` steers
+    loops, numba and llvm."""
     function = concrete(function, {})
     if stage == "graph":
         return print_graph(function.graph)
@@ -50,10 +53,10 @@ def stage_text(function: Function, stage: str, wrt: Sequence[str] | None = None)
         return print_graph(stage_of(function.graph, "optimised"))
     if stage == "grad":
         return print_graph(stage_of(value_and_grad(function, wrt).graph, "optimised"))
-    return _kernel_text(stage_of(function.graph, "kernels"), stage)
+    return _kernel_text(stage_of(function.graph, "kernels"), stage, schedule)
 
 
-def _kernel_text(graph: Graph, stage: str) -> str:
+def _kernel_text(graph: Graph, stage: str, schedule: Mapping[str, str] | None) -> str:
     if stage in ("cuda", "ptx"):
         from dgraph.kernels.cuda_source import cuda_text, ptx_text
 
@@ -63,7 +66,7 @@ def _kernel_text(graph: Graph, stage: str) -> str:
     from dgraph.kernels.native import llvm_text
     from dgraph.kernels.numba_source import print_program
 
-    program = plan_graph(graph)
+    program = plan_graph(graph, schedule=schedule)
     if stage == "loops":
         return print_loops(program)
     source = print_program(program)
