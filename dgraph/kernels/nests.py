@@ -12,6 +12,7 @@ from dataclasses import field
 from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
 from dgraph.ir.places import Turn
+from dgraph.kernels.considered import Choice
 from dgraph.kernels.product_runs import Runs
 from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.rooms import Room
@@ -393,19 +394,6 @@ Block = tuple[Statement, ...]
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Considered:
-    """A way to schedule a nest, with its price in instructions for each point, and whether it was taken."""
-
-    way: str
-    cost: float
-    is_taken: bool
-
-
-Choice = tuple[Considered, ...]
-"""The ways that were considered for a nest."""
 
 
 @dataclass(frozen=True, eq=False)

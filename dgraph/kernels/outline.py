@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 
+from dgraph.kernels.considered import Choice
 from dgraph.kernels.nest_parts import (
     distinct,
     expressions_of,
@@ -24,7 +25,6 @@ from dgraph.kernels.nest_parts import (
 from dgraph.kernels.nests import (
     Block,
     Call,
-    Choice,
     Extent,
     Fail,
     If,

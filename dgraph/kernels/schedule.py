@@ -18,6 +18,7 @@ from dataclasses import replace
 from dgraph.classes import dataclass
 from dgraph.kernels.borders import with_borders
 from dgraph.kernels.checks_first import can_fail, checks_first
+from dgraph.kernels.considered import Choice, Considered
 from dgraph.kernels.guards import tightened
 from dgraph.kernels.lane_costs import all_turns, with_inner_loops, with_points
 from dgraph.kernels.lane_runs import in_lanes
@@ -27,8 +28,6 @@ from dgraph.kernels.nests import (
     Apply,
     Block,
     Buffer,
-    Choice,
-    Considered,
     Expression,
     If,
     Let,
