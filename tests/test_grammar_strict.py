@@ -1,13 +1,21 @@
-"""The grammars have no conflict, and every program of the project parses."""
+"""The grammars have no conflict, their tables are those of the text, and every program of the project parses.
 
+Write the tables of a grammar that has changed anew with: pytest tests/test_grammar_strict.py --update
+"""
+
+import json
 from pathlib import Path
 
 import pytest
 from lark.exceptions import GrammarError
 
+import dgraph.reader.files
 import dgraph.reader.parse
+import dgraph.reader.tables
 from dgraph.reader import grammar_text, parse_module, parse_signature, parse_text
+from dgraph.reader.layout import Layout
 from dgraph.reader.parse import build
+from dgraph.reader.tables import maker, parser_from_tables, tables_name, tables_of
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = sorted(
@@ -26,6 +34,30 @@ def test_strict_finds_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dgraph.reader.parse, "grammar_text", lambda _name: ambiguous)
     with pytest.raises(GrammarError, match="conflict"):
         build("dg.lark", strict=True)
+
+
+def test_the_tables_fit_the_grammar(request: pytest.FixtureRequest) -> None:
+    file = ROOT / "grammar" / tables_name("dg.lark")
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"maker": ""}
+    if request.config.getoption("--update") and stored["maker"] != maker("dg.lark"):
+        file.write_text(tables_of("dg.lark", build("dg.lark")), encoding="utf-8")
+        dgraph.reader.files.grammar_text.cache_clear()
+        return
+    assert stored["maker"] == maker("dg.lark"), "the tables are those of another grammar or Lark: pytest --update"
+
+
+def test_a_parser_from_tables_reads_as_one_from_the_grammar() -> None:
+    stored, built = parser_from_tables("dg.lark", Layout()), build("dg.lark")
+    assert stored is not None
+    for file in PROGRAMS:
+        text = file.read_text(encoding="utf-8") + "\n"
+        assert stored.parse(text, "module") == built.parse(text, "module")
+
+
+def test_tables_of_another_grammar_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgraph.reader.tables, "maker", lambda _grammar: "another")
+    assert parser_from_tables("dg.lark", Layout()) is None
+    assert parser_from_tables("rules.lark", Layout()) is None
 
 
 @pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: str(file.relative_to(ROOT)))

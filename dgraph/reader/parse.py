@@ -14,6 +14,7 @@ from dgraph.reader import layout
 from dgraph.reader.explain import explain, explain_layout
 from dgraph.reader.files import grammar_text, prepare
 from dgraph.reader.layout import Layout, LayoutError
+from dgraph.reader.tables import parser_from_tables
 
 MOST = 10
 """How many diagnostics one text may earn."""
@@ -38,8 +39,8 @@ FLAT = frozenset(
 
 @cache
 def parser(grammar: str) -> Lark:
-    """The parser of a grammar file."""
-    return build(grammar)
+    """The parser of a grammar file, from tables if they fit."""
+    return parser_from_tables(grammar, Layout()) or build(grammar)
 
 
 def build(grammar: str, *, strict: bool = False) -> Lark:
