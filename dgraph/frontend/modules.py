@@ -6,11 +6,12 @@ from it, so that a script cannot change their meaning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
+from threading import RLock
 
 from dgraph.classes import dataclass
 from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
@@ -20,6 +21,7 @@ from dgraph.frontend.read import read_module
 from dgraph.reader import parse_module, read_file
 
 STD = Path(__file__).parent.parent / "std"
+PRELUDE = STD / "prelude.dg"
 Named = t.TypeAlias | t.Record | t.Stored | t.Constant | t.Function
 
 
@@ -34,8 +36,8 @@ class Entry:
 
 @dataclass(eq=False)
 class Module:
-    """One file, read; its imports are loaded. `names` holds its own declarations and what it imports; `family` are
-    all modules of the program."""
+    """One file, read; its imports are loaded, but those of the prelude when a name of theirs is looked up. `names`
+    holds its own declarations and what it imports; `family` are all modules of the program that are loaded."""
 
     name: str
     source: Source
@@ -43,11 +45,15 @@ class Module:
     prelude: Module | None
     family: list[Module] = field(repr=False)
     names: dict[str, Entry] = field(default_factory=dict)
+    later: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False)
 
     def lookup(self, name: str) -> Entry | None:
         """What a name means here: the module's own names first, then the prelude."""
         found = self.names.get(name)
         if found is None and self.prelude is not None:
+            enter = self.prelude.later.get(name)
+            if enter is not None:
+                enter()
             found = self.prelude.names.get(name)
         return found
 
@@ -105,6 +111,7 @@ class _Loader:
         self.loaded: dict[Path, Module] = {}
         self.family: list[Module] = []
         self.loading: list[tuple[Path, Span | None]] = []
+        self.lock = RLock()
 
     def module(self, file: Path, name: str, shown: str, importer: Span | None = None) -> Module:
         """The module of a file."""
@@ -127,26 +134,41 @@ class _Loader:
         try:
             standard = STD in place.parents
             source, tree = _standard_tree(file, shown) if standard else _tree(file, shown)
-            module = self.finish(name, source, tree, standard)
+            module = self.finish(name, source, tree, standard, is_prelude=file == PRELUDE)
         finally:
             self.loading.pop()
         self.loaded[place] = module
         return module
 
-    def finish(self, name: str, source: Source, tree: t.ModuleTree, standard: bool) -> Module:
+    def finish(self, name: str, source: Source, tree: t.ModuleTree, standard: bool, is_prelude: bool = False) -> Module:
         """The module of a syntax tree: its names filled in."""
-        prelude = None if standard else self.module(STD / "prelude.dg", "prelude", "std/prelude.dg")
+        prelude = None if standard else self.module(PRELUDE, "prelude", "std/prelude.dg")
         module = Module(name, source, tree, prelude, self.family)
         self.family.append(module)
         faults: list[Diagnostic] = []
         for item in tree.items:
             try:
-                self.declare(module, item, standard)
+                if is_prelude and isinstance(item, t.ImportNames):
+                    self.declare_later(module, item)
+                else:
+                    self.declare(module, item, standard)
             except DgraphError as fault:
                 faults.extend(fault.diagnostics)
         if faults:
             raise ScopeError(*faults[:10])
         return module
+
+    def declare_later(self, module: Module, item: t.ImportNames) -> None:
+        """Have the names that the prelude imports entered when one of them is looked up: few programs need many."""
+
+        def enter() -> None:
+            with self.lock:
+                if item.names[0].name in module.later:
+                    self.declare(module, item, standard=True)
+                    for imported in item.names:
+                        del module.later[imported.name]
+
+        module.later |= dict.fromkeys((imported.name for imported in item.names), enter)
 
     def declare(self, module: Module, item: t.Declaration, standard: bool) -> None:
         """Enter the names of one item of a module."""
