@@ -64,8 +64,10 @@ def makers() -> tuple[str, str, str]:
     The files count because a version does not change with every edit of a development tree.
     """
     package = sys.modules[__name__.partition(".")[0]]
+    root = Path(str(package.__file__)).parent
     digest = hashlib.sha256()
-    for path, size, changed in sorted(_files(Path(str(package.__file__)).parent)):
+    # A checkout has its grammars beside the package.
+    for path, size, changed in sorted([*_files(root), *_files(root.parent / "grammar")]):
         digest.update(f"{path} {size} {changed}\n".encode())
     return package.__version__, llvmlite.__version__, digest.hexdigest()
 

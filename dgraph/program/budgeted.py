@@ -18,7 +18,6 @@ from dgraph.kernels.native import machine_name
 from dgraph.program.compiled import Compiled, Options, pack, unpack
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
-from dgraph.program.sources import package_state
 
 if TYPE_CHECKING:
     from dgraph.kernels.demand import Memory
@@ -118,7 +117,7 @@ class Budgeted(Compiled):
 
     def _key(self, kind: str, facts: Any) -> str:
         asked = json.dumps([self.program.digest, str(self.function.recipe), asdict(self.options), facts])
-        return make_key(kind, asked, machine=machine_name(), package=package_state())
+        return make_key(kind, asked, machine=machine_name())
 
     @cached_property
     def _ways(self) -> Ways:

@@ -29,7 +29,7 @@ from dgraph.program.arguments import (
 )
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature
-from dgraph.program.sources import Files, package_state, still_stands
+from dgraph.program.sources import Files, still_stands
 from dgraph.sizes import AMOUNT_WORDS, bytes_in
 from dgraph.types import Array, Type
 from dgraph.types import leaves as leaves_of
@@ -280,7 +280,7 @@ def compile_function(function: Function, options: Options) -> Compiled:
     options.verify()
     program = function.program
     asked = json.dumps([program.digest, str(function.recipe), asdict(replace(options, debug=False))], sort_keys=True)
-    key = make_key("function", asked, machine=machine_name(), package=package_state())
+    key = make_key("function", asked, machine=machine_name())
     stored = Cache.default()
     with COMPILING:
         entry = stored.get(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ Files = list[tuple[str, str | None]]
 def read_through(program: Program) -> None:
     """Read a program, unless a cache knows that these very texts have been read before. Raises `DgraphError` if it or
     a module that it imports is faulty."""
-    key = make_key("read", program.digest, package=package_state())
+    key = make_key("read", program.digest)
     stored = Cache.default()
     entry = stored.get(key)
     if entry is None or not still_stands(json.loads(entry)):
@@ -67,16 +66,3 @@ def still_stands(read: Files) -> bool:
 def text_hash(text: str) -> str:
     """A hash of a text as the reader gives it."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def package_state() -> str:
-    """A hash over the files of the installed dgraph: a changed compiler or standard library finds no old entries."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for folder in (root, root.parent / "grammar"):
-        for file in sorted(folder.rglob("*")):
-            if file.suffix in (".py", ".dg", ".lark", ".rules"):
-                facts = file.stat()
-                digest.update(f"{file}:{facts.st_size}:{facts.st_mtime_ns}".encode())
-    return digest.hexdigest()
