@@ -38,24 +38,26 @@ def test_strict_finds_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_tables_fit_the_grammar(request: pytest.FixtureRequest) -> None:
     file = ROOT / "grammar" / tables_name("dg.lark")
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"maker": ""}
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"maker": ["", ""]}
     if request.config.getoption("--update") and stored["maker"] != maker("dg.lark"):
         file.write_text(tables_of("dg.lark", build("dg.lark")), encoding="utf-8")
         dgraph.reader.files.grammar_text.cache_clear()
         return
-    assert stored["maker"] == maker("dg.lark"), "the tables are those of another grammar or Lark: pytest --update"
+    # Those of another version of Lark would be left alone, which costs time and nothing else.
+    assert stored["maker"][1] == maker("dg.lark")[1], "the tables are those of another grammar: pytest --update"
 
 
 def test_a_parser_from_tables_reads_as_one_from_the_grammar() -> None:
     stored, built = parser_from_tables("dg.lark", Layout()), build("dg.lark")
-    assert stored is not None
+    if stored is None:
+        pytest.skip("the tables are those of another version of Lark")
     for file in PROGRAMS:
         text = file.read_text(encoding="utf-8") + "\n"
         assert stored.parse(text, "module") == built.parse(text, "module")
 
 
 def test_tables_of_another_grammar_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dgraph.reader.tables, "maker", lambda _grammar: "another")
+    monkeypatch.setattr(dgraph.reader.tables, "maker", lambda _grammar: ["", "another"])
     assert parser_from_tables("dg.lark", Layout()) is None
     assert parser_from_tables("rules.lark", Layout()) is None
 

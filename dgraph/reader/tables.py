@@ -23,9 +23,9 @@ def tables_name(grammar: str) -> str:
     return f"{grammar.removesuffix('.lark')}.json"
 
 
-def maker(grammar: str) -> str:
-    """What the tables of a grammar are made from, as a hash."""
-    return sha256(f"{lark.__version__}\n{grammar_text(grammar)}".encode()).hexdigest()
+def maker(grammar: str) -> list[str]:
+    """What the tables of a grammar are made by and from: the version of Lark, and a hash of the text."""
+    return [lark.__version__, sha256(grammar_text(grammar).encode()).hexdigest()]
 
 
 def tables_of(grammar: str, parser: Lark) -> str:
@@ -34,7 +34,7 @@ def tables_of(grammar: str, parser: Lark) -> str:
     data["options"].update(postlex=None, import_paths=[])
     parts = ",\n".join(f"{json.dumps(key)}:{_packed(part)}" for key, part in data["parser"]["parser"].items())
     data["parser"]["parser"] = None
-    return f'{{"maker":"{maker(grammar)}",\n"memo":{_packed(memo)},\n"data":{_packed(data)},\n"table":{{\n{parts}}}}}\n'
+    return f'{{"maker":{_packed(maker(grammar))},\n"memo":{_packed(memo)},\n"data":{_packed(data)},\n"table":{{\n{parts}}}}}\n'
 
 
 def _packed(data: Any) -> str:
