@@ -34,7 +34,8 @@ def tables_of(grammar: str, parser: Lark) -> str:
     data["options"].update(postlex=None, import_paths=[])
     parts = ",\n".join(f"{json.dumps(key)}:{_packed(part)}" for key, part in data["parser"]["parser"].items())
     data["parser"]["parser"] = None
-    return f'{{"maker":{_packed(maker(grammar))},\n"memo":{_packed(memo)},\n"data":{_packed(data)},\n"table":{{\n{parts}}}}}\n'
+    head = f'"maker":{_packed(maker(grammar))},\n"memo":{_packed(memo)},\n"data":{_packed(data)}'
+    return f'{{{head},\n"table":{{\n{parts}}}}}\n'
 
 
 def _packed(data: Any) -> str:
