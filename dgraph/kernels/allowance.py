@@ -36,8 +36,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Allowance:
-    """The budget in bytes, the settings, the seconds of a call that keeps all, the seconds that straight code computes
-    again for, where the loops with settings stand, and where what is computed again stands."""
+    """The budget in bytes, the settings, the seconds of a call that keeps all, the seconds that straight code and steps
+    that keep less compute again for, where the loops with settings stand, where what straight code computes again
+    stands, and loops whose steps keep less: where they stand, the bytes that a step keeps, and those of the fastest
+    choice."""
 
     budget: int
     settings: tuple[Setting, ...] = ()
@@ -45,6 +47,7 @@ class Allowance:
     added: float = 0.0
     words: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+    bodies: tuple[tuple[str, int, int], ...] = ()
 
     def chosen(self, memory: Callable[[Mapping[str, int]], Memory], known: Mapping[Any, int]) -> dict[str, int]:
         """The settings for known sizes and arguments, by what `memory` foretells for each. Raises `OverBudget`."""
@@ -90,6 +93,7 @@ class Allowance:
             "peak": peak,
             "slowdown": self.slowdown(numbers, known),
             "loops": loops,
+            "steps": [{"loop": place, "bytes": bytes_, "of": most} for place, bytes_, most in self.bodies],
             "again": list(self.again),
         }
 
@@ -144,11 +148,12 @@ def _grid(steps: int) -> Iterator[int]:
 def allowance_to_json(allowance: Allowance, size_to_json: Callable[[Size], Any]) -> Any:
     """An allowance as JSON."""
     settings = [[s.name, s.kind, size_to_json(s.steps), s.seconds] for s in allowance.settings]
-    return [allowance.budget, settings, allowance.seconds, allowance.added, allowance.words, allowance.again]
+    seconds = allowance.seconds, allowance.added
+    return [allowance.budget, settings, *seconds, allowance.words, allowance.again, allowance.bodies]
 
 
 def allowance_from_json(data: Any, size_from_json: Callable[[Any], Size]) -> Allowance:
     """What `allowance_to_json` wrote."""
-    budget, settings, seconds, added, words, again = data
+    budget, settings, seconds, added, words, again, bodies = data
     held = tuple(Setting(name, kind, size_from_json(steps), price) for name, kind, steps, price in settings)
-    return Allowance(budget, held, seconds, added, tuple(words), tuple(again))
+    return Allowance(budget, held, seconds, added, tuple(words), tuple(again), tuple(map(tuple, bodies)))

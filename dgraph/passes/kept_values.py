@@ -86,10 +86,14 @@ class Kept:
         captured = self.body.inputs[self.op.leading_inputs(len(self.writer.regions) - 1) :]
         return inductions(self.body, int(isinstance(self.op, For)), self.op.carries, captured)
 
+    def items(self, prices: Prices, can_undo: bool) -> Items:
+        """The values of the body as items of the choice."""
+        return Items(self, prices, self.undoable if can_undo else [])
+
     def choice(self, prices: Prices, can_undo: bool) -> Chosen | None:
         """The cheapest choice; None if it is what is done already. `can_undo` says whether the last state of what the
         loop carries is at hand where the readers are."""
-        items = _Items(self, prices, self.undoable if can_undo else [])
+        items = self.items(prices, can_undo)
         found = cheapest(items.items, prices.byte)
         values = (items.values[at] for at in found.kept)
         saved = dict.fromkeys(value for value in values if value is not None and value not in self.held)
@@ -98,7 +102,7 @@ class Kept:
         return None if not again and saved.keys() == set(self.walked.values()) else Chosen(self, saved, again, undone)
 
 
-class _Items:
+class Items:
     """The values of a body as items of a choice. Where results of one node need the same, the work for them is an item
     of its own, without a value; so is the work of undoing the updates of an array."""
 

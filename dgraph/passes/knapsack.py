@@ -1,4 +1,4 @@
-"""The 0/1 knapsack, exactly but for the unit in which weights are counted."""
+"""The knapsack, exactly but for the unit in which weights are counted."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ UNITS = 4096
 def fill(weights: Sequence[int], worths: Sequence[float], room: int) -> tuple[int, ...]:
     """The places of the items that are worth most together and weigh no more than the room; of equal choices one that
     takes early items."""
+    groups = [[item] for item in zip(weights, worths, strict=True)]
+    return tuple(at for at, taken in enumerate(pick(groups, room)) if taken is not None)
+
+
+def pick(groups: Sequence[Sequence[tuple[int, float]]], room: int) -> tuple[int | None, ...]:
+    """The same where each group of items, which are pairs of weight and worth, gives one item at most: its place in the
+    group, or None."""
     if room < 0:
-        return ()
+        return (None,) * len(groups)
     unit = max(1, -(-room // UNITS))
     most = room // unit
     best = [0.0] * (most + 1)
-    rows: list[tuple[int, list[bool]]] = []
-    for weight, worth in zip(reversed(weights), reversed(worths), strict=True):
-        units = -(-weight // unit)
-        taken = [False] * (most + 1)
-        for left in range(most, units - 1, -1):
-            if worth > 0 and best[left - units] + worth >= best[left]:
-                best[left] = best[left - units] + worth
-                taken[left] = True
-        rows.append((units, taken))
-    chosen = []
+    rows: list[list[int | None]] = []
+    for group in reversed(groups):
+        before, best = best, [*best]
+        taken: list[int | None] = [None] * (most + 1)
+        for at, (weight, worth) in enumerate(group):
+            units = -(-weight // unit)
+            for left in range(most, units - 1, -1):
+                more = before[left - units] + worth
+                if worth > 0 and (more > best[left] or (more == best[left] and taken[left] is None)):
+                    best[left], taken[left] = more, at
+        rows.append(taken)
+    chosen: list[int | None] = []
     left = most
-    for at, (units, taken) in enumerate(reversed(rows)):
-        if taken[left]:
-            chosen.append(at)
-            left -= units
+    for group, taken in zip(groups, reversed(rows), strict=True):
+        found = taken[left]
+        chosen.append(found)
+        if found is not None:
+            left -= -(-group[found][0] // unit)
     return tuple(chosen)

@@ -9,6 +9,7 @@ stored. Integers and truth values made of what is at hand cost next to nothing, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 
 from dgraph.ir.graph import Node, Value
 from dgraph.ops.control import Space
@@ -37,6 +38,12 @@ class Prices:
     def __init__(self, byte: float, sizes: Mapping[Atom, int]) -> None:
         self.byte = byte
         self.costs = Costs(sizes)
+
+    def at(self, byte: float) -> Prices:
+        """The same with another price of a byte."""
+        other = copy(self)
+        other.byte = byte
+        return other
 
     def kept(self, value: Value) -> tuple[int | None, float]:
         """Bytes of a value, None if it cannot be kept, and the seconds of storing and loading it."""

@@ -14,8 +14,8 @@ outer ones; an inner loop is then one value of the outer body that may be kept o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from dgraph.classes import dataclass
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import without_dead_code
 from dgraph.ir.graph import Graph, Node, Region, Value, walk
@@ -35,14 +35,16 @@ BYTES_ALONE = 1.0
 
 
 @graph_pass("loops keep what is cheaper to keep than to compute again")
-def residuals(graph: Graph, *, price: float = 0.0, sizes: Mapping[Atom, int] | None = None) -> Graph:
+def residuals(
+    graph: Graph, *, price: float | Mapping[str, float] = 0.0, sizes: Mapping[Atom, int] | None = None
+) -> Graph:
     """Choose what loops keep, in every region.
 
-    `price` is what a byte costs in seconds beside the time of storing and loading it, `sizes` are the sizes that are
-    known; for others a nominal value is taken.
+    `price` is what a byte costs in seconds beside the time of storing and loading it, for all loops or by their places
+    (as `str` writes them; at others it costs nothing). `sizes` are the sizes that are known; for others a nominal value
+    is taken.
     """
-    run = _Run(Prices(price, sizes or {}))
-    return without_dead_code(graph.with_region(change_regions(graph.region, run.pairs, {})))
+    return Cuts(price, sizes or {}).graph(graph)
 
 
 @graph_pass("a step that is run again hands on little")
@@ -52,7 +54,7 @@ def hand_on(graph: Graph) -> Graph:
     What `@checkpoint(slots=)` and `@checkpoint(budget=)` run again is reversed at once: what is not handed on is
     computed in the reversed step instead of before it, and in sum nothing twice but for the step that ran last.
     """
-    run = _Run(Prices(BYTES_ALONE, {}))
+    run = Cuts(BYTES_ALONE, {})
 
     def change(region: Region) -> Region:
         for at in range(len(region.nodes)):
@@ -74,16 +76,27 @@ def _runs_plain_steps_again(node: Node) -> bool:
     return not any(isinstance(inner.op, Loop) for inner in walk(node.regions[-1]))
 
 
-@dataclass
-class _Run:
-    """One run over a graph."""
+class Cuts:
+    """One run over a graph, with what a byte costs: a number, or one for each place."""
 
-    prices: Prices
+    def __init__(self, price: float | Mapping[str, float], sizes: Mapping[Atom, int]) -> None:
+        self.price = price
+        self.prices = Prices(0.0, sizes)
+
+    def graph(self, graph: Graph) -> Graph:
+        """The graph with all pairs of loops cut."""
+        return without_dead_code(graph.with_region(change_regions(graph.region, self.pairs, {})))
+
+    def prices_of(self, loop: Node) -> Prices:
+        """The prices in the body of a loop."""
+        price = self.price
+        return self.prices.at(price.get(str(loop.span), 0.0) if isinstance(price, Mapping) else price)
 
     def pairs(self, region: Region, is_joint: bool = False) -> Region:
         """A region with the pairs of loops in it cut. If it is two bodies put together, what is between the loops of a
         pair has to be kept from one to the other, so that it is not at hand."""
         for at in range(len(region.nodes)):
+            region = _with_tapes(region, at)
             if any(isinstance(value.type, Tape) for value in region.nodes[at].results):
                 region = self.joined(region, at)
             kept = kept_by(region, region.nodes[at])
@@ -120,7 +133,7 @@ class _Run:
 
     def cut(self, region: Region, kept: Kept, can_undo: bool) -> Region:
         """The region with other values kept by one loop."""
-        choice = kept.choice(self.prices, can_undo)
+        choice = kept.choice(self.prices_of(kept.writer), can_undo)
         if choice is None:
             return region
         makers: dict[Node, Make] = {kept.writer: choice.writer}
@@ -135,6 +148,30 @@ def _holds_steps(loop: Node, tape: Value) -> bool:
     maker = body.producers.get(entry)
     is_stack = maker is not None and isinstance(maker.op, For) and maker.results.index(entry) >= maker.op.carries
     return is_stack or isinstance(entry.type, Tape)
+
+
+def _with_tapes(region: Region, at: int) -> Region:
+    """The region with tapes in place of the stacks of a loop that hold steps of inner loops, and of the others that the
+    same loop walks: what is walked is what is put together."""
+    node = region.nodes[at]
+    kept = kept_by(region, node)
+    if kept is None or not isinstance(node.op, For) or len(kept.readers) != 1:
+        return region
+    stacks = range(node.op.carries, node.op.carries + node.op.stacks)
+    chosen = [place for place in stacks if node.results[place] in kept.walked]
+    if not any(_holds_steps(node, node.results[place]) for place in chosen):
+        return region
+    order = [place for place in range(len(node.results)) if place not in chosen] + chosen
+    body = node.regions[0]
+    known = {node.results[p]: Value(Tape(body.outputs[p].type), node.results[p].name) for p in chosen}
+    changed = replace(
+        node,
+        op=replace(node.op, stacks=node.op.stacks - len(chosen), tapes=node.op.tapes + len(chosen)),
+        results=tuple(known.get(node.results[p], node.results[p]) for p in order),
+        regions=(Region(body.inputs, body.nodes, tuple(body.outputs[p] for p in order)),),
+    )
+    nodes = (changed if other is node else with_operands(other, known) for other in region.nodes)
+    return Region(region.inputs, tuple(nodes), region.outputs)
 
 
 def _replaced(region: Region, makers: Mapping[Node, Make]) -> Region:

@@ -102,7 +102,9 @@ class Budgeted(Compiled):
             code = stored.get(self._key("way", words))
             if code is not None:
                 return self._compiled(words, CompiledGraph.from_bytes(code))
-        way, allowance = self._ways.choose(self._ways.point(leaves, extents))
+        from dgraph.program.budget_search import choose
+
+        way, allowance = choose(self._ways, self._ways.point(leaves, extents))
         kernel = self._ways.compiled(way, allowance)
         words = json.dumps(asdict(way))
         stored.put(self._key("way", words), kernel.to_bytes())

@@ -26,6 +26,7 @@ from dgraph.passes import FUSE, OPTIMISE, run_passes
 from dgraph.passes.costs import Costs, Work
 from dgraph.passes.trade_off import Point, TradeOff
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
+from dgraph.program.budget_search import choose
 from dgraph.program.budgets import Ways
 from dgraph.program.compiled import Options
 from dgraph.program.explain_amounts import Amounts, Words
@@ -213,7 +214,7 @@ class _Part:
         ways = Ways(self.graph, Options(), budget, self.words)
         point = ways.point(leaves_, self.extents)
         try:
-            way, allowance = ways.choose(point)
+            way, allowance = choose(ways, point)
         except ArgumentError as fault:
             return {"budget": budget, "fits": False, "why": fault.diagnostics[0].title}
         plan = ways.plan(way)

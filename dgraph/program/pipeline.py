@@ -20,7 +20,9 @@ STAGES: list[tuple[str, str, Callable[[Graph], Graph]]] = [
 
 
 KEEPING = OPTIMISE.index("checkpoint")
-"""The pass before which it is decided what loops keep."""
+"""The pass before which it is decided which loops keep some states only."""
+CUTTING = FUSE.index("residuals")
+"""The pass that chooses what the steps of loops keep."""
 
 
 def before_keeping(graph: Graph) -> Graph:
@@ -33,9 +35,14 @@ def keeping_less(graph: Graph) -> Graph:
     return verify(run_passes(graph, OPTIMISE[KEEPING:]))
 
 
-def fused(graph: Graph) -> Graph:
-    """The last graph, from an optimised one."""
-    return verify(run_passes(graph, FUSE))
+def before_cuts(graph: Graph) -> Graph:
+    """An optimised graph up to where it is chosen what the steps of its loops keep."""
+    return verify(run_passes(graph, FUSE[:CUTTING]))
+
+
+def after_cuts(graph: Graph) -> Graph:
+    """The last graph, from one with that chosen."""
+    return verify(run_passes(graph, FUSE[CUTTING + 1 :]))
 
 
 def stage(graph: Graph, name: str) -> Graph:

@@ -1,5 +1,6 @@
 """Forward values that are computed again: equal bits, true peaks, and nothing better by trying every choice."""
 
+import itertools
 import random
 
 import numpy as np
@@ -13,7 +14,7 @@ from dgraph.kernels.compile import compile_graph, plan_graph
 from dgraph.kernels.rooms import arrange
 from dgraph.passes import FUSE, OPTIMISE, run_passes
 from dgraph.passes.costs import Costs
-from dgraph.passes.knapsack import fill
+from dgraph.passes.knapsack import fill, pick
 from dgraph.passes.rematerialise import Halves
 from dgraph.passes.trade_off import TradeOff, curve, live_bytes, rematerialise
 from dgraph.program.pipeline import stage
@@ -237,3 +238,23 @@ def test_the_knapsack_of_large_numbers_always_fits():
     chosen = fill(weights, [float(weight) for weight in weights], 10**10)
     assert 0.98 * 10**10 < sum(weights[at] for at in chosen) <= 10**10
     assert fill([1], [1.0], -1) == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_knapsack_of_groups_against_every_choice(seed: int):
+    draw = random.Random(seed)
+    groups = [
+        [(draw.randint(0, 30), draw.randint(0, 20) * 0.5) for _ in range(draw.randint(1, 3))]
+        for _ in range(draw.randint(0, 4))
+    ]
+    room = draw.randint(0, 60)
+    found = pick(groups, room)
+    held = [group[at] for group, at in zip(groups, found, strict=True) if at is not None]
+    assert sum(weight for weight, _ in held) <= room
+    best = 0.0
+    for choice in itertools.product(*([None, *group] for group in groups)):
+        taken = [item for item in choice if item is not None]
+        if sum(weight for weight, _ in taken) <= room:
+            best = max(best, sum(worth for _, worth in taken))
+    assert sum(worth for _, worth in held) == best
+    assert pick([[(1, 1.0)]], -1) == (None,)
