@@ -32,7 +32,7 @@ from dgraph.sizes import Size
 
 FEW = 16
 """A border has at most so many turns."""
-LONGEST = 400
+LONGEST = 800
 """Parts of expressions in a body that is written three times."""
 
 _TURNED = {"greater": "less", "greater_equal": "less_equal"}

@@ -2,12 +2,12 @@
 
 The demand for an array says whether something needs it whole (a product, a loop that walks it, the caller) and lists
 the places that read single entries: how often each runs for one run of the region (a size, or None where only the run
-decides), and in which node of the region it stands.
+decides), in which node of the region it stands, and which entry it reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple
 
@@ -19,22 +19,32 @@ from dgraph.ops.elementwise import Elementwise
 from dgraph.ops.index import Accumulate, Index, Undefined
 from dgraph.ops.transform import Transform
 from dgraph.ops.values import Constant, SizeValue
-from dgraph.sizes import Size, product, size
+from dgraph.passes.index_forms import index_form
+from dgraph.sizes import Atom, Size, product, size, variable
 from dgraph.types import I64, Array
 
-PLACES = 4
-"""An entry is computed again in at most so many places."""
 CHEAP = 8
 """What an entry may cost (in additions and reads) if it is to be computed more than once."""
+AGAIN = 32
+"""What all places may cost in which an entry is computed."""
+READS = 32
+"""More reads than these count as one that needs the whole array."""
 
 Times = Size | None
+Indices = tuple[Size, ...] | None
+"""Which entry is read: polynomials of sizes, of values, and of a point's own indices, whose atoms are their axes."""
 
 
 class Read(NamedTuple):
-    """A place that reads entries of an array: how often, and inside which node of the region."""
+    """A place that reads entries of an array: how often, inside which node of the region, and which entry."""
 
     times: Times
     root: Node
+    at: Indices
+
+    def place(self) -> object:
+        """What is equal for reads of one entry at points that may become one: those of equal index spaces."""
+        return self if self.at is None else (self.root.op.extents if isinstance(self.root.op, Space) else None, self.at)
 
 
 @dataclass
@@ -47,9 +57,9 @@ class Demand:
     def add(self, reads: Sequence[Read]) -> None:
         """More places that read entries; beyond a limit they count as one that needs the whole array."""
         self.reads += reads
-        if len(self.reads) > 2 * PLACES:
+        if len(self.reads) > READS:
             self.whole = True
-            del self.reads[2 * PLACES :]
+            del self.reads[READS:]
 
 
 def scaled(times: Times, factor: Times) -> Times:
@@ -78,16 +88,17 @@ class Demands:
         if found is None:
             found = self.known[region] = {}
             for node in region.nodes:
-                self.add_node(found, node)
+                self.add_node(found, node, region)
             for output in region.outputs:
                 found.setdefault(output, Demand()).whole = True
         return found
 
-    def add_node(self, demands: dict[Value, Demand], node: Node) -> None:
-        """Add what a node asks of its operands."""
+    def add_node(self, demands: dict[Value, Demand], node: Node, around: Region) -> None:
+        """Add what a node of the region `around` asks of its operands."""
         array = read_array(node)
         if array is not None:
-            demands.setdefault(array, Demand()).add([Read(size(1), node)])
+            at = tuple(index_form(around.producers.get, index) for index in node.operands[1:])
+            demands.setdefault(array, Demand()).add([Read(size(1), node, at)])
             return
         op = node.op
         lead = op.leading_operands() if isinstance(op, RegionOp) and not isinstance(op, Transform) else None
@@ -95,21 +106,46 @@ class Demands:
             if isinstance(operand.type, Array) and operand.type.shape:
                 demands.setdefault(operand, Demand()).whole = True
         if lead is not None:
+            own = tuple(map(variable, range(len(node.op.extents)))) if isinstance(node.op, Space) else ()
             for position in range(len(node.regions)):
-                self.add_region(demands, node, position, [Read(region_runs(node), node)])
+                self.add_region(demands, node, position, [Read(region_runs(node), node, own)], around)
 
-    def add_region(self, demands: dict[Value, Demand], node: Node, position: int, runs: Sequence[Read]) -> None:
+    def add_region(
+        self, demands: dict[Value, Demand], node: Node, position: int, runs: Sequence[Read], around: Region
+    ) -> None:
         """Add what a region of a node asks of the captures, if it runs so often at each of several places."""
         assert isinstance(node.op, RegionOp)
         region = node.regions[position]
+        lead = node.op.leading_inputs(position)
         captures = node.operands[node.op.leading_operands() :]
+        known = {
+            value: index_form(around.producers.get, operand)
+            for operand, value in zip(captures, region.inputs[lead:], strict=True)
+            if operand.type == Array(I64)
+        }
         inner = self.inside(region)
-        for operand, value in zip(captures, region.inputs[node.op.leading_inputs(position) :], strict=True):
+        for operand, value in zip(captures, region.inputs[lead:], strict=True):
             asked = inner.get(value)
             if asked is not None:
                 demand = demands.setdefault(operand, Demand())
                 demand.whole = demand.whole or asked.whole
-                demand.add([Read(scaled(read.times, run.times), run.root) for read in asked.reads for run in runs])
+                for run in runs:
+                    forms = known | dict(zip(region.inputs, run.at or (), strict=False))
+                    demand.add([Read(scaled(r.times, run.times), run.root, _in_terms(r.at, forms)) for r in asked.reads])
+
+
+def _in_terms(at: Indices, known: Mapping[Value, Size]) -> Indices:
+    """The indices of a read inside a region in terms of what is known outside; None if they depend on more."""
+    if at is None:
+        return None
+    forms = []
+    for form in at:
+        inside = [atom for atom in form.atoms() if not isinstance(atom, str)]
+        if not all(isinstance(atom, Value) and atom in known for atom in inside):
+            return None
+        values: dict[Atom, Size | int] = {atom: known[atom] for atom in inside if isinstance(atom, Value)}
+        forms.append(form.substitute(values))
+    return tuple(forms)
 
 
 def region_runs(node: Node) -> Times:
@@ -183,10 +219,10 @@ def _price(region: Region, same: set[Value]) -> int | None:
     return price
 
 
-def is_cheap(node: Node) -> bool:
-    """Whether a point costs so little that computing it again beats storing and reading it."""
+def is_cheap(node: Node, places: int) -> bool:
+    """Whether a point costs so little that computing it again in some places beats storing and reading it."""
     price = point_price(node)
-    return price is not None and price <= CHEAP
+    return price is not None and price <= CHEAP and price * places <= AGAIN
 
 
 def is_at_most(times: Times, limit: Size) -> bool:

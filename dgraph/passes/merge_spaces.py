@@ -31,7 +31,7 @@ from dgraph.passes.points import LocalArray, Names, place
 from dgraph.passes.thread_places import can_take_turns
 from dgraph.types import Array
 
-NODES = 150
+NODES = 250
 """How many nodes may be gathered in one index space, those that only say where to read and write aside."""
 ARRAYS = 40
 """How many arrays one index space may read and write."""

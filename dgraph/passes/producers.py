@@ -19,12 +19,12 @@ from dgraph.ops.control import Space
 from dgraph.ops.index import Index
 from dgraph.passes.base import graph_pass, same_nodes, with_regions
 from dgraph.passes.demand import (
-    PLACES,
     Demand,
     Demands,
     Read,
     is_at_most,
     is_cheap,
+    is_on_indices,
     is_pointwise,
     is_trivial,
 )
@@ -77,11 +77,11 @@ class _Fusion:
             space = _space_of(node) if reads else None
             if space is not None and _fuses(space, stays, reads, gathered):
                 virtual[node] = space
-                self.demands.add_region(demands, space, 0, reads)
+                self.demands.add_region(demands, space, 0, reads, region)
                 if not stays:
                     dropped.add(node)
                     continue
-            self.demands.add_node(demands, node)
+            self.demands.add_node(demands, node, region)
         return virtual, dropped
 
 
@@ -115,9 +115,9 @@ def _fuses(space: Node, stays: bool, reads: Sequence[Read], gathered: Counter[No
     points = product(space.op.extents)
     if stays or not all(read.times is not None and _is_about(read.times, points) for read in reads):
         return False
-    if len(reads) > 1 and not (len(reads) <= PLACES and is_cheap(space)):
+    if len(reads) > 1 and not is_cheap(space, len({read.place() for read in reads})):
         return False
-    weight = sum(1 for _ in walk(space.regions[0]))
+    weight = sum(1 for node in walk(space.regions[0]) if node.operands and not is_on_indices(node))
     roots = Counter(read.root for read in reads)
     if any(gathered[root] + count * weight > LIMIT for root, count in roots.items()):
         return False
