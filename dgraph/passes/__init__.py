@@ -30,6 +30,7 @@ from dgraph.passes import (
     split_points,
     stable_forms,
     stack_tapes,
+    sum_first,
     tidy_spaces,
     walk_rows,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "split_points",
     "stable_forms",
     "stack_tapes",
+    "sum_first",
     "tidy_spaces",
     "walk_rows",
 ]
@@ -99,6 +101,7 @@ OPTIMISE = [
 
 FUSE = [
     "gathered_rows",
+    "sum_first",
     "batch_products",
     "dead_code",
     "find_products",

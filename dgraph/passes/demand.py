@@ -131,7 +131,9 @@ class Demands:
                 demand.whole = demand.whole or asked.whole
                 for run in runs:
                     forms = known | dict(zip(region.inputs, run.at or (), strict=False))
-                    demand.add([Read(scaled(r.times, run.times), run.root, _in_terms(r.at, forms)) for r in asked.reads])
+                    demand.add(
+                        [Read(scaled(own.times, run.times), run.root, _in_terms(own.at, forms)) for own in asked.reads]
+                    )
 
 
 def _in_terms(at: Indices, known: Mapping[Value, Size]) -> Indices:

@@ -15,7 +15,15 @@ from dgraph.passes import PASSES, run_passes
 
 FOLDER = Path(__file__).parents[1] / "golden" / "passes"
 SIZES = {"n": 5, "m": 4, "k": 3, "q": 2, "t": 6}
-ROUNDS = {"expand_arrays", "find_products", "loop_products", "batch_products", "narrow_products", "stable_forms"}
+ROUNDS = {
+    "expand_arrays",
+    "find_products",
+    "loop_products",
+    "batch_products",
+    "narrow_products",
+    "stable_forms",
+    "sum_first",
+}
 
 
 def cases(text: str) -> Iterator[tuple[str, str]]:
