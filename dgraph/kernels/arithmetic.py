@@ -165,6 +165,12 @@ def _divide_integers(x: Value, y: Value) -> tuple[Value, Value]:
     return select(is_zero, 0, quotient), select(is_zero, 0, x - quotient * divisor)
 
 
+@elementwise("most", types=("i64",))
+def most(x: Value) -> Value:
+    """The number itself; of turns of a loop that go several at a time the largest."""
+    return x
+
+
 @elementwise("floor_div", types=NUMBERS, arity=2, once=True)
 def floor_div(x: Value, y: Value) -> Value:
     """Quotient rounded down, as in Python; an integer divided by 0 is 0, a float gives an infinity or NaN."""

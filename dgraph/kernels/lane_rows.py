@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import replace
 
-from dgraph.kernels.lanes import Packing
+from dgraph.kernels.lanes import Packing, Points
 from dgraph.kernels.nests import (
     Apply,
     Block,
@@ -18,9 +17,12 @@ from dgraph.kernels.nests import (
     Local,
     Loop,
     Point,
+    PointTape,
     Statement,
     Store,
     Swap,
+    TapeReserve,
+    TapeSetTop,
     Update,
     While,
     number,
@@ -32,11 +34,12 @@ from dgraph.kernels.views import ZERO, plus, times
 class Rows:
     """Arrays of a turn, and entries brought together, as rows of lanes."""
 
-    def __init__(self, own: Set[Buffer], packings: tuple[Packing, ...], lanes: int, place: Local) -> None:
+    def __init__(self, points: Points, packings: tuple[Packing, ...], lanes: int, place: Local) -> None:
         self.lanes = lanes
+        self.tapes = points.rows_apart()
         self.place = place
         self.packings = {packing.load: packing for packing in packings}
-        made = (*own, *(packing.buffer for packing in packings))
+        made = (*points.own, *(packing.buffer for packing in packings))
         self.buffers = {each: replace(each, entries=each.entries * lanes) for each in made}
 
     def index(self, index: Expression) -> Expression:
@@ -82,6 +85,12 @@ class Rows:
                 at, rows = Local("k", "i64"), Buffer(to.name, to.type, buffer.entries * self.lanes, span=to.span)
                 store = Store(rows, self.index(at), Load(to, plus(index, at)))
                 return (Loop(at, Extent(buffer.entries), (store,), "sequential"), Point(self.buffers[buffer], rows))
+            case PointTape(buffer=buffer) if buffer in self.buffers:
+                changed = replace(changed, buffer=self.buffers[buffer])
+            case TapeReserve(row=row, bytes=count) if row in self.tapes:
+                changed = replace(changed, bytes=times(count, number(self.lanes)), lanes=self.lanes)
+            case TapeSetTop(row=row, bytes=count) if row in self.tapes:
+                changed = replace(changed, bytes=times(count, number(self.lanes)))
             case Swap(one=one, other=other):
                 changed = Swap(self.buffers[one], self.buffers[other])
             case Loop(body=body):

@@ -32,6 +32,7 @@ from dgraph.kernels.nests import (
     Statement,
     Store,
     Sum,
+    TapeReserve,
     Update,
     While,
     number,
@@ -53,7 +54,7 @@ def in_lanes(points: Points) -> Block | None:
         blocks = _Blocks(points, packings, lanes)
         return None if blocks.needs_turns() else blocks.nest()
     place = Local("place", "i64")
-    rows = Rows(points.own, packings, lanes, place)
+    rows = Rows(points, packings, lanes, place)
     body = rows.block((*rows.packed(), *points.body))
     if rows.buffers:
         body = (Let(place, Apply("mod", "i64", (points.loop.index, number(lanes)))), *body)
@@ -109,7 +110,7 @@ class _Blocks:
             self.add_totals(last, totals)
         self.parts = parts
         place = self.lane if len(self.runs) > 1 else Local("place", "i64")
-        self.rows = Rows(points.own, packings, lanes, place)
+        self.rows = Rows(points, packings, lanes, place)
         if len(self.runs) > 1:
             self.turns = lanes
         self.kept = self.crossing()
@@ -406,7 +407,7 @@ class _Blocks:
         """Whether a run touches no memory at places of its turns but rows, and these at places that all turns share:
         all lanes may run it, though the last block may have fewer turns, and a lane without a turn holds anything."""
         for statement in walk(statements):
-            if isinstance(statement, While):
+            if isinstance(statement, While | TapeReserve):
                 return False
             if isinstance(statement, Store | Update | Fill) and not self.is_row(statement.buffer):
                 return False

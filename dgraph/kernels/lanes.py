@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from functools import partial
 
 from dgraph.classes import dataclass
+from dgraph.kernels.common_turns import with_common_turns
+from dgraph.kernels.homes import homes_of
 from dgraph.kernels.nest_parts import blocks_of, expressions_of, locals_of, parts, read_first, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
@@ -17,6 +20,7 @@ from dgraph.kernels.nests import (
     Buffer,
     Copy,
     Expression,
+    Extent,
     Fill,
     If,
     Let,
@@ -25,10 +29,14 @@ from dgraph.kernels.nests import (
     Loop,
     Note,
     Point,
+    PointTape,
     Statement,
     Store,
     Sum,
     Swap,
+    TapeReserve,
+    TapeSetTop,
+    TapeTop,
     Update,
     While,
 )
@@ -84,9 +92,10 @@ class Points:
         self.loop = loop
         body = _entry_by_entry(body)
         self.survey(body, own)
-        turned = self.turned(body)
-        if turned is not body:
-            self.survey(turned, own)
+        for form in (partial(with_common_turns, differs=self.differs), self.turned):
+            changed = form(self.body)
+            if changed is not self.body:
+                self.survey(changed, own)
 
     def survey(self, body: Block, own: Set[Buffer]) -> None:
         """Find out what a body does."""
@@ -94,44 +103,34 @@ class Points:
         self.given = {statement.local for statement in walk(body) if isinstance(statement, Let)}
         self.carried = [local for local in read_first(body)[0] if local in self.given]
         self.written = {buffer for statement in walk(body) for buffer in written_buffers(statement)}
-        self.varying = self.find_varying()
+        self.rows = {statement.row for statement in walk(body) if isinstance(statement, TapeReserve)}
+        self.find_alike(own)
         arrays = {buffer for buffer in own if buffer.kind == "arena" and not self.is_apart(buffer)}
-        self.own = arrays | self.pointers_to(arrays, own)
+        self.own = arrays | self.pointers_to(arrays, own) | (self.tapes(own) - self.alike)
 
     # ---- what depends on the point ---------------------------------------------------------------------------------
 
     def find_varying(self) -> dict[Local, Size | None]:
         """By how much each local grows with the point; locals that do not depend on it are left out."""
+        homes = homes_of(self.body)
         known: dict[Local, Size | None] = dict.fromkeys(self.carried)
+        differing: set[Statement] = set()
         changed = True
         while changed:
             changed = False
-            for local, value, is_chosen in self.lets(self.body, known, False):
-                step = None if is_chosen else self.step(value, known)
+            for choice, condition in homes.conditions:
+                if choice not in differing and self.differs(condition, known):
+                    differing.add(choice)
+                    changed = True
+            for let, path in homes.lets:
+                local = let.local
+                step = self.step(let.value, known) if homes.is_at_home(local, path, differing) else None
                 if step is not None and not step.terms and local not in known:
                     continue
                 if local not in known or (known[local] is not None and known[local] != step):
                     known[local] = step if local not in known else None
                     changed = True
         return known
-
-    def lets(
-        self, block: Block, known: Mapping[Local, Size | None], is_chosen: bool
-    ) -> Iterator[tuple[Local, Expression, bool]]:
-        """Every assignment, and whether it stands where points go different ways."""
-        for statement in block:
-            match statement:
-                case Let(local=local, value=value):
-                    yield local, value, is_chosen
-                case If(condition=condition, then=then, otherwise=otherwise):
-                    differs = is_chosen or self.differs(condition, known)
-                    yield from self.lets(then, known, differs)
-                    yield from self.lets(otherwise, known, differs)
-                case While(test=test, condition=condition, body=body):
-                    differs = is_chosen or self.differs(condition, known)
-                    yield from self.lets((*test, *body), known, differs)
-                case Loop(body=body):
-                    yield from self.lets(body, known, is_chosen)
 
     def differs(self, expression: Expression, known: Mapping[Local, Size | None] | None = None) -> bool:
         """Whether an expression depends on the point."""
@@ -140,7 +139,11 @@ class Points:
 
     def step(self, expression: Expression, known: Mapping[Local, Size | None] | None = None) -> Size | None:
         """By how much an expression grows from point to point."""
-        if any(isinstance(part, Load | Sum) and part.buffer in self.written for part in parts(expression)):
+        if isinstance(expression, TapeTop):
+            # Each point gives up what it kept.
+            return size(0)
+        changed = self.written - self.alike
+        if any(isinstance(part, Load | Sum) and part.buffer in changed for part in parts(expression)):
             return None
         return coefficient(expression, self.loop.index, self.varying if known is None else known)
 
@@ -156,6 +159,35 @@ class Points:
             if grown <= found:
                 return found
             found |= grown
+
+    def tapes(self, own: Set[Buffer]) -> set[Buffer]:
+        """The pointers of the body to what a point keeps for each turn of a loop."""
+        points = [statement for statement in walk(self.body) if isinstance(statement, PointTape)]
+        return {point.buffer for point in points if point.row in self.rows and point.buffer in own}
+
+    def find_alike(self, own: Set[Buffer]) -> None:
+        """Find the tapes on which all points keep the same: where other tapes start."""
+        tapes = [one for one in walk(self.body) if isinstance(one, PointTape) and one.buffer in self.tapes(own)]
+        alike = {tape.row for tape in tapes if tape.buffer.type == "i64"}
+        while True:
+            self.alike = {tape.buffer for tape in tapes if tape.row in alike}
+            self.varying = self.find_varying()
+            stores = [one for one in walk(self.body) if isinstance(one, Store) and one.buffer in self.alike]
+            other = {one.buffer for one in stores if self.differs(one.index) or self.differs(one.value)}
+            spoiled = {tape.row for tape in tapes if tape.buffer in other}
+            if not spoiled:
+                return
+            alike -= spoiled
+
+    def rows_apart(self) -> set[Expression]:
+        """The rows of tape memory on which each point has entries of its own."""
+        return {one.row for one in walk(self.body) if isinstance(one, PointTape) and one.buffer in self.own}
+
+    def gives_up(self, row: Expression) -> bool:
+        """Whether a point leaves no more on a row of tape memory than it found."""
+        tops = {let.local for let in self.body if isinstance(let, Let) and let.value == TapeTop(row)}
+        ends = [end for end in self.body if isinstance(end, TapeSetTop) and end.row == row]
+        return bool(ends) and ends[-1].start in tops and as_static(ends[-1].bytes) == size(0)
 
     # ---- whether points can go several at a time ---------------------------------------------------------------------
 
@@ -177,12 +209,18 @@ class Points:
             case Note() | If() | While() | Update():
                 return True
             case Store(buffer=buffer, index=index):
-                return buffer in self.own or self.is_private(buffer, index)
+                return buffer in self.own or buffer in self.alike or self.is_private(buffer, index)
             case Point(buffer=buffer, to=to, index=index):
                 is_alike = buffer in self.own or to not in self.own
                 return is_alike and not place.is_chosen and not self.differs(index)
             case Swap(one=one, other=other):
                 return one in self.own and other in self.own and not place.is_chosen
+            case PointTape(buffer=buffer, row=row, start=start):
+                is_known = row not in self.rows or buffer in self.own | self.alike
+                return isinstance(row, Extent) and is_known and not self.differs(start)
+            case TapeReserve(row=row, start=start, bytes=count) | TapeSetTop(row=row, start=start, bytes=count):
+                is_known = isinstance(row, Extent) and row in self.rows and self.gives_up(row)
+                return is_known and not self.differs(start) and not self.differs(count)
             case Fill(buffer=buffer):
                 return buffer in self.own and not self.differs(statement.index) and not self.differs(statement.count)
             case Loop(start=start, stop=stop):

@@ -29,6 +29,7 @@ from dgraph.kernels.nests import (
 )
 from dgraph.kernels.printer import Printer, Text
 from dgraph.kernels.scalars import TIGHT
+from dgraph.kernels.views import plus
 
 _TRIANGLES = {
     "whole": "",
@@ -136,10 +137,10 @@ class _LoopsPrinter(Printer):
                 self.line(f"exchange {self.buffer(one)} and {self.buffer(other)}")
             case PointTape(buffer=buffer, row=row, start=start):
                 self.line(f"{self.buffer(buffer)} is tape {self.text(row)} from byte {self.text(start)}")
-            case TapeReserve(row=row, bytes=count):
-                self.line(f"reserve {self.text(count)} bytes on tape {self.text(row)}")
-            case TapeSetTop(row=row, bytes=count):
-                self.line(f"tape {self.text(row)} holds {self.text(count)} bytes")
+            case TapeReserve(row=row, start=start, bytes=count):
+                self.line(f"reserve {self.text(plus(start, count))} bytes on tape {self.text(row)}")
+            case TapeSetTop(row=row, start=start, bytes=count):
+                self.line(f"tape {self.text(row)} holds {self.text(plus(start, count))} bytes")
             case Fail(check=check, values=values):
                 shown = ", ".join(map(self.text, values))
                 self.line(f"fail {self.program.checks[check - 1].title!r} ({shown})")

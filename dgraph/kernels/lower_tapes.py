@@ -32,7 +32,7 @@ from dgraph.kernels.nests import (
     number,
 )
 from dgraph.kernels.scope import Binding, Scope, TapeValue
-from dgraph.kernels.views import View, as_static, plus, row_major, times
+from dgraph.kernels.views import View, as_static, row_major, times
 from dgraph.sizes import Size, product, size
 from dgraph.types import Array, Tape, ValueType
 
@@ -84,13 +84,13 @@ def open_tapes(
 
 
 def _bytes(writer: TapeWriter, steps: Expression) -> Expression:
-    """Bytes in use on the row of a tape of so many entries."""
-    return plus(writer.start, times(steps, Extent(entry_bytes(writer.entry))))
+    """Bytes of a tape of so many entries."""
+    return times(steps, Extent(entry_bytes(writer.entry)))
 
 
 def reserve(lowering: GraphLowering, writer: TapeWriter, steps: Expression) -> None:
     """Memory for so many steps, and the pointer to where it lies now."""
-    lowering.emit(TapeReserve(number(writer.row), _bytes(writer, steps)))
+    lowering.emit(TapeReserve(number(writer.row), writer.start, _bytes(writer, steps)))
     lowering.emit(PointTape(writer.buffer, number(writer.row), writer.start))
 
 
@@ -142,7 +142,7 @@ def close_tapes(
 ) -> None:
     """Say how much of their rows is in use, and bind the results."""
     for result, writer, value in zip(results, writers, entries, strict=True):
-        lowering.emit(TapeSetTop(number(writer.row), _bytes(writer, steps)))
+        lowering.emit(TapeSetTop(number(writer.row), writer.start, _bytes(writer, steps)))
         inner = value.rows if isinstance(value, TapeValue) else frozenset()
         scope.bindings[result] = TapeValue(number(writer.row), writer.start, inner | {writer.row})
 
@@ -166,7 +166,9 @@ def walked_entry(
                 lowering.let(name, Load(place.buffer, place.index([number(position)])))
                 for position, name in enumerate(("row", "start"))
             )
-            return TapeValue(row, start, source.rows)
+            inner = {number(each) for each in source.rows} - {source.row}
+            is_known = isinstance(source.row, Extent) and len(inner) == 1
+            return TapeValue(inner.pop() if is_known else row, start, source.rows)
     if place.shape:
         return place
     return lowering.literals.get(place.buffer) or lowering.let(place.buffer.name, Load(place.buffer, place.offset))

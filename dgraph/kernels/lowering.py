@@ -246,7 +246,7 @@ class Lowering:
         for row in sorted(self.pushed - kept):
             top = Local("top", "i64")
             body.insert(0, Let(top, TapeTop(number(row))))
-            body.append(TapeSetTop(number(row), top))
+            body.append(TapeSetTop(number(row), top, number(0)))
         self.out.extend(body)
         left = self.pushed & kept
         for row in left:

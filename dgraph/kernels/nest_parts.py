@@ -83,8 +83,8 @@ def expressions_of(statement: Statement) -> tuple[Expression, ...]:
             return (index,)
         case PointTape(row=row, start=start):
             return (row, start)
-        case TapeReserve(row=row, bytes=count) | TapeSetTop(row=row, bytes=count):
-            return (row, count)
+        case TapeReserve(row=row, start=start, bytes=count) | TapeSetTop(row=row, start=start, bytes=count):
+            return (row, start, count)
         case Fail(values=values):
             return values
         case Call(scalars=scalars):

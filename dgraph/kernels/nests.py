@@ -320,17 +320,21 @@ class PointTape:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TapeReserve:
-    """Make room for so many bytes in all on a row. What points into the row must be pointed again."""
+    """Make room for so many bytes behind `start` on a row, for all points that go `lanes` at a time. What points into
+    the row must be pointed again."""
 
     row: Expression
+    start: Expression
     bytes: Expression
+    lanes: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TapeSetTop:
-    """Say how many bytes of a row are in use."""
+    """Say that a row is in use up to so many bytes behind `start`."""
 
     row: Expression
+    start: Expression
     bytes: Expression
 
 

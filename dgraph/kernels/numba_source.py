@@ -42,6 +42,7 @@ from dgraph.kernels.nests import (
 from dgraph.kernels.printer import Printer, Text
 from dgraph.kernels.rooms import fixed_arrangement
 from dgraph.kernels.scalars import RANDOM_BITS, TIGHT
+from dgraph.kernels.views import plus
 
 PRODUCT_KERNEL = "kernel_product"
 """The kernel for products of matrices, followed by the type."""
@@ -159,12 +160,13 @@ class _NumbaPrinter(Printer):
                 place = self.text(start)
                 address = f"load_i64(state, {self.row_index(row)})" + ("" if place == "0" else f" + {place}")
                 self.line(f"{self.buffer(buffer)} = pointer_{buffer.type}({address})")
-            case TapeReserve(row=row, bytes=count):
+            case TapeReserve(row=row, start=start, bytes=count):
                 # An empty tape has memory too, so that 0 can only mean that there is none left.
-                self.line(f"if tape_reserve(offset_i64(state, {self.row_index(row)}), {self.text(count)} + 64) == 0:")
+                text = self.text(plus(start, count))
+                self.line(f"if tape_reserve(offset_i64(state, {self.row_index(row)}), {text} + 64) == 0:")
                 self.line(f"    return {OUT_OF_MEMORY}")
-            case TapeSetTop(row=row, bytes=count):
-                self.line(f"store_i64(state, {self.row_index(row)} + 2, {self.text(count)})")
+            case TapeSetTop(row=row, start=start, bytes=count):
+                self.line(f"store_i64(state, {self.row_index(row)} + 2, {self.text(plus(start, count))})")
             case Fail(check=check, values=values):
                 self.values_to_state(self.fault_place, values[:FAULT_VALUES])
                 self.line(f"return {check}")

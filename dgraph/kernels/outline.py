@@ -39,10 +39,12 @@ from dgraph.kernels.nests import (
     Statement,
     Store,
     TapeReserve,
+    TapeRow,
     TapeSetTop,
     TapeTop,
     Update,
     While,
+    number,
 )
 from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
@@ -68,7 +70,14 @@ class _Outliner:
 
     def run(self) -> Program:
         body = self.block(self.program.body)
-        return replace(self.program, body=body, kernels=tuple(self.kernels.values()))
+        return replace(self.program, body=body, kernels=tuple(self.kernels.values()), tapes=self.tapes())
+
+    def tapes(self) -> tuple[TapeRow, ...]:
+        """What is written to each row of tape memory: a step of all points that go at a time."""
+        kernels = (walk(kernel.body) for kernel in self.kernels.values())
+        lanes = {s.row: s.lanes for body in kernels for s in body if isinstance(s, TapeReserve)}
+        tapes = self.program.tapes
+        return tuple(replace(tape, entry=tape.entry * lanes.get(number(tape.row), 1)) for tape in tapes)
 
     def block(self, block: Block) -> Block:
         found: list[Statement] = []

@@ -75,8 +75,8 @@ def change_expressions(statement: Statement, change: Change) -> Statement:
             return replace(statement, index=change(index))
         case PointTape(row=row, start=start):
             return replace(statement, row=change(row), start=change(start))
-        case TapeReserve(row=row, bytes=count) | TapeSetTop(row=row, bytes=count):
-            return replace(statement, row=change(row), bytes=change(count))
+        case TapeReserve(row=row, start=start, bytes=count) | TapeSetTop(row=row, start=start, bytes=count):
+            return replace(statement, row=change(row), start=change(start), bytes=change(count))
         case Fail(values=values):
             return replace(statement, values=tuple(map(change, values)))
         case Call(scalars=scalars):

@@ -118,6 +118,8 @@ def scalar_text(
         return call(f"select_{result}", *plain)
     if op == "cast":
         return operands[0] if type_ == result else call(f"convert_{type_}_{result}", *plain)
+    if op == "most":
+        return call("most_i64", *plain)
     if op == "stop_gradient":
         return operands[0]
     if op in ("bits", "fold"):

@@ -21,6 +21,7 @@ from dgraph.kernels.values import SCALARS, Strided, Value, select, splat
 from dgraph.kernels.vector_memory import VectorMemory
 from dgraph.kernels.vector_plan import (
     ENTRY,
+    MOST,
     RANGES,
     TERM,
     Nature,
@@ -210,6 +211,8 @@ class _LoopCode(FunctionCode):
         """Emit a call with operands that are known, once for all lanes or for each."""
         if all(operand.lanes == 1 for operand in operands):
             return super().applied(node, name, operands)
+        if name == MOST:
+            return self.memory.most(self.as_vector(operands[0]), self.mask)
         if name.startswith("load_"):
             return self.memory.load(operands[0], operands[1], self.mask)
         if name.startswith("powi_"):
@@ -247,7 +250,11 @@ class _LoopCode(FunctionCode):
     # ---- memory ----------------------------------------------------------------------------------------------------
 
     def store(self, node: ast.Call) -> None:
-        """Emit a write: entries of the lanes' own, or what the lanes add, one after another, to entries they share."""
+        """Emit a write: entries of the lanes' own, what all of them write alike, or what they add, one after another,
+        to entries they share."""
+        if all(self.plan.nature(argument) == Nature.UNIFORM for argument in node.args) and update_of(node) is None:
+            super().call(node)
+            return
         pointer, index = (self.expression(argument) for argument in node.args[:2])
         update = None if isinstance(index, Strided) else update_of(node)
         if update is None:

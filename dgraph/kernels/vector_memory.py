@@ -46,6 +46,15 @@ class VectorMemory:
         bits = self.bits_of(mask)
         return self.builder.icmp_unsigned("!=", bits, bits.type(0))
 
+    def most(self, value: Value, mask: Value | None) -> Value:
+        """The largest i64 of the lanes that are on."""
+        builder, vector = self.builder, value.llvm
+        if mask is not None:
+            vector = builder.select(mask.llvm, vector, splat(builder, _I64(-(2**63)), self.lanes))
+        signature = ir.FunctionType(_I64, [vector.type])
+        function = declare(builder.module, f"llvm.vector.reduce.smax.v{self.lanes}i64", signature)
+        return Value(builder, builder.call(function, [vector]), "i64")
+
     def vector(self, type_name: str) -> Any:
         """The type of entries in memory for all lanes."""
         return ir.VectorType(memory_type(type_name), self.lanes)

@@ -20,6 +20,8 @@ from dgraph.kernels.values import LANE_COUNTS, ROWS, SCALARS
 WHOLE = 16
 """Rows are added up together if their length is a multiple of this."""
 RANGES = {f"lanes_{count}": count for count in LANE_COUNTS}
+MOST = "most_i64"
+"""A number not less than that of any lane, and the same for all."""
 
 Path = tuple[tuple[ast.stmt, str], ...]
 """The choices and `while` loops around a place, outer ones first, each with the part of it."""
@@ -62,6 +64,8 @@ class Plan:
                 return self.nature(operand)
             case ast.Call() if is_place(node, self):
                 return Nature.STRIDED
+            case ast.Call(func=ast.Name(id=name)) if name == MOST:
+                return Nature.UNIFORM
         parts = (self.nature(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
         return Nature.VARYING if any(part != Nature.UNIFORM for part in parts) else Nature.UNIFORM
 
@@ -133,22 +137,32 @@ class _Planner:
         self.tests: list[tuple[ast.stmt, ast.expr]] = []
         self.bounds: list[ast.expr] = []
         self.calls: list[ast.Call] = []
+        self.starts: list[tuple[ast.While, set[str]]] = []
+        self.leaving: list[ast.If] = []
         self.visit(loop.body, (), None)
         inside = {node for statement in loop.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
         self.outside = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and node not in inside} | {
             argument.arg for argument in function.args.args
         }
         self.outside.discard(index)
+        self.owners = {
+            name: around
+            for around, names in self.starts
+            for name in names - self.outside
+            if sum((around, "turn") not in path for path in self.paths[name]) == 1
+        }
 
     # ---- what is there ---------------------------------------------------------------------------------------------
 
     def visit(self, body: Sequence[ast.stmt], path: Path, around: ast.While | None) -> None:
         """Note the assignments, choices and calls of a block; `around` is the `while` whose body it is."""
+        given: set[str] = set()
         for statement in body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     self.read(value, path)
                     self.give(statement, name, value, path)
+                    given.add(name)
                 case ast.Expr(value=ast.Call() as call):
                     self.read(call, path)
                 case ast.Pass() | ast.Expr(value=ast.Constant()):
@@ -156,6 +170,10 @@ class _Planner:
                 case ast.If(test=test, body=[ast.Break()], orelse=[]) if around is not None:
                     self.read(test, path)
                     self.tests.append((around, test))
+                case ast.If(test=test, body=[ast.Return()], orelse=[]):
+                    self.read(test, path)
+                    self.tests.append((statement, test))
+                    self.leaving.append(statement)
                 case ast.If(test=test, body=then, orelse=otherwise):
                     self.read(test, path)
                     self.tests.append((statement, test))
@@ -169,6 +187,7 @@ class _Planner:
                     self.visit(inner, path, None)
                 case ast.While(test=ast.Constant(value=True), body=inner, orelse=[]):
                     self.visit(inner, (*path, (statement, "turn")), statement)
+                    self.starts.append((statement, set(given)))
                 case _:
                     raise CannotBeVectors
 
@@ -195,10 +214,12 @@ class _Planner:
         while self.learns():
             pass
         for assignment in self.assignments:
-            if self.varying_path(assignment.path) != self.home(assignment.name):
+            if not self.is_at_home(assignment):
                 plan.blended.add(assignment.statement)
         shared = [name for name in given if name in self.outside and plan.natures[name] != Nature.UNIFORM]
         if shared or any(plan.nature(bound) != Nature.UNIFORM for bound in self.bounds):
+            raise CannotBeVectors
+        if not plan.differing.isdisjoint(self.leaving):
             raise CannotBeVectors
         rows = {call.args[0] for call in self.calls if is_sum_of_rows(call, plan)}
         for call in self.calls:
@@ -219,7 +240,7 @@ class _Planner:
             is_only = sum(other.name == name for other in self.assignments) == 1 and name not in self.outside
             if nature == Nature.STRIDED and not is_only:
                 nature = Nature.VARYING
-            if self.varying_path(assignment.path) != self.home(name):
+            if not self.is_at_home(assignment):
                 nature = Nature.VARYING
             plan.natures[name] = max(plan.natures[name], nature)
         return before != (plan.natures, len(plan.differing))
@@ -228,25 +249,29 @@ class _Planner:
         """The part of a path that lanes take differently."""
         return tuple(step for step in path if step[0] in self.plan.differing)
 
-    def home(self, name: str) -> Path:
-        """The innermost place that holds all that is done with a name."""
+    def is_at_home(self, assignment: _Assignment) -> bool:
+        """Whether an assignment reaches all lanes in which something is done with the name. What a `while` alone works
+        on, but for a start before it, matters only in lanes that are still in it."""
+        name, way = assignment.name, self.varying_path(assignment.path)
+        if not way:
+            return True
         if name in self.outside:
-            return ()
-        first, *others = (self.varying_path(path) for path in self.paths[name])
-        length = len(first)
-        for other in others:
-            same = zip(first, other, strict=False)
-            length = min(length, next((at for at, (a, b) in enumerate(same) if a != b), min(len(first), len(other))))
-        return first[:length]
+            return False
+        inside = (self.owners.get(name), "turn")
+        others = (path for path in self.paths[name] if name not in self.owners or inside in path)
+        return all(self.varying_path(path)[: len(way)] == way for path in others)
 
     def judge(self, call: ast.Call) -> None:
         """Refuse what cannot be done for several lanes at a time."""
         assert isinstance(call.func, ast.Name)
         name, plan = call.func.id, self.plan
         natures = [plan.nature(argument) for argument in call.args]
-        if name in SCALARS:
+        if name in SCALARS or name == MOST:
             return
         primitive = PRIMITIVES.get(name)
+        if name.startswith("store_") and all(nature == Nature.UNIFORM for nature in natures):
+            # All write the same, or add to an entry that they share.
+            return
         if primitive is not None and name.startswith("store_"):
             is_own = natures[1] == Nature.STRIDED or (natures[1] == Nature.VARYING and update_of(call) is None)
             if natures[0] != Nature.UNIFORM or not (is_own or update_of(call) is not None):

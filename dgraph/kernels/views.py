@@ -91,6 +91,8 @@ def coefficient(expression: Expression, index: Local, known: Mapping[Local, Size
             if op != "mul":
                 return one + other if op == "add" else one - other
             return _grown(one, right, other, left)
+        case Apply(op="most"):
+            return size(0)
         case Apply(operands=operands):
             return _if_fixed(operands, index, known)
         case Load(index=inner):

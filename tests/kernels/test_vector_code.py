@@ -147,6 +147,29 @@ store_f64(y, i, load_f64(y, i) + sum_f64(offset_f64(x, i * 32), m * 8))
 store_f64(y, i + n, sum_f64(offset_f64(x, i * 16), 4 + 4 * m))
 store_f32(s, i + 400, load_f32(s, i) + sum_f32(offset_f32(s, i * 16), 4 + 4 * m))
 """,
+    "turns that lanes count together": """
+v = load_f64(x, i)
+k = load_i64(c, i)
+turn = 0
+room = 0
+steps = 0
+while True:
+    if not_bool(turn < k):
+        break
+    if turn == room:
+        room = room * 2 + 2
+        p = offset_f64(y, m)
+    store_f64(p, turn * {lanes} + mod_i64(i, {lanes}), v)
+    store_i64(c, 700 + turn, turn + m)
+    v = v * 1.5 + convert_i64_f64(load_i64(c, 700 + turn) + room)
+    turn = turn + 1
+    steps = steps + 1
+q = offset_f64(y, m)
+for t in range(most_i64(steps) - 1, -1, -1):
+    if t < steps:
+        v = v - load_f64(q, t * {lanes} + mod_i64(i, {lanes})) * 0.5
+store_f64(x, i, v)
+""",
     "arithmetic on indices": """
 a = (i + 2) * m - i
 e = -(3 - i) * 2
@@ -237,6 +260,24 @@ for i in lanes_8(n):
         if i > 3:
             k = 1
             break
+""",
+    "an exit of some": """
+for i in lanes_8(n):
+    while True:
+        if load_i64(x, i) > 3:
+            break
+        if load_i64(x, i + n) > 3:
+            return 1
+""",
+    "a number of turns that is read afterwards": """
+for i in lanes_8(n):
+    k = 0
+    while True:
+        if load_i64(x, i) < k:
+            break
+        k = k + 1
+    for j in range(k):
+        store_i64(x, i, j)
 """,
     "a sum in a row": """
 for i in lanes_8(n):
