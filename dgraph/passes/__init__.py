@@ -12,6 +12,7 @@ from dgraph.passes import (
     gathered_rows,
     hoist,
     inline,
+    join_loops,
     loop_products,
     merge_spaces,
     narrow_products,
@@ -54,6 +55,7 @@ __all__ = [
     "graph_pass",
     "hoist",
     "inline",
+    "join_loops",
     "loop_products",
     "merge_spaces",
     "narrow_products",
@@ -131,6 +133,7 @@ FUSE = [
     "select_choices",
     "simplify",
     "common_subexpressions",
+    "join_loops",
     "dead_code",
     "order_updates",
 ]

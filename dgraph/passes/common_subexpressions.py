@@ -65,9 +65,12 @@ class Sharing:
         """A number that regions share if they are equal up to the names of their values and their places."""
         found = self.numbers.get(region)
         if found is None:
-            content = self.content(region)
-            found = self.numbers[region] = self.contents.setdefault(content, len(self.contents))
+            found = self.numbers[region] = self.number_of(self.content(region))
         return found
+
+    def number_of(self, content: Hashable) -> int:
+        """A number that stands for a content."""
+        return self.contents.setdefault(content, len(self.contents))
 
     def content(self, region: Region) -> Hashable:
         """A region with its values numbered in order."""
