@@ -98,7 +98,14 @@ def test_every_small_shape(type_name: str, processor: str) -> None:
 @pytest.mark.parametrize("type_name", KINDS)
 def test_shapes_of_several_tiles_and_blocks(type_name: str) -> None:
     function = kernel("whole", type_name)
-    sizes = [(1, 130, 3), (30, 70, 40), (5, 49, 2 * DEPTH + 7), (DEPTH + 3, 25, 9), (61, 97, DEPTH)]
+    sizes = [
+        (1, 130, 3),
+        (30, 70, 40),
+        (5, 49, 2 * DEPTH + 7),
+        (DEPTH + 3, 25, 9),
+        (61, 97, DEPTH),
+        (200, 61, DEPTH + 1),
+    ]
     for (m, n, depth), one, other, adds in itertools.product(sizes, LAYOUTS, LAYOUTS, (0, 1)):
         check(function, KINDS[type_name], "whole", m, n, depth, (one, other), adds, 0, 0)
 
@@ -185,7 +192,15 @@ RUNS = [
     (1, 30, 2, DEPTH + 9, 33),
     (7, 1, 9, 1, 3),
 ]
-RUNS += [(30, 10, 2, 7, 20), (0, 3, 2, 2, 4), (2, 0, 2, 2, 4), (2, 3, 0, 2, 4), (2, 3, 2, 0, 4), (2, 3, 2, 2, 0)]
+RUNS += [
+    (30, 10, 2, 7, 20),
+    (11, 20, 3, 90, 61),
+    (0, 3, 2, 2, 4),
+    (2, 0, 2, 2, 4),
+    (2, 3, 0, 2, 4),
+    (2, 3, 2, 0, 4),
+    (2, 3, 2, 2, 0),
+]
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
