@@ -3,7 +3,7 @@ product on register tiles, and loops over all others around it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dgraph.classes import dataclass
@@ -65,13 +65,13 @@ def _contract(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     if not (lowering.products and first.buffer.type in ("f32", "f64") and is_product(op)):
         lowering.expanded(scope, node)
         return
-    target = _target(lowering, scope, node)
-    adds = len(node.operands) == 3
+    adds = len(node.operands) == 3 and (op.has_windows or not _is_zero(lowering, scope.view(node.operands[2])))
+    target = _target(lowering, scope, node) if adds else lowering.allocate(scope, node.result)
     places = op.places
-    left, right = (places[0], first), (places[1], second)
+    left, right, written = map(_Operand, places, op.times, (first, second, target))
     if op.written[-1] in op.left:
         left, right = right, left
-    _Product(lowering, left, right, (places[2], target), op.below, op.shift).emit(adds)
+    _Product(lowering, left, right, written, op.below, op.shift).emit(adds)
     scope.bindings[node.result] = target
 
 
@@ -95,10 +95,14 @@ def _shifts(written: Sequence[str]) -> str:
     return "".join(axis[1:] for axis in written)
 
 
+def _is_zero(lowering: GraphLowering, view: View) -> bool:
+    """Whether an array is known to hold nothing but zeros."""
+    known = lowering.literals.get(view.buffer)
+    return known is not None and known.value == 0
+
+
 def _target(lowering: GraphLowering, scope: Scope, node: Node) -> View:
     """Where the result is made: in place of what is added to it if nothing reads that any more."""
-    if len(node.operands) == 2:
-        return lowering.allocate(scope, node.result)
     start = scope.view(node.operands[2])
     others = [scope.view(operand).buffer for operand in node.operands[:2]]
     is_free = scope.is_free(start.buffer) and start.buffer not in others and start.buffer not in lowering.literals
@@ -137,6 +141,29 @@ class _Nest:
 
 
 @dataclass(frozen=True)
+class _Operand:
+    """A factor or the result: the letters of its axes, how often each counts, and how it lies."""
+
+    place: Sequence[str]
+    times: Mapping[str, int]
+    view: View
+
+    def axis_of(self, letter: str) -> int | None:
+        """The axis along which a letter runs."""
+        return next((at for at, axis in enumerate(self.place) if letter in axis), None)
+
+    def step(self, letter: str) -> Size:
+        """How many entries apart two neighbours along a letter are."""
+        at = self.axis_of(letter)
+        return size(0) if at is None else self.view.strides[at] * self.times[letter]
+
+    def extent(self, letter: str) -> Size | None:
+        """How often a letter turns, where it has an axis of its own."""
+        at = self.axis_of(letter)
+        return self.view.shape[at] if at is not None and self.place[at] == letter and self.times[letter] == 1 else None
+
+
+@dataclass(frozen=True)
 class _Turns:
     """A loop around the product."""
 
@@ -151,36 +178,33 @@ class _Product:
     def __init__(
         self,
         lowering: GraphLowering,
-        left: tuple[Sequence[str], View],
-        right: tuple[Sequence[str], View],
-        written: tuple[Sequence[str], View],
+        left: _Operand,
+        right: _Operand,
+        written: _Operand,
         below: str,
         shift: int,
     ) -> None:
         self.lowering = lowering
-        self.places = (left, right, written)
+        self.operands = (left, right, written)
         self.below = below
         self.shift = shift
-        self.roles = _roles(left[0], right[0], written[0])
-        self.shifts = _shifts(written[0])
-        self.overlapping = "".join(axis for axis in written[0] if len(axis) > 1)
-        names = "".join(written[0]), "".join(left[0])
+        self.roles = _roles(left.place, right.place, written.place)
+        self.shifts = _shifts(written.place)
+        self.overlapping = "".join(axis for axis in written.place if len(axis) > 1)
+        names = "".join(written.place), "".join(left.place)
         order = names[0] + "".join(letter for letter in names[1] if letter not in names[0])
         self.axes = {letter: self.axis(letter) for letter in order}
 
     def axis(self, letter: str) -> _Axis:
         """One letter."""
-        steps, extent = [], size(1)
-        for place, view in self.places:
-            at = next((at for at, axis in enumerate(place) if letter in axis), None)
-            steps.append(size(0) if at is None else view.strides[at])
-            extent = view.shape[at] if at is not None and place[at] == letter else extent
-        return _Axis(letter, extent, (steps[0], steps[1], steps[2]))
+        left, right, written = (operand.step(letter) for operand in self.operands)
+        (extent, *_) = (extent for operand in self.operands if (extent := operand.extent(letter)) is not None)
+        return _Axis(letter, extent, (left, right, written))
 
     def emit(self, adds: bool) -> None:
         """The loops and the product inside them."""
         lowering = self.lowering
-        left, right, target = (view for _, view in self.places)
+        left, right, target = (operand.view for operand in self.operands)
         columns = self.columns()
         rows, summed = self.nest("rows", columns.letters), self.nest("summed", "")
         used = rows.letters + columns.letters + summed.letters
@@ -232,14 +256,15 @@ class _Product:
 
     def turned(self, last: str) -> _Product | None:
         """The product with a copy of the right factor whose columns lie side by side, for all that read it again."""
-        left, (place, view), written = self.places
+        left, right, written = self.operands
+        place, view = right.place, right.view
         if any(len(axis) > 1 for axis in place):
             return None
         order = sorted(range(len(place)), key=lambda at: last.find(place[at]))
         moved = view.transposed(order)
         fresh = whole(Buffer("turned", view.buffer.type, view.entries), moved.shape)
         self.lowering.copy(fresh, moved)
-        right = tuple(place[at] for at in order), fresh
+        right = _Operand([place[at] for at in order], right.times, fresh)
         return _Product(self.lowering, left, right, written, self.below, self.shift)
 
     def is_blocked(self, axis: _Axis, outer: Sequence[_Axis]) -> bool:
@@ -267,7 +292,7 @@ class _Product:
             if wider is None:
                 break
             found = wider
-        lanes = LANES[self.places[2][1].buffer.type]
+        lanes = LANES[self.operands[2].view.buffer.type]
         if found.extent.constant is None or found.extent.constant >= lanes:
             return found
         for letter in self.shifts:
@@ -283,7 +308,7 @@ class _Product:
         for axis in mine:
             if axis.letters in self.below:
                 return _Nest(None, axis)
-        shifted = "".join(axis for axis in self.places[2][0] if len(axis) > 1 and set(axis) & set(columns))
+        shifted = "".join(axis for axis in self.operands[2].place if len(axis) > 1 and set(axis) & set(columns))
         groups: list[_Axis] = []
         for axis in mine:
             if axis.letters not in shifted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,24 @@ Tangents = Sequence["Value | None"]
 
 
 @functools.cache
-def axes_of(letters: str) -> tuple[str, ...]:
-    """The letters of each axis: `si+aq` has the axes s, ia and q."""
-    found: list[str] = []
-    for part in letters.split("+"):
-        # A plus joins the letters on both sides of it.
-        found[-1:] = [*found[-1:], *part] if not found else [found[-1] + part[0], *part[1:]]
+def terms_of(letters: str) -> tuple[tuple[tuple[str, int], ...], ...]:
+    """The letters of each axis and how often they count: `s2i+aq` has the axes s, twice i plus a, and q."""
+    found: list[tuple[tuple[str, int], ...]] = []
+    for joins, times, letter in re.findall(r"(\+?)(\d*)([a-z])", letters):
+        term = (letter, int(times or 1))
+        found[len(found) - bool(joins) :] = [(*found[-1], term) if joins else (term,)]
     return tuple(found)
+
+
+@functools.cache
+def axes_of(letters: str) -> tuple[str, ...]:
+    """The letters of each axis: `s2i+aq` has the axes s, ia and q."""
+    return tuple("".join(letter for letter, _ in terms) for terms in terms_of(letters))
+
+
+def is_plain(letters: str) -> bool:
+    """Whether each axis has one letter that counts once."""
+    return not re.search(r"[+\d]", letters)
 
 
 @dataclass(frozen=True)
@@ -39,10 +51,11 @@ class Contract(Op):
     """`result[written] = sum of a[left] * b[right]` over the letters that are not written, to which a third operand is
     added.
 
-    Each letter stands in at least two of the three places; `i+p` stands for an axis that is read or written at i + p,
-    and that is filled by these if one of the letters has no axis of its own in an operand.
+    Each letter stands in at least two of the three places; `2i+p` stands for an axis that is read or written at
+    2 i + p. A letter without an axis of its own in an operand counts as far as the others leave room.
     With `below="sr"` only the terms with s < r + shift count: the others are neither multiplied nor added, and entries
-    of the result without any are 0, or the third operand's. A result that is written at sums needs a third operand.
+    of the result without any are 0, or the third operand's. A result that is written at sums or multiples needs a third
+    operand.
     """
 
     name = "contract"
@@ -58,6 +71,14 @@ class Contract(Op):
         return axes_of(self.left), axes_of(self.right), axes_of(self.written)
 
     @property
+    def times(self) -> tuple[dict[str, int], ...]:
+        """How often each letter counts, in the factors and in the result."""
+        return tuple(
+            {letter: times for terms in terms_of(place) for letter, times in terms}
+            for place in (self.left, self.right, self.written)
+        )
+
+    @property
     def letters(self) -> str:
         """Every letter once."""
         return "".join(dict.fromkeys("".join(axis for place in self.places for axis in place)))
@@ -69,8 +90,8 @@ class Contract(Op):
 
     @property
     def has_windows(self) -> bool:
-        """Whether the result is written at sums of indices."""
-        return "+" in self.written
+        """Whether the result is written at sums or multiples of indices."""
+        return not is_plain(self.written)
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """An axis for each written letter."""
@@ -86,12 +107,13 @@ class Contract(Op):
             require(count > 1, f"{shown}: {letter} stands in one place")
         extents = self.extents(*types)
         require(set(extents) == set(self.letters), f"{shown}: letters without extent")
-        for place, type_ in zip(self.places, found, strict=False):
-            for axis, extent in zip(place, type_.shape, strict=True):
-                require(len(axis) > 1 or extents[axis] == extent, f"{shown}: extents of {axis} differ")
+        for letters, type_ in zip((self.left, self.right, self.written), found, strict=False):
+            for terms, extent in zip(terms_of(letters), type_.shape, strict=True):
+                ((letter, times), *more) = terms
+                require(bool(more) or times > 1 or extents[letter] == extent, f"{shown}: extents of {letter} differ")
         if self.below:
             require(len(set(self.below)) == 2 and set(self.below) <= set(extents), f"{shown}: below {self.below}")
-            require("+" not in self.left + self.right + self.written, f"{shown}: a triangle of sums")
+            require(is_plain(self.left + self.right + self.written), f"{shown}: a triangle of sums")
         require(len(types) == 3 or not self.has_windows, f"{shown}: no third operand")
         if self.has_windows:
             return (found[2],)
@@ -100,21 +122,47 @@ class Contract(Op):
         return (result,)
 
     def extents(self, *types: ValueType) -> dict[str, Size]:
-        """The extent of each letter that has an axis of its own in an operand."""
-        shapes = [type_.shape for type_ in types if isinstance(type_, Array)]
-        return _extents(self.places, shapes)
+        """The extent of each letter that the operands decide."""
+        return self._extents([type_.shape for type_ in types if isinstance(type_, Array)])
+
+    def _extents(self, shapes: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """Of an axis of its own, else what is left of an axis that all sums of letters fill."""
+        found: dict[str, Any] = {}
+        places = (self.left, self.right, self.written)
+        axes = [
+            pair
+            for place, shape in zip(places, shapes, strict=False)
+            for pair in zip(terms_of(place), shape, strict=True)
+        ]
+        for (first, *more), extent in axes:
+            if not more and first[1] == 1:
+                found.setdefault(first[0], extent)
+        for terms, extent in axes:
+            unknown = [letter for letter, times in terms if letter not in found and times == 1]
+            rest = [(found[letter] - 1) * times for letter, times in terms if letter in found]
+            if len(unknown) == 1 and len(rest) == len(terms) - 1:
+                found[unknown[0]] = extent - sum(rest, start=extent - extent)
+        return found
+
+    def applied(self, g: Builder, left: Value, right: Value, result: ValueType) -> Value:
+        """The sum of products, of a type; it is added to zeros where the factors alone do not decide all extents."""
+        known = self.extents(left.type, right.type)
+        is_known = not self.has_windows and known == self.extents(left.type, right.type, result)
+        (found,) = g.apply(self, left, right, *(() if is_known else (g.zeros(result),)))
+        return found
 
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """NumPy's einsum; over a triangle or windows of the result, one number of a letter at a time."""
         a, b, *added = operands
-        extents: dict[str, int] = _extents(self.places, [array.shape for array in operands])
-        one, other = (_spread(array, place, extents) for array, place in zip((a, b), self.places, strict=False))
+        extents: dict[str, int] = self._extents([array.shape for array in operands])
+        one, other = (_spread(array, terms_of(place), extents) for array, place in ((a, self.left), (b, self.right)))
         names = ["".join(place) for place in self.places]
         if not (self.below or self.has_windows):
             total = np.einsum(f"{names[0]},{names[1]}->{names[2]}", one, other)
             return added[0] + total if added else total
         total = added[0].copy() if added else np.zeros([extents[letter] for letter in self.written], a.dtype)
         fixed = self.below[0] if self.below else "".join(axis[1:] for axis in self.places[2])
+        axes = terms_of(self.written)
         for numbers in itertools.product(*(range(extents[letter]) for letter in fixed)):
             at: dict[str, Any] = dict(zip(fixed, numbers, strict=True))
             rest = [name.translate(str.maketrans("", "", fixed)) for name in names]
@@ -124,7 +172,7 @@ class Contract(Op):
                 array[tuple(at.get(letter, slice(None)) for letter in name)]
                 for array, name in zip((one, other), names, strict=False)
             )
-            into = total[tuple(_window(axis, at, extents) for axis in self.places[2])]
+            into = total[tuple(_window(terms, at, extents) for terms in axes)]
             into += np.einsum(f"{rest[0]},{rest[1]}->{rest[2]}", *parts)
         return total
 
@@ -134,8 +182,7 @@ class Contract(Op):
         for factors in ((tangents[0], primals[1]), (primals[0], tangents[1])):
             if factors[0] is None or factors[1] is None:
                 continue
-            start = [g.zeros(results[0].type)] if self.has_windows else []
-            (term,) = g.apply(self, *factors, *start)
+            term = self.applied(g, factors[0], factors[1], results[0].type)
             total = term if total is None else g.add(total, term)
         return (total,)
 
@@ -148,8 +195,7 @@ class Contract(Op):
         ):
             if linear[at]:
                 factors = (cotangent, operands[1]) if at == 0 else (operands[0], cotangent)
-                start = [g.zeros(operands[at].type)] if op.has_windows else []
-                (found[at],) = g.apply(op, *factors, *start)
+                found[at] = op.applied(g, *factors, operands[at].type)
         if len(operands) == 3 and linear[2]:
             found[2] = cotangent
         return found
@@ -159,11 +205,17 @@ class Contract(Op):
         extents = self.extents(*(operand.type for operand in operands))
         dtype = array_type(operands[0]).dtype
 
-        def indices(h: Builder, at: dict[str, Value], place: Sequence[str]) -> list[Value]:
-            return [functools.reduce(h.add, (at[letter] for letter in axis)) for axis in place]
+        def multiple(h: Builder, index: Value, times: int) -> Value:
+            return index if times == 1 else h.mul(index, h.constant(times, dtype=array_type(index).dtype))
+
+        def indices(h: Builder, at: dict[str, Value], place: str) -> list[Value]:
+            return [
+                functools.reduce(h.add, (multiple(h, at[letter], times) for letter, times in terms))
+                for terms in terms_of(place)
+            ]
 
         def term(h: Builder, at: dict[str, Value]) -> Value:
-            pair = zip(operands[:2], self.places[:2], strict=True)
+            pair = zip(operands[:2], (self.left, self.right), strict=True)
             one, other = (entry(h, array, indices(h, at, place)) for array, place in pair)
             value = h.mul(one, other)
             if not self.below:
@@ -184,7 +236,7 @@ class Contract(Op):
 
         def write(h: Builder, at: list[Value], _threaded: list[Value], own: list[Value]) -> list[Value]:
             known = dict(zip(self.letters, at, strict=True))
-            return [h.accumulate(own[0], *indices(h, known, self.places[2]), term(h, known), policy="proven")]
+            return [h.accumulate(own[0], *indices(h, known, self.written), term(h, known), policy="proven")]
 
         if self.has_windows:
             buffer = Accumulator(dtype, array_type(operands[2]).shape, "add")
@@ -201,35 +253,21 @@ class Contract(Op):
         return Cost(product(tuple(self.extents(*types).values())) * 2, moved * found[0].dtype.bytes)
 
 
-def _extents(places: Sequence[Sequence[str]], shapes: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """The extent of each letter: of an axis of its own, else what is left of an axis that all sums of letters fill."""
-    found: dict[str, Any] = {}
-    axes = [pair for place, shape in zip(places, shapes, strict=False) for pair in zip(place, shape, strict=True)]
-    for axis, extent in axes:
-        if len(axis) == 1:
-            found.setdefault(axis, extent)
-    for axis, extent in axes:
-        unknown = [letter for letter in axis if letter not in found]
-        if len(unknown) == 1:
-            rest = [found[letter] - 1 for letter in axis if letter in found]
-            found[unknown[0]] = extent - sum(rest, start=extent - extent)
-    return found
-
-
-def _spread(array: Any, place: Sequence[str], extents: dict[str, int]) -> Any:
-    """The array with an axis for each letter, where one axis is read at sums of letters."""
-    if all(len(axis) == 1 for axis in place):
+def _spread(array: Any, axes: Sequence[Sequence[tuple[str, int]]], extents: dict[str, int]) -> Any:
+    """The array with an axis for each letter, where one axis is read at sums or multiples of letters."""
+    if all(len(terms) == 1 and terms[0][1] == 1 for terms in axes):
         return array
-    letters = [(letter, at) for at, axis in enumerate(place) for letter in axis]
+    letters = [(letter, times * array.strides[at]) for at, terms in enumerate(axes) for letter, times in terms]
     shape = [extents[letter] for letter, _ in letters]
     if not all(shape):
         return np.zeros(shape, array.dtype)
-    return np.lib.stride_tricks.as_strided(array, shape, [array.strides[at] for _, at in letters], writeable=False)
+    return np.lib.stride_tricks.as_strided(array, shape, [stride for _, stride in letters], writeable=False)
 
 
-def _window(axis: str, at: dict[str, Any], extents: dict[str, int]) -> Any:
+def _window(terms: Sequence[tuple[str, int]], at: dict[str, Any], extents: dict[str, int]) -> Any:
     """What of an axis of the result is written, where all letters of a sum but the first have numbers."""
-    if len(axis) == 1:
-        return at.get(axis, slice(None))
-    start = sum(at[letter] for letter in axis[1:])
-    return slice(start, start + extents[axis[0]])
+    (letter, times), *shifts = terms
+    if not shifts and times == 1:
+        return at.get(letter, slice(None))
+    start = sum(count * at[shift] for shift, count in shifts)
+    return slice(start, start + times * extents[letter], times)

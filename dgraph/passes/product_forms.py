@@ -20,6 +20,7 @@ from dgraph.ops.contraction import Contract
 from dgraph.ops.linalg import Dot
 from dgraph.passes.row_products import shape_of
 from dgraph.sizes import Size, product
+from dgraph.types import Array
 
 LETTERS = ascii_lowercase[8:] + ascii_lowercase[:8]
 """The names of loop indices, in the order in which they are met."""
@@ -35,14 +36,26 @@ class Loop(NamedTuple):
     position: int
 
 
+class Term(NamedTuple):
+    """A loop index, so many times."""
+
+    loop: Loop
+    times: int = 1
+
+
 Loops = tuple[Loop, ...]
-Axes = tuple[Loops, ...]
-"""What is read or written along each axis of an array: one loop index, or a sum of some."""
+Axes = tuple[tuple[Term, ...], ...]
+"""What is read or written along each axis of an array: one loop index, or a multiple, or a sum of some."""
 
 
 def flat(axes: Axes) -> Loops:
     """All loop indices of some axes."""
-    return tuple(loop for axis in axes for loop in axis)
+    return tuple(term.loop for axis in axes for term in axis)
+
+
+def is_plain(axis: tuple[Term, ...]) -> bool:
+    """Whether an axis is read at a loop index as it is."""
+    return len(axis) == 1 and axis[0].times == 1
 
 
 class Triangle(NamedTuple):
@@ -89,13 +102,16 @@ class ContractForm:
 
     op: Contract
     axes: tuple[int, ...]
+    shape: tuple[Size, ...]
 
     def emit(self, g: Builder, left: Value, right: Value, start: Value | None = None) -> Value:
         """One node, and what brings the axes into order."""
         is_in_order = self.axes == tuple(range(len(self.axes)))
         assert start is not None or not self.op.has_windows
         if start is None:
-            found = g.emit(self.op, left, right)
+            kind = left.type
+            assert isinstance(kind, Array)
+            found = self.op.applied(g, left, right, Array(kind.dtype, self.shape))
         else:
             back = tuple(self.axes.index(axis) for axis in range(len(self.axes)))
             found = g.emit(self.op, left, right, start if is_in_order else g.transpose(start, axes=back))
@@ -133,7 +149,7 @@ def product_form(
     left: Axes, right: Axes, written: Axes, extent: Callable[[Loop], Size], triangle: Triangle | None = None
 ) -> Form | None:
     """The form of a sum over the loops that are not written; None if it is no matrix product, or a small one."""
-    has_windows = any(len(axis) > 1 for axis in left + right + written)
+    has_windows = not all(map(is_plain, left + right + written))
     if has_windows and triangle is not None:
         return None
     if has_windows or triangle is not None:
@@ -159,31 +175,36 @@ def _contraction(
         return None
     if _is_small([_size(extent, group) for group in (rows, summed, columns)]):
         return None
-    if not _fits(axes[2], rows, columns):
+    held = {axis[0].loop for place in axes for axis in place if is_plain(axis)}
+    if not held.issuperset(loops) or not _fits(axes[2], rows, columns):
         return None
     order = axes[2]
     if written[-1] not in (*rows, *columns):
         batch = tuple(loop for loop in written if loop not in (*rows, *columns))
-        order = tuple((loop,) for loop in (*batch, *rows, *columns))
+        order = tuple((Term(loop),) for loop in (*batch, *rows, *columns))
     moved = tuple(order.index(axis) for axis in axes[2])
-    places = ["".join("+".join(letters[loop] for loop in axis) for axis in place) for place in (*axes[:2], order)]
+    places = [
+        "".join("+".join(f"{times if times > 1 else ''}{letters[loop]}" for loop, times in axis) for axis in place)
+        for place in (*axes[:2], order)
+    ]
+    shape = tuple(extent(loop) for loop in flat(order))
     if triangle is None:
-        return ContractForm(Contract(places[0], places[1], places[2]), moved)
+        return ContractForm(Contract(places[0], places[1], places[2]), moved, shape)
     groups = [group for group in (rows, columns, summed) if triangle.low in group or triangle.high in group]
     if len(groups) < 2:
         return None
     below = letters[triangle.low] + letters[triangle.high]
-    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift), moved)
+    return ContractForm(Contract(places[0], places[1], places[2], below, triangle.shift), moved, shape)
 
 
 def _fits(written: Axes, rows: Loops, columns: Loops) -> bool:
     """Whether the kernel can write a result: windows shift along other axes than the last, and leave rows, columns."""
-    if all(len(axis) == 1 for axis in written):
+    if all(map(is_plain, written)):
         return True
-    shifts = {loop for axis in written for loop in axis[1:]}
+    shifts = {term.loop for axis in written for term in axis[1:]}
     return (
-        len(written[-1]) == 1
-        and written[-1][0] in (*rows, *columns)
+        is_plain(written[-1])
+        and written[-1][0].loop in (*rows, *columns)
         and not {*rows} <= shifts
         and not {*columns} <= shifts
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dgraph.classes import dataclass
 from dgraph.ir.graph import Node, Region, Value
@@ -11,8 +11,8 @@ from dgraph.ops.compare import Greater, GreaterEqual, Less, LessEqual
 from dgraph.ops.control import If, Space
 from dgraph.ops.index import Accumulate, Index
 from dgraph.ops.values import Constant
-from dgraph.passes.product_forms import Axes, Form, Loop, Triangle, flat, product_form
-from dgraph.sizes import Size, size
+from dgraph.passes.product_forms import Axes, Form, Loop, Term, Triangle, flat, is_plain, product_form
+from dgraph.sizes import Size
 from dgraph.types import Accumulator, Array
 
 
@@ -126,13 +126,10 @@ def _product(path: Path, node: Node) -> Product | None:
             return None
     elif level == 1 and not kind.rank and is_alone and left.array is not None and right.array is not None:
         # A sum inside a point, over all indices of the inner space.
-        written = tuple((loop,) for loop in sorted(loop for loop in loops if loop.level == 0))
+        written = tuple((Term(loop),) for loop in sorted(loop for loop in loops if loop.level == 0))
         if {Loop(1, at) for at in range(len(path[1].extents))} != loops - {*flat(written)}:
             return None
     else:
-        return None
-    own = {axis[0] for axis in left.indices + right.indices if len(axis) == 1}
-    if not all(_is_filled(path, factor, own) for factor in (left, right)):
         return None
     form = product_form(left.indices, right.indices, written, lambda loop: _extent(path, loop), triangle)
     if form is None:
@@ -171,38 +168,40 @@ def _axes(path: Path, values: Sequence[Value]) -> Axes | None:
     return tuple(found) if len(set(loops)) == len(loops) else None
 
 
-def _axis(path: Path, value: Value) -> tuple[Loop, ...] | None:
+def _axis(path: Path, value: Value) -> tuple[Term, ...] | None:
     level, origin = _outside(path, len(path) - 1, value)
     if level < 0:
         return None
     inputs = path[level].body.inputs[: len(path[level].extents)]
     if origin in inputs:
-        return (Loop(level, inputs.index(origin)),)
+        return (Term(Loop(level, inputs.index(origin))),)
     maker = path[level].body.producers.get(origin)
-    if maker is None or not isinstance(maker.op, Add):
+    if maker is None or not isinstance(maker.op, Add | Mul):
         return None
-    parts = [_axis(path[: level + 1], operand) for operand in maker.operands]
+    inner = path[: level + 1]
+    if isinstance(maker.op, Mul):
+        return _multiple(inner, *maker.operands) or _multiple(inner, *reversed(maker.operands))
+    parts = [_axis(inner, operand) for operand in maker.operands]
     if any(part is None or len(part) > 1 for part in parts):
         return None
     return tuple(sorted(part[0] for part in parts if part is not None))
 
 
-def _is_filled(path: Path, factor: Factor, own: Container[Loop]) -> bool:
-    """Whether sums of loop indices of which one has no axis of its own fill the axes that they run along."""
-    kind = (factor.array or factor.number).type
-    assert isinstance(kind, Array)
-    shape = kind.shape if factor.array is not None else (*path[0].extents, *kind.shape)
-    for extent, axis in zip(shape, factor.indices, strict=True):
-        whole = sum((_extent(path, loop) - 1 for loop in axis), size(1))
-        if len(axis) > 1 and not all(loop in own for loop in axis) and whole != extent:
-            return False
-    return True
+def _multiple(path: Path, value: Value, factor: Value) -> tuple[Term, ...] | None:
+    """A loop index times a positive constant."""
+    level, origin = _outside(path, len(path) - 1, factor)
+    maker = path[level].body.producers.get(origin) if level >= 0 else None
+    axis = _axis(path, value)
+    if maker is None or not isinstance(maker.op, Constant) or axis is None or len(axis) > 1 or maker.op.number < 1:
+        return None
+    return (Term(axis[0].loop, axis[0].times * int(maker.op.number)),)
 
 
 def _fit(path: Path, shape: Sequence[Size], axes: Axes, is_sure: bool) -> bool:
-    """Whether loop indices run over whole axes, and sums of them are sure to stay inside."""
+    """Whether loop indices run over whole axes, and multiples and sums of them are sure to stay inside."""
     return len(shape) == len(axes) and all(
-        is_sure if len(axis) > 1 else extent == _extent(path, axis[0]) for extent, axis in zip(shape, axes, strict=True)
+        extent == _extent(path, axis[0].loop) if is_plain(axis) else is_sure
+        for extent, axis in zip(shape, axes, strict=True)
     )
 
 
@@ -224,7 +223,7 @@ def _triangle(path: Path) -> Triangle | None:
     if maker is None or not isinstance(maker.op, Less | LessEqual | Greater | GreaterEqual):
         return None
     axes = _axes(path[: level + 1], maker.operands)
-    if axes is None or any(len(axis) > 1 for axis in axes):
+    if axes is None or not all(map(is_plain, axes)):
         return None
     loops = flat(axes)
     low, high = loops if isinstance(maker.op, Less | LessEqual) else loops[::-1]
@@ -257,7 +256,7 @@ def _factor(path: Path, value: Value) -> Factor | None:
 
 
 def _own_axes(frame: Frame) -> Axes:
-    return tuple((Loop(0, position),) for position in range(len(frame.extents)))
+    return tuple((Term(Loop(0, position)),) for position in range(len(frame.extents)))
 
 
 def _place(path: Path, node: Node) -> tuple[int, int, Value, bool] | None:

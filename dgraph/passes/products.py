@@ -21,6 +21,7 @@ from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ops.control import If, Space
 from dgraph.ops.index import Accumulate, Index
 from dgraph.passes.base import graph_pass, outputs_of, same_nodes, with_operands, with_regions
+from dgraph.passes.product_forms import is_plain
 from dgraph.passes.product_matching import Product, products
 from dgraph.types import Array
 
@@ -95,7 +96,7 @@ def _added(g: Builder, space: Node, product: Product, result: Value, operands: l
     if product.output < space.op.accumulators:
         return g.emit(Accumulate("proven"), result, product.form.emit(g, *operands))
     has_start = not product.is_alone
-    if product.is_alone and any(len(axis) > 1 for axis in product.written):
+    if product.is_alone and not all(map(is_plain, product.written)):
         result, has_start = g.zeros(result.type), True
     return product.form.emit(g, operands[0], operands[1], result if has_start else None)
 
@@ -108,7 +109,7 @@ def _operands(product: Product, yielded: dict[Value, Value]) -> list[Value]:
 def _read(product: Product, matrix: Value, body: Region) -> Node:
     """The read of a product that takes the place of a sum inside the point."""
     node, entry = product.path[1].node, product.entry
-    at = [body.inputs[loop.position] for (loop,) in product.written]
+    at = [body.inputs[term.loop.position] for (term,) in product.written]
     result = Value(entry.type, entry.name)
     return Node(Index("proven"), (matrix, *at), (result,), (), node.span, node.scope, node.derived)
 

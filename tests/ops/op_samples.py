@@ -210,6 +210,9 @@ def _contractions() -> list[Case]:
         ("i+aj+bq", "abqo", "ijo", (n + m, k + 2, m), (m + 1, 3, m, k), (n, k, k)),
         ("i+aj+bq", "ijo", "abqo", (n + m, k + 2, m), (n, k, k), (m + 1, 3, m, k)),
         ("ijo", "abqo", "i+aj+bq", (n, k, k), (m + 1, 3, m, k), (n + m, k + 2, m)),
+        ("2i+aj+bq", "abqo", "ijo", (n * 2 + m, k + 3, m), (m + 1, 3, m, k), (n, k, k)),
+        ("2i+a3jq", "ijo", "ajqo", (n * 2 + m, k * 3, m), (n, k, k), (m + 1, k, m, k)),
+        ("ijo", "aqo", "2i+a3jq", (n, k, k), (m + 1, m, k), (n * 2 + m, k * 3, m)),
     ]:
         found += _floats(OPS["contract"](left=left, right=right, written=written), *shapes)
     return found

@@ -171,36 +171,56 @@ def test_convolutions(sizes: tuple[int, ...]) -> None:
     np.testing.assert_allclose(np.sum(by_k * dk), np.sum(f(x, dk) * weight), rtol=1e-10, atol=1e-10)
 
 
-FEW_CHANNELS = """
-def f[s, h, w](x: {t}[s, h, w, {c}], k: {t}[{a}, {b}, {c}, {o}]) -> {t}[s, h - {a} + 1, w - {b} + 1, {o}]:
-    z[n, i, j, p] = sum(x[n, i + u, j + v, q] * k[u, v, q, p] for u, v, q)
+FIXED = """
+def f[s, h, w](
+    x: {t}[s, h, w, {c}], k: {t}[{a}, {b}, {c}, {o}]
+) -> {t}[s, (h - {a}) // {step} + 1, (w - {b}) // {step} + 1, {o}]:
+    z[n, i, j, p] = (
+        sum(x[n, {step} * i + u, {step} * j + v, q] * k[u, v, q, p] for u in range({a}) for v in range({b}) for q)
+    ) for n in range(s) for i in range((h - {a}) // {step} + 1) for j in range((w - {b}) // {step} + 1) for p
     return z
 
 def weighed[s, h, w](
-    x: {t}[s, h, w, {c}], k: {t}[{a}, {b}, {c}, {o}], weight: {t}[s, h - {a} + 1, w - {b} + 1, {o}]
+    x: {t}[s, h, w, {c}], k: {t}[{a}, {b}, {c}, {o}],
+    weight: {t}[s, (h - {a}) // {step} + 1, (w - {b}) // {step} + 1, {o}],
 ) -> {t} = sum(f(x, k) * weight)
 """
 
 
-@pytest.mark.parametrize("channels", [(1, 6), (6, 16), (3, 2), (5, 1), (2, 40)])
-@pytest.mark.parametrize(("type_name", "digits"), [("f64", 12), ("f32", 4)])
-def test_convolutions_of_few_channels(type_name: str, digits: int, channels: tuple[int, int]) -> None:
-    (c, o), kind = channels, {"f64": np.float64, "f32": np.float32}[type_name]
-    for (s, h, w), (a, b) in (((3, 9, 8), (5, 5)), ((70, 6, 5), (3, 2)), ((1, 3, 20), (3, 4))):
-        loaded = dg.parse(FEW_CHANNELS.format(t=type_name, a=a, b=b, c=c, o=o))
-        rng = np.random.default_rng(s)
-        x, k = rng.normal(size=(s, h, w, c)).astype(kind), rng.normal(size=(a, b, c, o)).astype(kind)
-        windows = np.lib.stride_tricks.sliding_window_view(x, (a, b), axis=(1, 2))
-        wanted = np.einsum("nijquv,uvqp->nijp", windows, k)
-        np.testing.assert_allclose(dg.compile(loaded.f)(x, k), wanted, rtol=0, atol=10.0**-digits * a * b * c)
-        weight = rng.normal(size=wanted.shape).astype(kind)
-        by_x, by_k = dg.compile(dg.grad(loaded.weighed, wrt=("x", "k")))(x, k, weight)
-        back = np.zeros_like(x)
-        for u, v in np.ndindex(a, b):
-            back[:, u : u + h - a + 1, v : v + w - b + 1] += weight @ k[u, v].T
-        np.testing.assert_allclose(by_x, back, rtol=0, atol=10.0**-digits * a * b * o)
-        wanted = np.einsum("nijquv,nijp->uvqp", windows, weight)
-        np.testing.assert_allclose(by_k, wanted, rtol=0, atol=10.0**-digits * weight.size)
+def check_convolution(image, window, channels, step: int, kind: type, digits: int) -> None:
+    """A convolution of literal sizes, and its derivatives, against sums over windows."""
+    (s, h, w), (a, b), (c, o) = image, window, channels
+    name = {np.float64: "f64", np.float32: "f32"}[kind]
+    loaded = dg.parse(FIXED.format(t=name, a=a, b=b, c=c, o=o, step=step))
+    rng = np.random.default_rng(s)
+    x, k = rng.normal(size=(s, h, w, c)).astype(kind), rng.normal(size=(a, b, c, o)).astype(kind)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (a, b), axis=(1, 2))[:, ::step, ::step]
+    wanted = np.einsum("nijquv,uvqp->nijp", windows, k)
+    np.testing.assert_allclose(dg.compile(loaded.f)(x, k), wanted, rtol=0, atol=10.0**-digits * a * b * c)
+    weight = rng.normal(size=wanted.shape).astype(kind)
+    slope = dg.grad(loaded.weighed, wrt=("x", "k"))
+    assert products(stage(slope.graph, "kernels").region) == 2
+    by_x, by_k = dg.compile(slope)(x, k, weight)
+    back = np.zeros_like(x)
+    rows, columns = (step * (extent - 1) + 1 for extent in wanted.shape[1:3])
+    for u, v in np.ndindex(a, b):
+        back[:, u : u + rows : step, v : v + columns : step] += weight @ k[u, v].T
+    np.testing.assert_allclose(by_x, back, rtol=0, atol=10.0**-digits * a * b * o)
+    wanted = np.einsum("nijquv,nijp->uvqp", windows, weight)
+    np.testing.assert_allclose(by_k, wanted, rtol=0, atol=10.0**-digits * weight.size)
+
+
+@pytest.mark.parametrize("channels", [(1, 10), (6, 16), (9, 2), (2, 40)])
+@pytest.mark.parametrize(("kind", "digits"), [(np.float64, 12), (np.float32, 4)])
+def test_convolutions_of_few_channels(kind: type, digits: int, channels: tuple[int, int]) -> None:
+    for image, window in (((3, 9, 8), (5, 5)), ((70, 6, 5), (3, 3)), ((1, 4, 20), (3, 4))):
+        check_convolution(image, window, channels, 1, kind, digits)
+
+
+@pytest.mark.parametrize(("step", "window"), [(2, (3, 3)), (2, (2, 2)), (3, (2, 1)), (2, (1, 1)), (4, (5, 3))])
+def test_convolutions_that_leave_out_places(step: int, window: tuple[int, int]) -> None:
+    for image, channels in (((3, 9, 8), (20, 33)), ((70, 8, 5), (9, 16))):
+        check_convolution(image, window, channels, step, np.float64, 12)
 
 
 def test_a_convolution_that_leaves_some_of_its_image() -> None:
