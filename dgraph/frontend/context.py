@@ -124,10 +124,12 @@ class Loop:
 class Context:
     """Where lowering stands: builder, module, local names, params, frame."""
 
-    def __init__(self, module: Module, precision: DType | None = None) -> None:
+    def __init__(self, module: Module, precision: DType | None = None, *, leaves_sweeps: bool = False) -> None:
         self.g = Builder()
         self.module = module
         self.precision = precision
+        self.leaves_sweeps = leaves_sweeps
+        """Whether the sweeps of a Jacobian in no certain mode are left to be chosen at a call."""
         self.names: dict[str, Binding] = {}
         self.stored: dict[t.Stored, Bound] = {}
         self.frames: list[Frame] = []

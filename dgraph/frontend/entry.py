@@ -104,21 +104,24 @@ def lower_function(
     *,
     types: Mapping[str, Type] | None = None,
     precision: DType | None = None,
+    leaves_sweeps: bool = False,
 ) -> Graph:
     """The graph of a function or of a transform of one. The params and states that it reads are its last formals.
 
     `types` gives the types of formals whose declaration is generic in a dtype, a shape or a record; a float dtype that
-    they leave open is the first float among them.
+    they leave open is the first float among them. With `leaves_sweeps`, Jacobians in no certain mode are nodes whose
+    sweeps are chosen at a call.
     """
     with deep():
-        return _Entry(module, target, types or {}, precision).lower()
+        ctx = Context(module, precision, leaves_sweeps=leaves_sweeps)
+        return _Entry(ctx, module, target, types or {}).lower()
 
 
 class _Entry:
     """One lowering for the host."""
 
-    def __init__(self, module: Module, target: Target, types: Mapping[str, Type], precision: DType | None) -> None:
-        self.ctx = Context(module, precision)
+    def __init__(self, ctx: Context, module: Module, target: Target, types: Mapping[str, Type]) -> None:
+        self.ctx = ctx
         self.ctx.elementwise = ELEMENTWISE
         self.module = module
         self.target = target

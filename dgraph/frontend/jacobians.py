@@ -167,8 +167,10 @@ def _by_rows(ctx: Context, sides: Sides, words: str) -> Blocks:
 
 def _by_sizes(ctx: Context, sides: Sides, words: str) -> Blocks:
     """The mode with fewer sweeps; where only the call can tell which that is, it is chosen there."""
-    rows = sum((product(sides.output_type(at).shape) for at in sides.outputs), size(0))
-    columns = sum((product(sides.input_type(at).shape) for at in sides.inputs), size(0))
+    left = _chosen_later(ctx, sides, words)
+    if left is not None:
+        return left
+    rows, columns = _counts(sides)
     if (rows - columns).is_nonnegative() or _is_few(columns):
         return _by_columns(ctx, sides, words)
     if (columns - rows).is_nonnegative() or _is_few(rows):
@@ -187,18 +189,37 @@ def _by_sizes(ctx: Context, sides: Sides, words: str) -> Blocks:
     return dict(zip(keys, ctx.g.if_(is_wide, side(_by_rows), side(_by_columns)), strict=True))
 
 
+def _chosen_later(ctx: Context, sides: Sides, words: str) -> Blocks | None:
+    """A node whose sweeps a call may choose; None where that is not asked for, or where few sweeps do."""
+    if not ctx.leaves_sweeps or any(_is_few(count) for count in _counts(sides)):
+        return None
+    return _in_one_node(ctx, sides, words, is_optional=True)
+
+
+def _counts(sides: Sides) -> tuple[Size, Size]:
+    """The rows and the columns."""
+    rows = sum((product(sides.output_type(at).shape) for at in sides.outputs), size(0))
+    columns = sum((product(sides.input_type(at).shape) for at in sides.inputs), size(0))
+    return rows, columns
+
+
 def _is_few(sweeps: Size) -> bool:
     return sweeps.constant is not None and sweeps.constant <= FEW
 
 
 def _sparse(ctx: Context, sides: Sides, words: str) -> Blocks:
     """One node for all blocks: how many sweeps it takes is found when it runs."""
+    return _in_one_node(ctx, sides, words, is_optional=False)
+
+
+def _in_one_node(ctx: Context, sides: Sides, words: str, is_optional: bool) -> Blocks:
     traced = sides.traced
     op = SparseJacobian(
         function=words,
         wrt=tuple(at in sides.inputs for at in range(len(traced.operands))),
         rows=tuple(at in sides.outputs for at in range(len(traced.outputs))),
         symmetric=sides.symmetric,
+        is_optional=is_optional,
     )
     found = ctx.g.apply(op, *traced.operands, regions=[traced.region])
     return dict(zip(product_of(sides.outputs, sides.inputs), found, strict=True))
@@ -246,10 +267,9 @@ def _with_axes(value: Bound, axes: tuple[Size, ...]) -> Bound:
 
 
 def hessian(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:
-    """`hessian(f, wrt=x)`: the Jacobian, forward, of the gradient."""
+    """`hessian(f, wrt=x)`: the Jacobian of the gradient, which is square: forward, if no mode is asked for."""
     slope = replace(function, kind="slope", mode="auto")
-    mode = "forward" if function.mode == "auto" else function.mode
-    return jacobian(ctx, replace(function, kind="jacobian", function=slope, mode=mode), values, span)
+    return jacobian(ctx, replace(function, kind="jacobian", function=slope), values, span)
 
 
 def forward_gradient(ctx: Context, function: Transformed, values: Mapping[str, Binding], span: Span) -> Bound:

@@ -149,13 +149,15 @@ class SparseJacobian(Transform):
     operands  inputs of the function
     results   for each such output, for each such input: the axes of the output, then those of the input
 
-    `symmetric` says that outputs and inputs correspond and the whole is a Hessian.
+    `symmetric` says that outputs and inputs correspond and the whole is a Hessian; `is_optional` that other sweeps may
+    be taken where they cost less.
     """
 
     name: ClassVar[str] = "sparse_jacobian"
     wrt: tuple[bool, ...] = ()
     rows: tuple[bool, ...] = ()
     symmetric: bool = False
+    is_optional: bool = False
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
         """A block for each output and input."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dgraph.kernels.compile import CompiledGraph, compile_graph
+from dgraph.program.chosen_sweeps import is_swept, jacobians_of
 from dgraph.program.lower import lower
 from dgraph.program.pipeline import stage
 from dgraph.program.signature import Signature
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
     from dgraph.program.functions import Program, Recipe
 
 
-def build_kernel(program: Program, recipe: Recipe, options: Options) -> tuple[Signature, CompiledGraph]:
-    """The signature and the compiled kernels of a function."""
+def build_kernel(
+    program: Program, recipe: Recipe, options: Options, ways: Sequence[str] = ()
+) -> tuple[Signature, CompiledGraph]:
+    """The signature and the compiled kernels of a function; `ways` has what is chosen for its Jacobians in no certain
+    mode."""
     with _garbage_later():
-        graph, signature = lower(program.module, recipe, options.precision)
-        sparse = compressed(graph, recipe)
+        graph, signature = lower(program.module, recipe, options.precision, leaves_sweeps=bool(ways))
+        if not ways and is_swept(graph.region):
+            left, _ = lower(program.module, recipe, options.precision, leaves_sweeps=True)
+            signature = replace(signature, jacobians=jacobians_of(stage(left, "inline")))
+        sparse = compressed(graph, recipe, ways)
         if sparse is not None:
             graph, signature = sparse.graph, replace(signature, is_sparse=True)
         graph = stage(graph, "kernels")

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dgraph.program.functions import Function
     from dgraph.program.generic import Open
     from dgraph.program.profile import Profile
+    from dgraph.program.sparse import Patterns
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,11 @@ class Compiled:
         """The arguments of that graph for the leaves of a call: these."""
         return list(leaves)
 
+    def numbers(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Mapping[Any, int]:
+        """The number of every size variable for the leaves of a call."""
+        shapes = [np.shape(leaf) for leaf in leaves]
+        return self.kernel.interface.solve(shapes, dict(extents), lambda at: int(leaves[at]))
+
     def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
         """The kernel on leaves that fit. Raises `ArgumentError` if there is not enough memory."""
         try:
@@ -278,17 +284,8 @@ def compile_function(function: Function, options: Options) -> Compiled:
     from dgraph.program.generic import Generic, Open
 
     options.verify()
-    program = function.program
-    asked = json.dumps([program.digest, str(function.recipe), asdict(replace(options, debug=False))], sort_keys=True)
-    key = make_key("function", asked, machine=machine_name())
-    stored = Cache.default()
     with COMPILING:
-        entry = stored.get(key)
-        found = None if entry is None else unpack(entry)
-        if found is None:
-            found = _made(function, options)
-            stored.put(key, pack(*found, program.files))
-        head, code = found
+        head, code = _stored(function, options)
         if isinstance(head, Open):
             return Generic(function, options, head)
         if options.budget is not None:
@@ -296,14 +293,43 @@ def compile_function(function: Function, options: Options) -> Compiled:
 
             return Budgeted(function, options, head)
         kernel = CompiledGraph.from_bytes(code)
+        made = Compiled(function, options, head, kernel)
         if head.is_sparse:
             from dgraph.program.sparse import SparseFunction
 
-            return SparseFunction(function, options, head, kernel)
-        return Compiled(function, options, head, kernel)
+            made = SparseFunction(function, options, head, kernel)
+        if head.jacobians:
+            from dgraph.program.chosen_sweeps import ChosenSweeps
+
+            made = ChosenSweeps(made)
+        return made
 
 
-def _made(function: Function, options: Options) -> tuple[Signature | Open, bytes]:
+def compile_ways(function: Function, options: Options, ways: Sequence[str], patterns: Patterns) -> Compiled:
+    """Compile, or load, a function with what is chosen for its Jacobians in no certain mode."""
+    from dgraph.program.sparse import SparseFunction
+
+    with COMPILING:
+        head, code = _stored(function, options, ways)
+        assert isinstance(head, Signature)
+        return SparseFunction(function, options, head, CompiledGraph.from_bytes(code), patterns, ways)
+
+
+def _stored(function: Function, options: Options, ways: Sequence[str] = ()) -> tuple[Signature | Open, bytes]:
+    """What the cache knows of a function, or what is put there now."""
+    program = function.program
+    facts = [program.digest, str(function.recipe), asdict(replace(options, debug=False)), *ways]
+    key = make_key("function", json.dumps(facts, sort_keys=True), machine=machine_name())
+    stored = Cache.default()
+    entry = stored.get(key)
+    found = None if entry is None else unpack(entry)
+    if found is None:
+        found = _made(function, options, ways)
+        stored.put(key, pack(*found, program.files))
+    return found
+
+
+def _made(function: Function, options: Options, ways: Sequence[str]) -> tuple[Signature | Open, bytes]:
     """What a cache does not know of a function: its signature and code, or what a call must say first."""
     from dgraph.program.build import build_kernel
     from dgraph.program.lower import open_formals
@@ -316,7 +342,7 @@ def _made(function: Function, options: Options) -> tuple[Signature | Open, bytes
         from dgraph.program.budgeted import budgeted_signature
 
         return budgeted_signature(function, options), b""
-    signature, kernel = build_kernel(function.program, function.recipe, options)
+    signature, kernel = build_kernel(function.program, function.recipe, options, ways)
     return signature, kernel.to_bytes()
 
 

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from dgraph.program.functions import Recipe
 
 
-def lower(module: Module, recipe: Recipe, precision: str | None = None) -> tuple[Graph, Signature]:
-    """The source graph of a function, and its signature. Raises `DgraphError`."""
+def lower(
+    module: Module, recipe: Recipe, precision: str | None = None, *, leaves_sweeps: bool = False
+) -> tuple[Graph, Signature]:
+    """The source graph of a function, and its signature; with `leaves_sweeps`, Jacobians in no certain mode are nodes
+    whose sweeps are chosen at a call. Raises `DgraphError`."""
     root = recipe.root
     types = chosen_types(module, root) if root.types else None
     promoted = DTYPES[precision] if precision else None
-    graph = lower_function(module, target_of(recipe), types=types, precision=promoted)
+    graph = lower_function(module, target_of(recipe), types=types, precision=promoted, leaves_sweeps=leaves_sweeps)
     info = functions(module)[root.name]
     stored = {*info.stored, *module.stored}
     own = {formal.name for formal in info.formals}

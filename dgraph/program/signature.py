@@ -8,14 +8,34 @@ from typing import Any
 from dgraph.classes import dataclass
 from dgraph.ir.graph import Formal, Graph
 from dgraph.kernels.interface import size_from_json, size_to_json
+from dgraph.sizes import Size
 from dgraph.types import DTYPES, Array, Extent, Record, Tuple, Type
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A Jacobian whose sweeps a call may choose: its rows and columns, and the operations of its function."""
+
+    rows: Size
+    columns: Size
+    operations: Size
+
+    def to_json(self) -> list[Any]:
+        """Plain data."""
+        return [size_to_json(count) for count in (self.rows, self.columns, self.operations)]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> Swept:
+        """What `to_json` wrote."""
+        return cls(*map(size_from_json, data))
 
 
 @dataclass(frozen=True)
 class Signature:
     """What the host needs to know of a function: its formals in order (`params` of them are params and states that it
     reads, given by name), default values that are plain numbers, size variables, and the tree of the result.
-    `is_sparse` if a call adds to its arguments what it takes to compress Jacobians."""
+    `is_sparse` if a call adds to its arguments what it takes to compress Jacobians; `jacobians` are those whose sweeps
+    a call may choose."""
 
     name: str
     sizes: tuple[str, ...]
@@ -24,6 +44,7 @@ class Signature:
     params: tuple[str, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict)
     is_sparse: bool = False
+    jacobians: tuple[Swept, ...] = ()
 
     @classmethod
     def of(cls, graph: Graph, params: tuple[str, ...], defaults: dict[str, Any]) -> Signature:
@@ -40,6 +61,7 @@ class Signature:
             "params": list(self.params),
             "defaults": self.defaults,
             "is_sparse": self.is_sparse,
+            "jacobians": [jacobian.to_json() for jacobian in self.jacobians],
         }
 
     @classmethod
@@ -47,7 +69,8 @@ class Signature:
         """The signature that `to_json` wrote."""
         formals = tuple(Formal(name, type_from_json(type_)) for name, type_ in data["formals"])
         result = type_from_json(data["result"])
-        facts = tuple(data["params"]), data["defaults"], data["is_sparse"]
+        jacobians = tuple(map(Swept.from_json, data["jacobians"]))
+        facts = tuple(data["params"]), data["defaults"], data["is_sparse"], jacobians
         return cls(data["name"], tuple(data["sizes"]), formals, result, *facts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ from dgraph.program.compiled import Compiled
 from dgraph.program.functions import COMPILING
 
 if TYPE_CHECKING:
-    from dgraph.ad.sparse.compress import Compressed, Seeds
-    from dgraph.ir.graph import Graph, Region
+    from dgraph.ad.sparse.compress import Compressed
+    from dgraph.ad.sparse.seeds import Coloured, Seeds
+    from dgraph.ir.graph import Graph, Node, Region
     from dgraph.kernels.compile import CompiledGraph
+    from dgraph.kernels.demand import Memory
     from dgraph.program.compiled import Options
     from dgraph.program.functions import Function, Recipe
     from dgraph.program.signature import Signature
+    from dgraph.sizes import Atom
 
 REMEMBERED = 8
 """Patterns that a function keeps: those of its last calls."""
@@ -32,17 +36,122 @@ def is_asked(recipe: Recipe) -> bool:
     return recipe.name in ("jacobian", "hessian") and dict(recipe.options).get("mode") == "sparse"
 
 
-def compressed(graph: Graph, recipe: Recipe) -> Compressed | None:
+def compressed(graph: Graph, recipe: Recipe, ways: Sequence[str] = ()) -> Compressed | None:
     """The graph of a function with compressed sweeps for its sparse Jacobians; None if there are none. Those inside of
-    other derivatives and of `vmap` are left."""
-    from dgraph.ad.sparse.compress import compress, sparse_nodes
+    other derivatives and of `vmap` are left. `ways` has what is chosen for those whose sweeps may be chosen, in
+    order."""
     from dgraph.ir.graph import walk
     from dgraph.program.pipeline import stage
 
     if not any(isinstance(node.op, SparseJacobian) for node in walk(graph.region)):
         return None
-    inlined = stage(graph, "inline")
-    return compress(inlined, is_asked(recipe)) if sparse_nodes(inlined.region) else None
+    return _compressed(stage(graph, "inline"), recipe, ways)
+
+
+def _compressed(inlined: Graph, recipe: Recipe, ways: Sequence[str]) -> Compressed | None:
+    from dgraph.ad.sparse.compress import compress, sparse_nodes
+
+    if not sparse_nodes(inlined.region):
+        return None
+    return compress(inlined, is_asked(recipe), dict(zip(optional_nodes(inlined.region), ways, strict=True)))
+
+
+def optional_nodes(region: Region) -> list[Node]:
+    """The Jacobians of a region whose sweeps may be chosen."""
+    from dgraph.ad.sparse.compress import sparse_nodes
+
+    return [node for node in sparse_nodes(region) if isinstance(node.op, SparseJacobian) and node.op.is_optional]
+
+
+def function_of(jacobian: Node) -> Region:
+    """The function of a Jacobian without transforms; rules and equations stay, whose derivatives are their own."""
+    from dgraph.ad.expand import without_transforms
+    from dgraph.ad.sparse.compress import without_sparse
+    from dgraph.ir.dead_code import remove_dead_code
+    from dgraph.ir.inline import inline_calls
+
+    return remove_dead_code(without_transforms(without_sparse(inline_calls(jacobian.regions[0]))))
+
+
+class Patterns:
+    """The sparse Jacobians of a function, and their coloured patterns for the sizes and integers of a call."""
+
+    def __init__(self, function: Function, options: Options, leaves_sweeps: bool) -> None:
+        self.function = function
+        self.options = options
+        self.leaves_sweeps = leaves_sweeps
+        self._remembered: dict[Any, dict[Node, Coloured]] = {}
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph of the function without calls, with its Jacobians as nodes."""
+        from dgraph.program.lower import lower
+        from dgraph.program.pipeline import stage
+
+        module, precision = self.function.program.module, self.options.precision
+        return stage(lower(module, self.function.recipe, precision, leaves_sweeps=self.leaves_sweeps)[0], "inline")
+
+    @cached_property
+    def deciding(self) -> frozenset[int]:
+        """The arguments whose integers can decide a pattern."""
+        from dgraph.ad.sparse.deciding import deciding
+
+        return frozenset(deciding(self.graph.region))
+
+    def key(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Any:
+        """What calls with the same patterns have in common."""
+        integers = (
+            leaf.tobytes() if _is_integer(leaf) and at in self.deciding else b"" for at, leaf in enumerate(leaves)
+        )
+        return tuple(extents.items()), tuple(leaf.shape for leaf in leaves), tuple(integers)
+
+    def sizes(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> dict[Atom, int]:
+        """The numbers of all sizes."""
+        from dgraph.ir.evaluate import bind_sizes
+
+        return bind_sizes(self.graph, leaves, extents)
+
+    def found(
+        self,
+        nodes: Sequence[Node],
+        leaves: Sequence[Any],
+        extents: Mapping[str, int],
+        allowance: float = inf,
+        most: float = inf,
+    ) -> dict[Node, Coloured]:
+        """The coloured patterns of some of the Jacobians. Raises `Exhausted` where they take longer to find than the
+        allowance, and where the price of the sweeps is surely above `most`."""
+        from dgraph.ad.sparse.patterns import Exhausted, known_operands, pattern_of
+        from dgraph.ad.sparse.seeds import coloured, fewest
+
+        key = self.key(leaves, extents)
+        known = self._remembered.pop(key, {})
+        missing = [node for node in nodes if node not in known]
+        if missing:
+            sizes = self.sizes(leaves, extents)
+            integers = [leaf if _is_integer(leaf) else None for leaf in leaves]
+            given = known_operands(self.graph.region, missing, integers, sizes, allowance)
+            for node in missing:
+                op = node.op
+                assert isinstance(op, SparseJacobian)
+                pattern = pattern_of(self._region(node), op.wrt, op.rows, given[node], sizes, allowance)
+                if fewest(pattern, op.symmetric) > most:
+                    raise Exhausted
+                known[node] = coloured(pattern, op.symmetric)
+        while len(self._remembered) >= REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[key] = known
+        return known
+
+    def _region(self, node: Node) -> Region:
+        found = self._regions.get(node)
+        if found is None:
+            found = self._regions[node] = function_of(node)
+        return found
+
+    @cached_property
+    def _regions(self) -> dict[Node, Region]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -58,8 +167,18 @@ class SparseFunction(Compiled):
     is a tree of `scipy.sparse.csr_array`, whose rows and columns are the entries of the output and of the argument in
     row-major order."""
 
-    def __init__(self, function: Function, options: Options, signature: Signature, kernel: CompiledGraph) -> None:
+    def __init__(
+        self,
+        function: Function,
+        options: Options,
+        signature: Signature,
+        kernel: CompiledGraph,
+        patterns: Patterns | None = None,
+        ways: Sequence[str] = (),
+    ) -> None:
         super().__init__(function, options, signature, kernel)
+        self._patterns = patterns or Patterns(function, options, leaves_sweeps=False)
+        self._ways = ways
         self._remembered: dict[Any, Found] = {}
         self._lock = Lock()
 
@@ -79,6 +198,10 @@ class SparseFunction(Compiled):
         """The leaves, with what the pattern adds to them."""
         return [*leaves, *self.found(leaves, extents).arrays]
 
+    def numbers(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Mapping[Any, int]:
+        """The number of every size variable for the leaves of a call."""
+        return self._patterns.sizes(leaves, extents)
+
     def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
         """The kernel on leaves that fit, with what the pattern adds to them."""
         return super().run([*leaves, *self.found(leaves, extents).arrays], extents)
@@ -96,6 +219,11 @@ class SparseFunction(Compiled):
             return result
 
         return run
+
+    def memory(self, *arguments: Any, **named: Any) -> Memory:
+        """The bytes that a call on these arguments uses."""
+        leaves, extents = self.leaves(arguments, named)
+        return self.kernel.memory(self.given(leaves, extents), extents)
 
     def sweeps(self, *arguments: Any, **named: Any) -> tuple[int, ...]:
         """How many sweeps each sparse derivative takes in a call with these arguments."""
@@ -115,71 +243,40 @@ class SparseFunction(Compiled):
             pattern = found.seeds[place[0]].patterns[place[1]]
             yield csr_array((output, pattern.indices, pattern.indptr), shape=pattern.shape)
 
-    # ---- patterns ---------------------------------------------------------------------------------------------------
-
     def found(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
-        """The pattern and what follows from it."""
+        """The patterns and what follows from them, remembered from call to call."""
         leaves = list(map(np.asarray, leaves))
-        key = (
-            tuple(extents.items()),
-            tuple((leaf.shape, leaf.tobytes() if _is_integer(leaf) else b"") for leaf in leaves),
-        )
         with self._lock:
+            key = self._patterns.key(leaves, extents)
             known = self._remembered.pop(key, None)
             if known is None:
                 with COMPILING:
-                    known = self._search(leaves, extents)
+                    known = self._seeds(leaves, extents)
                 while len(self._remembered) >= REMEMBERED:
                     del self._remembered[next(iter(self._remembered))]
             self._remembered[key] = known
             return known
 
     @cached_property
-    def _graph(self) -> Graph:
-        from dgraph.program.lower import lower
-        from dgraph.program.pipeline import stage
-
-        return stage(lower(self.program.module, self.function.recipe, self.options.precision)[0], "inline")
-
-    @cached_property
     def compressed(self) -> Compressed:
         """The graph that was compiled, with its Jacobians."""
-        found = compressed(self._graph, self.function.recipe)
+        found = _compressed(self._patterns.graph, self.function.recipe, self._ways)
         assert found is not None
         return found
 
-    @cached_property
-    def _regions(self) -> list[Region]:
-        """The functions of the Jacobians without transforms; rules and equations stay, whose derivatives are their
-        own."""
-        from dgraph.ad.expand import without_transforms
-        from dgraph.ad.sparse.compress import without_sparse
-        from dgraph.ir.dead_code import remove_dead_code
-        from dgraph.ir.inline import inline_calls
+    def _seeds(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
+        from dgraph.ad.sparse.seeds import seeds_of
 
-        regions = [inline_calls(jacobian.node.regions[0]) for jacobian in self.compressed.jacobians]
-        return [remove_dead_code(without_transforms(without_sparse(region))) for region in regions]
-
-    def _search(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> Found:
-        from dgraph.ad.sparse.compress import seeds_of
-        from dgraph.ad.sparse.patterns import known_operands, pattern_of
-        from dgraph.ir.evaluate import bind_sizes
-
-        graph = self._graph
-        sizes = bind_sizes(graph, leaves, extents)
-        size_of: Callable[[Any], int] = sizes.__getitem__
-        integers = [leaf if _is_integer(leaf) else None for leaf in leaves]
+        size_of: Callable[[Any], int] = self._patterns.sizes(leaves, extents).__getitem__
         jacobians = self.compressed.jacobians
-        known = known_operands(graph.region, [jacobian.node for jacobian in jacobians], integers, sizes)
+        coloured = self._patterns.found([jacobian.node for jacobian in jacobians], leaves, extents)
         found = []
-        for jacobian, region in zip(jacobians, self._regions, strict=True):
-            op = jacobian.op
-            pattern = pattern_of(region, op.wrt, op.rows, known[jacobian.node], sizes)
+        for jacobian in jacobians:
             shapes = [
                 [tuple(extent.evaluate(size_of) for extent in type_.shape) for type_ in side]
-                for side in op.sides(jacobian.node.regions[0])
+                for side in jacobian.op.sides(jacobian.node.regions[0])
             ]
-            found.append(seeds_of(jacobian, pattern, *shapes))
+            found.append(seeds_of(jacobian, coloured[jacobian.node], *shapes))
         return Found(tuple(array for seeds in found for array in seeds.arrays), tuple(found))
 
 

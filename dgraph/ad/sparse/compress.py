@@ -1,27 +1,19 @@
 """Jacobians by compressed sweeps, as ordinary nodes: one sweep for each colour instead of one for each entry.
 
 Which entry has which colour, and where each entry of the result is found among the products, are further inputs of the
-graph. They come from `seeds_of` at each call, since they depend on the sizes and the integers of its arguments. Where
+graph. They come from `seeds.py` at each call, since they depend on the sizes and the integers of its arguments. Where
 nobody gives them (`without_sparse`) the sweeps are those of the whole basis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import compress as selected
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 
-from dgraph.ad.sparse.colouring import (
-    column_colouring,
-    column_places,
-    count,
-    entry_rows,
-    star_colouring,
-    star_places,
-)
 from dgraph.classes import dataclass
 from dgraph.ir.build import Builder, close_together
 from dgraph.ir.graph import Formal, Graph, Node, Region, Value, walk
@@ -33,16 +25,20 @@ from dgraph.types import I64, Accumulator, Array, Tuple
 
 NESTS = (For, While, If, Space)
 """The ops into whose regions the further inputs of a graph are captured."""
-REVERSE = 2
-"""The time of a reverse sweep in forward sweeps."""
+
+
+BOTH = ("columns", "rows")
+"""What may share a sweep where that is only chosen as the code runs."""
 
 
 @dataclass(frozen=True)
 class Jacobian:
-    """One compressed Jacobian of a graph: its node, and whether its blocks are given as their entries."""
+    """One compressed Jacobian of a graph: its node, whether its blocks are given as their entries, and whether columns
+    share sweeps, forward, or rows, in reverse."""
 
     node: Node
     is_entries: bool
+    ways: tuple[str, ...] = BOTH
 
     @property
     def op(self) -> SparseJacobian:
@@ -67,6 +63,9 @@ class Compressed:
     places: dict[int, tuple[int, int]]
 
 
+NO_WAYS: Mapping[Node, str] = MappingProxyType({})
+
+
 def sparse_nodes(region: Region) -> list[Node]:
     """The nodes that ask for a sparse Jacobian in a region and in its loops, branches and index spaces; not those
     inside of other derivatives. A node that stands in several places is one node."""
@@ -82,12 +81,16 @@ def sparse_nodes(region: Region) -> list[Node]:
 # ---- the graph ------------------------------------------------------------------------------------------------------
 
 
-def compress(graph: Graph, as_entries: bool) -> Compressed:
+def compress(graph: Graph, as_entries: bool, ways: Mapping[Node, str] = NO_WAYS) -> Compressed:
     """The graph with its Jacobians by compressed sweeps. With `as_entries` a block that is a result of the graph is
-    the array of its entries, row by row, and the results are a flat tuple."""
+    the array of its entries, row by row, and the results are a flat tuple.
+
+    `ways` says for some Jacobians what shares a sweep, "columns" or "rows", or that there is a sweep for each entry of
+    the inputs, "forward", or of the outputs, "reverse".
+    """
     g = Builder()
     inputs = [g.input(value.type, value.name) for value in graph.region.inputs]
-    run = _Compression(graph, g, as_entries)
+    run = _Compression(graph, g, as_entries, ways)
     outputs = run.region(g, graph.region, inputs)
     region = g.close(outputs)
     made = run.made
@@ -106,8 +109,9 @@ def compress(graph: Graph, as_entries: bool) -> Compressed:
 class _Compression:
     """One run: a node that stands in several places has the same further inputs in all of them."""
 
-    def __init__(self, graph: Graph, root: Builder, as_entries: bool) -> None:
+    def __init__(self, graph: Graph, root: Builder, as_entries: bool, ways: Mapping[Node, str]) -> None:
         self.made = _Names(graph, root)
+        self.ways = ways
         read = {operand for node in graph.region.nodes for operand in node.operands}
         self.results = set(graph.region.outputs) - read if as_entries else set()
         self.jacobians: dict[Node, Jacobian] = {}
@@ -143,15 +147,26 @@ class _Compression:
 
     def jacobian(self, g: Builder, node: Node, operands: Sequence[Value]) -> list[Value]:
         """The blocks of a Jacobian."""
+        way = self.ways.get(node, "")
+        if way in ("forward", "reverse"):
+            whole = replace(node, regions=tuple(map(without_sparse, node.regions)))
+            return list(_by_units(g, whole, operands, way == "reverse"))
         jacobian = self.jacobians.get(node)
         if jacobian is None:
-            jacobian = Jacobian(node, bool(self.results) and self.results.issuperset(node.results))
+            is_entries = bool(self.results) and self.results.issuperset(node.results)
+            jacobian = Jacobian(node, is_entries, (way,) if way else _ways_of(node))
             if jacobian.is_entries:
                 number = len(self.jacobians)
                 self.blocks.update({value: (number, at) for at, value in enumerate(node.results)})
             self.inputs[node] = _inputs_of(jacobian, self.made, len(self.jacobians))
             self.jacobians[node] = jacobian
         return _swept(g, jacobian, operands, self.inputs[node])
+
+
+def _ways_of(node: Node) -> tuple[str, ...]:
+    """A Hessian is swept forward only: it is symmetric."""
+    assert isinstance(node.op, SparseJacobian)
+    return BOTH[:1] if node.op.symmetric else BOTH
 
 
 class _Names:
@@ -193,12 +208,12 @@ class _Inputs:
 
 
 def _inputs_of(jacobian: Jacobian, made: _Names, number: int) -> _Inputs:
-    """Further inputs in the order of `Seeds.arrays`. A Hessian is swept forward only: it is symmetric."""
+    """Further inputs in the order of `Seeds.arrays`."""
     op = jacobian.op
     outer, inner = op.sides(jacobian.node.regions[0])
     directions = []
-    for word, sides in (("forward", inner), ("reverse", outer))[: 1 if op.symmetric else 2]:
-        name = f"sparse{number}_{word}"
+    for way in jacobian.ways:
+        name, sides = f"sparse{number}_{way}", inner if way == "columns" else outer
         sweeps = made.array(f"{name}_sweeps", [made.size(f"{name}_count")])
         colours = tuple(made.array(f"{name}_colour{at}", side.shape) for at, side in enumerate(sides))
         directions.append((sweeps, colours))
@@ -216,8 +231,8 @@ def _swept(g: Builder, jacobian: Jacobian, operands: Sequence[Value], given: _In
     """The blocks of a Jacobian from products with one vector for each colour."""
     outer, inner = jacobian.op.sides(jacobian.node.regions[0])
     products = [
-        _products(g, jacobian, operands, sweeps, colours, others, is_reverse)
-        for (sweeps, colours), others, is_reverse in zip(given.directions, (outer, inner), (False, True), strict=False)
+        _products(g, jacobian, operands, sweeps, colours, inner if way == "rows" else outer, way == "rows")
+        for (sweeps, colours), way in zip(given.directions, jacobian.ways, strict=True)
     ]
     results = []
     for (row, column), (entries, sources, places) in zip(jacobian.blocks, given.blocks, strict=True):
@@ -318,20 +333,31 @@ def without_sparse(region: Region) -> Region:
         inner = replace(node, regions=tuple(map(without_sparse, node.regions)))
         with g.at(span=node.span, scope=node.scope, derived=node.derived):
             if isinstance(node.op, SparseJacobian):
-                results: Sequence[Value] = list(_by_units(g, inner, operands))
+                results: Sequence[Value] = list(_by_units(g, inner, operands, _has_fewer_rows(inner)))
             else:
                 results = g.copy(inner, operands)
         known.update(zip(node.results, results, strict=True))
     return g.close([known[output] for output in region.outputs])
 
 
-def _by_units(g: Builder, node: Node, operands: Sequence[Value]) -> Iterator[Value]:
+def extents_of(node: Node) -> tuple[Size, Size]:
+    """The rows and columns of a Jacobian."""
+    assert isinstance(node.op, SparseJacobian)
+    rows, columns = (sum((product(side.shape) for side in sides), size(0)) for sides in node.op.sides(node.regions[0]))
+    return rows, columns
+
+
+def _has_fewer_rows(node: Node) -> bool:
+    rows, columns = extents_of(node)
+    return rows != columns and (columns - rows).is_nonnegative()
+
+
+def _by_units(g: Builder, node: Node, operands: Sequence[Value], is_reverse: bool) -> Iterator[Value]:
     """The blocks from unit vectors, one input or output after the other."""
     op, region = node.op, node.regions[0]
     assert isinstance(op, SparseJacobian)
     outer, inner = op.sides(region)
-    rows, columns = (sum((product(side.shape) for side in sides), size(0)) for sides in (outer, inner))
-    is_reverse = rows != columns and (columns - rows).is_nonnegative()
+    rows, columns = extents_of(node)
     marks, sides, others = (op.rows, outer, inner) if is_reverse else (op.wrt, inner, outer)
     tables = []
     for side, position in zip(sides, np.flatnonzero(marks).tolist(), strict=True):
@@ -356,89 +382,3 @@ def _by_units(g: Builder, node: Node, operands: Sequence[Value]) -> Iterator[Val
             part = g.slice(table, starts=corner, steps=(1, 1), shape=shape)
             part = g.reshape(part, shape=row.shape + column.shape)
             yield part if array_type(part).dtype == row.dtype else g.cast(part, dtype=row.dtype)
-
-
-# ---- the numbers ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """What a call adds to its arguments for one Jacobian, and the pattern of each block in compressed rows."""
-
-    arrays: tuple[Any, ...]
-    patterns: tuple[Any, ...]
-    sweeps: int
-
-
-def seeds_of(jacobian: Jacobian, pattern: Any, rows: Sequence[Any], columns: Sequence[Any]) -> Seeds:
-    """The colours and places for a pattern of the whole Jacobian; `rows` and `columns` are the shapes of its outputs
-    and inputs."""
-    if jacobian.op.symmetric:
-        return _symmetric(jacobian, pattern, rows, columns)
-    forward = column_colouring(pattern)
-    least = int(np.bincount(pattern.indices, minlength=1).max(initial=0))
-    reverse = None
-    if count(forward) > REVERSE * least:
-        found = column_colouring(pattern.T.tocsr())
-        reverse = found if count(forward) > REVERSE * count(found) else None
-    if reverse is None:
-        places = [column_places(pattern, forward), None]
-        ways = [(forward, columns), (None, rows)]
-    else:
-        turned = entry_rows(pattern)
-        places = [None, reverse[turned] * pattern.shape[1] + pattern.indices]
-        ways = [(None, columns), (reverse, rows)]
-    return _seeds(jacobian, pattern, ways, places, rows, columns)
-
-
-def _symmetric(jacobian: Jacobian, pattern: Any, rows: Sequence[Any], columns: Sequence[Any]) -> Seeds:
-    from scipy import sparse
-
-    diagonal = sparse.eye_array(pattern.shape[0], dtype=bool, format="csr")
-    whole = (pattern + pattern.T + diagonal).tocsr()
-    whole.sort_indices()
-    colours = star_colouring(whole)
-    return _seeds(jacobian, whole, [(colours, columns)], [star_places(whole, colours)], rows, columns)
-
-
-def _seeds(
-    jacobian: Jacobian,
-    pattern: Any,
-    ways: Sequence[tuple[Any, Sequence[Any]]],
-    places: Sequence[Any],
-    rows: Sequence[Any],
-    columns: Sequence[Any],
-) -> Seeds:
-    from scipy import sparse
-
-    arrays: list[Any] = []
-    for colours, shapes in ways:
-        arrays.append(np.arange(0 if colours is None else count(colours)))
-        start = 0
-        for shape in shapes:
-            many = int(np.prod(shape, dtype=np.int64))
-            held = np.zeros(many, np.int64) if colours is None else colours[start : start + many]
-            arrays.append(np.ascontiguousarray(held).reshape(shape))
-            start += many
-    at_row, at_column = entry_rows(pattern), pattern.indices
-    patterns = []
-    heights, widths = ([int(np.prod(shape, dtype=np.int64)) for shape in shapes] for shapes in (rows, columns))
-    above = 0
-    for height in heights:
-        left = 0
-        for width in widths:
-            here = (at_row >= above) & (at_row < above + height) & (at_column >= left) & (at_column < left + width)
-            which = np.flatnonzero(here)
-            for found in places:
-                arrays.append(
-                    np.full(len(which), -1) if found is None else np.ascontiguousarray(found[which], np.int64)
-                )
-            inner = at_row[which] - above, at_column[which].astype(np.int64) - left
-            if not jacobian.is_entries:
-                arrays.append(inner[0] * width + inner[1])
-            starts = np.concatenate([[0], np.cumsum(np.bincount(inner[0], minlength=height))])
-            patterns.append(sparse.csr_array((np.ones(len(which), bool), inner[1], starts), shape=(height, width)))
-            left += width
-        above += height
-    sweeps = sum(0 if colours is None else count(colours) for colours, _ in ways)
-    return Seeds(tuple(arrays), tuple(patterns), sweeps)

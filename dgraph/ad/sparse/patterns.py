@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,29 @@ WORK = 20_000
 """Nodes that are interpreted for the steps of one loop before all further steps are taken together."""
 
 
+class Exhausted(Exception):
+    """The search for a pattern took longer than it was allowed to."""
+
+
+NODE = 5000
+"""The time of interpreting a node, in that of a member of its sets."""
+
+
 def pattern_of(
-    region: Region, wrt: Sequence[bool], rows: Sequence[bool], known: Sequence[Any], sizes: Mapping[Atom, int]
+    region: Region,
+    wrt: Sequence[bool],
+    rows: Sequence[bool],
+    known: Sequence[Any],
+    sizes: Mapping[Atom, int],
+    allowance: float = inf,
 ) -> Any:
     """The pattern of the outputs marked in `rows` with respect to the inputs marked in `wrt`, as a CSR array of bools
-    over all their entries. `known` has the integers of each input, or None; the region has no transforms."""
-    run = Interpretation(sizes)
+    over all their entries. `known` has the integers of each input, or None; the region has no transforms.
+
+    `allowance` bounds the members of all sets on the way, a node counting as `NODE` of them; beyond it, `Exhausted` is
+    raised.
+    """
+    run = Interpretation(sizes, allowance=allowance)
     shapes = [shape_of(value.type, run.size_of) for value in region.inputs]
     columns = sum(prod(shape) for shape, mark in zip(shapes, wrt, strict=True) if mark)
     inputs: list[Held] = []
@@ -72,10 +89,12 @@ def pattern_of(
     return pattern
 
 
-def known_operands(region: Region, nodes: Sequence[Node], known: Sequence[Any], sizes: Mapping[Atom, int]) -> Known:
+def known_operands(
+    region: Region, nodes: Sequence[Node], known: Sequence[Any], sizes: Mapping[Atom, int], allowance: float = inf
+) -> Known:
     """For some nodes of a region, in nested regions too, the integers of each operand that are the same whenever the
-    node runs, else None. `known` has the integers of the region's inputs."""
-    run = Interpretation(sizes, nodes)
+    node runs, else None. `known` has the integers of the region's inputs; `allowance` as for `pattern_of`."""
+    run = Interpretation(sizes, nodes, allowance)
     needed: set[Value] = set()
     kept = []
     for node in reversed(region.nodes):
@@ -110,8 +129,9 @@ def _numbers(node: Node, visits: Sequence[Sequence[Anything]]) -> list[Any]:
 class Interpretation:
     """One run with known sizes. `met` has the operands of each watched node at each of its runs."""
 
-    def __init__(self, sizes: Mapping[Atom, int], watched: Sequence[Node] = ()) -> None:
+    def __init__(self, sizes: Mapping[Atom, int], watched: Sequence[Node] = (), allowance: float = inf) -> None:
         self.sizes = dict(sizes)
+        self.allowance = allowance
         self.met: dict[Node, list[Sequence[Anything]]] = {node: [] for node in watched}
 
     def size_of(self, extent: Size) -> int:
@@ -133,7 +153,15 @@ class Interpretation:
             else:
                 continue
             held.update(zip(node.results, results, strict=True))
+            self.spend(results)
         return [held[output] for output in region.outputs]
+
+    def spend(self, results: Sequence[Anything]) -> None:
+        """Note the time that a node took. Raises `Exhausted` if there is none left."""
+        members = sum(held.sets.nnz for held in results if isinstance(held, Held) and held.sets is not None)
+        self.allowance -= NODE + members
+        if self.allowance < 0:
+            raise Exhausted
 
     # ---- index spaces -----------------------------------------------------------------------------------------------
 
