@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from dgraph.classes import dataclass
 from dgraph.errors import DgraphError, Diagnostic, ScopeError, Source, Span
@@ -46,6 +47,12 @@ class Module:
     family: list[Module] = field(repr=False)
     names: dict[str, Entry] = field(default_factory=dict)
     later: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy could not read what is still to be read.
+        for enter in dict.fromkeys(self.later.values()):
+            enter()
+        return vars(self)
 
     def lookup(self, name: str) -> Entry | None:
         """What a name means here: the module's own names first, then the prelude."""
