@@ -12,7 +12,7 @@ import pytest
 from elementwise import NUMPY, Runner
 
 from dgraph.kernels.helpers import PRIMITIVES
-from dgraph.kernels.math import MATH
+from dgraph.kernels.math import MATH, precise_name
 
 Array = np.ndarray[Any, Any]
 INTEGERS = ["i32", "i64", "u8"]
@@ -28,6 +28,7 @@ def run() -> Runner:
     names = [MATH[op, dtype] for op in ONE + TWO for dtype in SCALARS if (op, dtype) in MATH]
     names += [MATH[op, "bool"] for op in ("select",)] + [MATH["select", dtype] for dtype in FLOATS + INTEGERS]
     names += [MATH[op, dtype] for op in ("isnan", "isfinite", "fma") for dtype in FLOATS]
+    names.append(MATH["most", "i64"])
     names += [f"convert_{source}_{target}" for source in SCALARS for target in SCALARS]
     return Runner(names)
 
@@ -200,11 +201,18 @@ def test_conversions_of_floats_truncate_and_saturate(run: Runner, source: str, t
     np.testing.assert_array_equal(result, expected)
 
 
+def test_the_most_of_one_turn_is_its_number(run: Runner) -> None:
+    x = interesting("i64")
+    np.testing.assert_array_equal(run(MATH["most", "i64"], x), x)
+
+
 def test_every_scalar_primitive_of_numbers_is_tested_somewhere() -> None:
     """A primitive that nobody names in these tests would be a primitive that nobody checked."""
-    here = {*ONE, *TWO, "select", "isnan", "isfinite", "fma"}
+    here = {*ONE, *TWO, "select", "isnan", "isfinite", "fma", "most"}
     from test_math import FUNCTIONS
+    from test_math_precise import NAMES, PAIRS
 
     there = {*FUNCTIONS, "lgamma", "digamma", "sqrt", "floor", "ceil", "round", "pow", "atan2"}
+    there |= {precise_name(name, "f64") for name in PAIRS} | {precise_name(*name) for name in NAMES}
     assert {op for op, _ in MATH} <= here | there
     assert all(name in PRIMITIVES for name in MATH.values())
