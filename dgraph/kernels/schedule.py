@@ -46,6 +46,7 @@ from dgraph.kernels.nests import (
 from dgraph.kernels.rewrite_nests import rename
 from dgraph.kernels.straight_lanes import with_straight_lanes
 from dgraph.kernels.views import ZERO, as_static, coefficient, minus, plus, rounded_up, times
+from dgraph.kernels.watched import watched
 from dgraph.sizes import Size, size
 
 BLOCK = 256
@@ -104,7 +105,8 @@ class _Scheduler:
         if can_fail(nest):
             parted = checks_first(nest)
             if parted is None:
-                return (around(chain, self.inside(body)),)
+                watched = self.watched(nest)
+                return watched if watched is not None else (around(chain, self.inside(body)),)
             return (parted[0], *self.nest(parted[1]))
         if all(is_simple(statement) for statement in body):
             chain, body = collapsed(ordered(chain, body), body)
@@ -121,6 +123,15 @@ class _Scheduler:
         found = self.block(body)
         self.depth -= 1
         return found
+
+    def watched(self, nest: Loop) -> Block | None:
+        """A nest whose points may fail, with points several at a time that say whether one would, and what follows."""
+        found = watched(nest, self.own)
+        if found is None:
+            return None
+        flag, points, again = found
+        block = self.by_points(*perfect(points))
+        return None if block is None else (flag, *block, again)
 
     def by_points(self, chain: list[Loop], body: Block) -> Block | None:
         """The nest with points of its best loop several at a time, the other loops around it or inside, if that is
