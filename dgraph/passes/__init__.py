@@ -13,6 +13,7 @@ from dgraph.passes import (
     hoist,
     inline,
     join_loops,
+    loop_lengths,
     loop_products,
     merge_spaces,
     narrow_products,
@@ -56,6 +57,7 @@ __all__ = [
     "hoist",
     "inline",
     "join_loops",
+    "loop_lengths",
     "loop_products",
     "merge_spaces",
     "narrow_products",
@@ -96,6 +98,7 @@ OPTIMISE = [
     "common_subexpressions",
     "read_updates",
     "dead_code",
+    "loop_lengths",
     "hand_on",
     "checkpoint",
 ]

@@ -39,10 +39,10 @@ def as_rows(g: Builder, array: Value) -> Value:
 
 
 def slice_along(g: Builder, array: Value, axis: int, start: Size, step: int, extent: Size) -> Value:
-    """A slice of a matrix along one axis; the matrix itself if it is whole."""
+    """A slice of an array along one axis; the array itself if it is whole."""
     shape = list(shape_of(array))
     if shape[axis] == extent and step == 1:
         return array
-    starts, steps = [size(0), size(0)], [1, 1]
+    starts, steps = [size(0)] * len(shape), [1] * len(shape)
     starts[axis], steps[axis], shape[axis] = start, step, extent
     return g.slice(array, starts=tuple(starts), steps=tuple(steps), shape=tuple(shape))

@@ -100,7 +100,7 @@ def _count(node: Node, counts: Counts) -> Size | None:
     return one // other if op.name == "floor_divide" and other.constant != 0 else None
 
 
-def _length(node: Node, counts: Counts) -> Size | None:
+def steps_of(node: Node, counts: Counts) -> Size | None:
     """How many steps a loop has, if sizes decide it."""
     assert isinstance(node.op, For)
     found = node.op.length if node.op.length is not None else counts.get(node.operands[0])
@@ -111,7 +111,7 @@ def _length(node: Node, counts: Counts) -> Size | None:
 
 def _with_stacks(node: Node, region: Region, counts: Counts, known: dict[Value, Value]) -> Node:
     """The loop with stacks in place of tapes where that can be; `known` learns the arrays that replace tapes."""
-    length = _length(node, counts)
+    length = steps_of(node, counts)
     chosen = [] if length is None else [at for at in _tapes(node) if _can_stack(node, at, region)]
     return node if length is None or not chosen else _stacked(node, length, chosen, known)
 
@@ -192,7 +192,7 @@ def _with_inner_stacks(
         if (
             is_kept_once
             and _is_plain(output.type.entry)
-            and _length(maker, inside) is not None
+            and steps_of(maker, inside) is not None
             and _is_only_walked(node.results[at], region)
             and all(_is_only_walked(entry, given) for given, found in readers for entry in found)
         ):
@@ -204,7 +204,7 @@ def _with_inner_stacks(
     nodes = []
     for one in body.nodes:
         chosen = inner.get(one)
-        length = _length(one, inside) if chosen else None
+        length = steps_of(one, inside) if chosen else None
         changed = with_operands(one, arrays)
         nodes.append(changed if length is None or not chosen else _stacked(changed, length, chosen, arrays))
     outputs = tuple(arrays.get(output, output) for output in body.outputs)
