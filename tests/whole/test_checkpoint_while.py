@@ -422,6 +422,7 @@ def most():
 
 function = dg.value_and_grad(dg.parse(sys.argv[1]).f, wrt=("y", "s"))
 function([0.1, 0.2, 0.3], 0.5, 10)
+Path("/proc/self/clear_refs").write_text("5")  # the peak of compiling does not count
 before = most()
 function([0.1, 0.2, 0.3], 0.5, 1_000_000)
 print(most() - before)
