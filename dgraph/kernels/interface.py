@@ -18,7 +18,7 @@ from dgraph.kernels.bind import LARGEST_BLOCK, Layout
 from dgraph.kernels.demand import Memory, TapeDemand, arena_block, block_of_tapes
 from dgraph.kernels.disk_store import fault
 from dgraph.kernels.nests import FAULT, Check
-from dgraph.kernels.rooms import Arrangement, Room, arrange, fixed_arrangement
+from dgraph.kernels.rooms import Arrangement, Room, are_fixed, arrange, fixed_arrangement
 from dgraph.sizes import Quotient, Size
 from dgraph.types import DTYPES, Array, Extent, Tuple
 
@@ -56,7 +56,7 @@ class Interface:
         """The table."""
         ranks = (tuple(port.type.rank for port in ports) for ports in (self.inputs, self.outputs))
         taken, made = ranks
-        return Layout(taken, self.told_sizes, made, 0 if fixed_arrangement(self.rooms) else len(self.rooms))
+        return Layout(taken, self.told_sizes, made, 0 if are_fixed(self.rooms) else len(self.rooms))
 
     def solve(
         self, shapes: list[tuple[int, ...]], extents: dict[str, int], number: Callable[[int], int]

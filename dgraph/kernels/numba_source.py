@@ -40,7 +40,7 @@ from dgraph.kernels.nests import (
     Timed,
 )
 from dgraph.kernels.printer import Printer, Text
-from dgraph.kernels.rooms import fixed_arrangement
+from dgraph.kernels.rooms import are_fixed, fixed_arrangement
 from dgraph.kernels.scalars import RANDOM_BITS, TIGHT
 from dgraph.kernels.views import plus
 
@@ -287,7 +287,7 @@ def needs_state(kernel: Kernel) -> bool:
 
 def layout_of(program: Program) -> Layout:
     """The table of a program."""
-    rooms = 0 if fixed_arrangement(tuple(program.rooms.values())) else len(program.rooms)
+    rooms = 0 if are_fixed(program.rooms.values()) else len(program.rooms)
     ranks = tuple(map(len, program.input_shapes)), tuple(map(len, program.output_shapes))
     return Layout(ranks[0], program.size_formals, ranks[1], rooms)
 

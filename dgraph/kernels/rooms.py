@@ -7,8 +7,10 @@ Lee's greedy by size). It takes some ten microseconds, once for all calls with t
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Callable, Hashable, Sequence
+from bisect import bisect, insort
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import numpy as np
 
 from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
@@ -16,6 +18,9 @@ from dgraph.sizes import Size
 
 LINE = 64
 """Bytes of a cache line: every room starts on one."""
+
+MANY = 32
+"""From how many rooms on they are compared as arrays."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +51,61 @@ def arrange(rooms: Sequence[Room], value: Callable[[Hashable], int]) -> Arrangem
     """A place for every room, given the number of every size variable."""
     counts = [rounded(room.bytes.evaluate(value)) for room in rooms]
     offsets = [0] * len(rooms)
+    find = _Placed(len(rooms)).find if len(rooms) > MANY else _place_among
     placed: list[tuple[int, int]] = []
     for at in sorted(range(len(rooms)), key=lambda at: -counts[at]):
-        first, last, wanted = rooms[at].first, rooms[at].last, counts[at]
-        place = end = 0
-        tightest = -1
-        for start, other in placed:
-            if rooms[other].first <= last and first <= rooms[other].last:
-                gap = start - end
-                if gap >= wanted and (tightest < 0 or gap < tightest):
-                    place, tightest = end, gap
-                end = max(end, start + counts[other])
-        offsets[at] = place if tightest >= 0 else end
+        offsets[at] = find(rooms, counts, placed, at)
         insort(placed, (offsets[at], at))
     total = max((offset + count for offset, count in zip(offsets, counts, strict=True)), default=0)
     return Arrangement(tuple(offsets), total)
 
 
+def _place_among(rooms: Sequence[Room], counts: Sequence[int], placed: Sequence[tuple[int, int]], at: int) -> int:
+    """The start of the tightest gap for a room between those that are placed."""
+    first, last, wanted = rooms[at].first, rooms[at].last, counts[at]
+    place = end = 0
+    tightest = -1
+    for start, other in placed:
+        if rooms[other].first <= last and first <= rooms[other].last:
+            gap = start - end
+            if gap >= wanted and (tightest < 0 or gap < tightest):
+                place, tightest = end, gap
+            end = max(end, start + counts[other])
+    return place if tightest >= 0 else end
+
+
+class _Placed:
+    """The same for many rooms at a time: what is known of those that are placed, in their order, as arrays."""
+
+    def __init__(self, most: int) -> None:
+        self.rows = np.zeros((4, most), np.int64)
+        self.count = 0
+
+    def find(self, rooms: Sequence[Room], counts: Sequence[int], placed: Sequence[tuple[int, int]], at: int) -> int:
+        """The start of the tightest gap for a room, which is placed there."""
+        room, wanted = rooms[at], counts[at]
+        starts, ends, firsts, lasts = self.rows[:, : self.count]
+        meets = (firsts <= room.last) & (room.first <= lasts)
+        filled = np.concatenate(([0], np.maximum.accumulate(ends[meets])))
+        gaps = starts[meets] - filled[:-1]
+        gaps[gaps < wanted] = np.iinfo(np.int64).max
+        tightest = int(gaps.argmin()) if len(gaps) else 0
+        place = int(filled[tightest if len(gaps) and gaps[tightest] < np.iinfo(np.int64).max else -1])
+        position = bisect(placed, (place, at))
+        self.rows[:, position + 1 : self.count + 1] = self.rows[:, position : self.count]
+        self.rows[:, position] = place, place + wanted, room.first, room.last
+        self.count += 1
+        return place
+
+
+def are_fixed(rooms: Iterable[Room]) -> bool:
+    """Whether the bytes of rooms are known without any size."""
+    return all(room.bytes.constant is not None for room in rooms)
+
+
 def fixed_arrangement(rooms: Sequence[Room]) -> Arrangement | None:
     """The places of rooms whose bytes are known without any size; None if some depend on sizes."""
-    if any(room.bytes.constant is None for room in rooms):
-        return None
-    return arrange(rooms, lambda _: 0)
+    return arrange(rooms, lambda _: 0) if are_fixed(rooms) else None
 
 
 def crowd(rooms: Sequence[Room], value: Callable[[Hashable], int]) -> list[tuple[int, Room]]:

@@ -38,6 +38,17 @@ def test_rooms_in_use_at_once_do_not_overlap_and_little_is_lost():
     assert np.mean(ratios) < 1.05
 
 
+def test_many_rooms_go_where_few_would(monkeypatch):
+    random = np.random.default_rng(1)
+    for _ in range(100):
+        rooms, known = random_rooms(random), {"n": int(random.integers(0, 200))}.__getitem__
+        found = []
+        for many in (0, 100):
+            monkeypatch.setattr("dgraph.kernels.rooms.MANY", many)
+            found.append(arrange(rooms, known))
+        assert found[0] == found[1]
+
+
 def test_rooms_of_other_formulas_share_memory():
     n, m = variable("n"), variable("m")
     rooms = [Room("a", n * m * 8, 1, 3), Room("b", n * 8, 2, 6), Room("c", m * m * 8, 4, 6), Room("d", size(0), 5, 5)]
