@@ -30,8 +30,9 @@ def without_dead_code(graph: Graph) -> Graph:
 def has_check(node: Node) -> bool:
     """Whether a node checks something or uses the disk, itself or inside its regions: then it lives even if nothing
     reads it."""
-    is_live = node.op.effect in ("check", "disk")
-    return is_live or any(has_check(inner) for region in node.regions for inner in region.nodes)
+    if node.op.effect in ("check", "disk"):
+        return True
+    return bool(node.regions) and any(has_check(inner) for region in node.regions for inner in region.nodes)
 
 
 def without_checks(region: Region) -> Region:
@@ -64,7 +65,7 @@ class _DeadCode:
         kept: list[Node] = []
         for node in reversed(region.nodes):
             is_note = node.op.effect == "note" and bool(kept)
-            if not is_note and not any(result in live for result in node.results) and not has_check(node):
+            if not is_note and live.isdisjoint(node.results) and not has_check(node):
                 continue
             rule = PRUNE.get(node.op.name)
             if rule is not None:

@@ -58,7 +58,8 @@ def verify_region(region: Region) -> None:
             raise InvalidGraph(f"{node!r}: results should be {types}")
         define(node.results)
     for output in region.outputs:
-        require(output in defined, f"the output {output!r} is not defined")
+        if output not in defined:
+            raise InvalidGraph(f"the output {output!r} is not defined")
     for value in defined:
         if isinstance(value.type, Accumulator):
             require(uses[value] <= 1, f"the accumulator {value!r} is used {uses[value]} times")

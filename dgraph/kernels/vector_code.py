@@ -73,31 +73,49 @@ class _LoopCode(FunctionCode):
     # ---- the loop --------------------------------------------------------------------------------------------------
 
     def loop(self, bounds: Sequence[ast.expr], body: Sequence[ast.stmt]) -> None:
-        """Emit the loop: turns for all lanes, then one for the rest."""
-        builder = self.builder
+        """Emit the loop: turns for all lanes, then one for the rest. Of a number of turns that is known, only what
+        there is."""
         numbers = [self.typed(bound, "i64") for bound in bounds]
         start, stop = numbers if len(numbers) == 2 else (self.constant(0, "i64"), numbers[0])
-        head, inside, rest, last, after = (
-            self.new_block(f"lanes.{n}") for n in ("head", "body", "rest", "last", "after")
-        )
+        known = None
+        if isinstance(start.llvm, ir.Constant) and isinstance(stop.llvm, ir.Constant):
+            known = max(stop.llvm.constant - start.llvm.constant, 0)
+        counter = start.llvm
+        if known is None or known >= self.lanes:
+            counter = self.whole_turns(counter, stop.llvm, body)
+        if known is None:
+            left = self.builder.sub(stop.llvm, counter, flags=("nsw",))
+            last, after = self.new_block("lanes.last"), self.new_block("lanes.after")
+            self.builder.cbranch(self.builder.icmp_signed(">", left, _I64(0)), last, after)
+            self.builder.position_at_end(last)
+            self.some_lanes(counter, left, body)
+            self.builder.branch(after)
+            self.builder.position_at_end(after)
+        elif known % self.lanes:
+            self.some_lanes(counter, _I64(known % self.lanes), body)
+
+    def whole_turns(self, start: Any, stop: Any, body: Sequence[ast.stmt]) -> Any:
+        """Emit turns for as long as there is one for every lane; returns the first that is left."""
+        builder = self.builder
+        head, inside, rest = (self.new_block(f"lanes.{name}") for name in ("head", "body", "rest"))
         before = builder.block
         builder.branch(head)
         builder.position_at_end(head)
         counter = builder.phi(_I64)
-        counter.add_incoming(start.llvm, before)
-        left = builder.sub(stop.llvm, counter, flags=("nsw",))
+        counter.add_incoming(start, before)
+        left = builder.sub(stop, counter, flags=("nsw",))
         builder.cbranch(builder.icmp_signed(">=", left, _I64(self.lanes)), inside, rest)
         builder.position_at_end(inside)
         self.turn_of(counter, None, body)
         counter.add_incoming(builder.add(counter, _I64(self.lanes), flags=("nsw",)), builder.block)
         builder.branch(head)
         builder.position_at_end(rest)
-        builder.cbranch(builder.icmp_signed(">", left, _I64(0)), last, after)
-        builder.position_at_end(last)
+        return counter
+
+    def some_lanes(self, counter: Any, left: Any, body: Sequence[ast.stmt]) -> None:
+        """Emit one turn for so many lanes."""
         places = Strided(self.constant(0, "i64"), 1, self.lanes)
-        self.turn_of(counter, places < self.value(splat(builder, left, self.lanes), "i64"), body)
-        builder.branch(after)
-        builder.position_at_end(after)
+        self.turn_of(counter, places < self.value(splat(self.builder, left, self.lanes), "i64"), body)
 
     def turn_of(self, counter: Any, mask: Value | None, body: Sequence[ast.stmt]) -> None:
         """Emit the body for the lanes from a turn on."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dgraph.classes import dataclass
+from dgraph.errors import InvalidGraph
 from dgraph.ir.graph import Region
 from dgraph.ir.op import RegionOp, require
 from dgraph.ir.places import Turn, space_turn
@@ -317,7 +318,8 @@ class Space(RegionOp):
 def _require_equal(what: str, expected: Sequence[ValueType], found: Sequence[ValueType]) -> None:
     require(len(expected) == len(found), f"{what}: {len(found)} where {len(expected)} belong")
     for at, (one, other) in enumerate(zip(expected, found, strict=True)):
-        require(one == other, f"{what} {at}: {other} where {one} belongs")
+        if one != other:
+            raise InvalidGraph(f"{what} {at}: {other} where {one} belongs")
 
 
 def _require_captures(op: RegionOp, types: Sequence[ValueType], regions: Sequence[Region]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dgraph.errors import InvalidGraph
 from dgraph.ir.graph import Region
 from dgraph.ir.op import Cost, Op, SizeOf, require
 from dgraph.sizes import product
@@ -25,7 +26,8 @@ ANYTHING = ("float", "int", "bool", "key")
 
 def arrays(op: Op, types: Sequence[ValueType], count: int | None = None) -> list[Array]:
     """Operand types that must be arrays, so many of them."""
-    require(count is None or len(types) == count, f"{op.name}: {len(types)} operands where {count} belong")
+    if count is not None and len(types) != count:
+        raise InvalidGraph(f"{op.name}: {len(types)} operands where {count} belong")
     found = [type_ for type_ in types if isinstance(type_, Array)]
     require(len(found) == len(types), f"{op.name}: an operand is not an array")
     return found
@@ -58,7 +60,8 @@ class Elementwise(Op):
         """The common type."""
         found = arrays(self, types, self.arity)
         first = found[0]
-        require(all(type_ == first for type_ in found), f"{self.name}: operands {', '.join(map(str, types))} differ")
+        if found.count(first) != len(found):
+            raise InvalidGraph(f"{self.name}: operands {', '.join(map(str, types))} differ")
         require(first.dtype.kind in self.kinds, f"{self.name}: not defined for {first.dtype}")
         return (Array(self.result_dtype(first.dtype), first.shape),)
 

@@ -68,7 +68,8 @@ def change_regions(region: Region, change: Change, done: dict[Region, Region]) -
     found = done.get(region)
     if found is None:
         nodes = tuple(
-            with_regions(node, [change_regions(r, change, done) for r in node.regions]) for node in region.nodes
+            with_regions(node, [change_regions(r, change, done) for r in node.regions]) if node.regions else node
+            for node in region.nodes
         )
         same = all(one is other for one, other in zip(nodes, region.nodes, strict=True))
         found = done[region] = change(region if same else Region(region.inputs, nodes, region.outputs))
@@ -77,6 +78,8 @@ def change_regions(region: Region, change: Change, done: dict[Region, Region]) -
 
 def with_regions(node: Node, regions: Iterable[Region]) -> Node:
     """The node with other regions; the node itself if they are its own."""
+    if not node.regions:
+        return node
     given = tuple(regions)
     same = all(one is other for one, other in zip(given, node.regions, strict=True))
     return node if same else replace(node, regions=given)
@@ -84,7 +87,7 @@ def with_regions(node: Node, regions: Iterable[Region]) -> Node:
 
 def with_operands(node: Node, known: Mapping[Value, Value]) -> Node:
     """The node with its operands replaced where `known` says so; the node itself if none is."""
-    if not any(operand in known for operand in node.operands):
+    if not known or known.keys().isdisjoint(node.operands):
         return node
     return replace(node, operands=tuple(known.get(operand, operand) for operand in node.operands))
 

@@ -92,6 +92,8 @@ class Sharing:
 
 def uses_disk(node: Node) -> bool:
     """Whether a node writes states to disk or reads them again, itself or inside its regions."""
+    if not node.regions:
+        return node.op.effect == "disk"
     return node.op.effect == "disk" or any(uses_disk(inner) for region in node.regions for inner in region.nodes)
 
 
