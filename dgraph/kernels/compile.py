@@ -16,14 +16,14 @@ import numpy as np
 
 from dgraph.errors import ArgumentError, Diagnostic, NotSupported
 from dgraph.ir.counts import numbers_of
-from dgraph.kernels import native
 from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_to_json
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
 from dgraph.kernels.disk_store import in_a_session
+from dgraph.kernels.fill_code import bring_fill_code, fill_code, is_fill_code, layout_is_known
 from dgraph.kernels.interface import Interface, Port, size_from_json, size_to_json
-from dgraph.kernels.native import load_object, machine_name, uses_disk
+from dgraph.kernels.load import load_object, machine_name, uses_disk
 from dgraph.kernels.product_library import called_by
 from dgraph.kernels.results import result_maker
 
@@ -126,8 +126,13 @@ def interface_of(graph: Graph, program: Program) -> Interface:
 
 def _object_code(source: str) -> bytes:
     """The object code of a program, from the cache or the compiler."""
-    key = make_key("object", without_comments(source), machine=machine_name())
-    return Cache.default().got_or_made(key, partial(native.compile_source, source))
+
+    def made() -> bytes:
+        from dgraph.kernels import native
+
+        return native.compile_source(source)
+
+    return Cache.default().got_or_made(make_key("object", without_comments(source), machine=machine_name()), made)
 
 
 def without_comments(source: str) -> str:
@@ -389,29 +394,33 @@ class CompiledGraph:
 
     def to_bytes(self) -> bytes:
         """All that is needed to call it in another process."""
+        pieces = {**self.products, **(fill_code() if layout_is_known() else {})}
         head = {
             "machine": machine_name(),
             "interface": self.interface.to_json(),
             "source": self.source,
             "report": self.report,
-            "products": [[kind, len(product)] for kind, product in self.products.items()],
+            "pieces": [[kind, len(piece)] for kind, piece in pieces.items()],
             "allowance": None if self.allowance is None else allowance_to_json(self.allowance, size_to_json),
         }
         text = json.dumps(head).encode()
-        return b"".join([len(text).to_bytes(8, "little"), text, *self.products.values(), self.code])
+        return b"".join([len(text).to_bytes(8, "little"), text, *pieces.values(), self.code])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CompiledGraph:
         """What `to_bytes` wrote. Object code of another machine is replaced by that of this one."""
         length = int.from_bytes(data[:8], "little")
         head = json.loads(data[8 : 8 + length])
-        products: dict[str, bytes] = {}
+        pieces: dict[str, bytes] = {}
         start = 8 + length
-        for kind, count in head["products"]:
-            products[kind] = data[start : start + count]
+        for kind, count in head["pieces"]:
+            pieces[kind] = data[start : start + count]
             start += count
         code = data[start:]
-        if head["machine"] != machine_name():
+        if head["machine"] == machine_name():
+            bring_fill_code({kind: piece for kind, piece in pieces.items() if is_fill_code(kind)})
+            products = {kind: piece for kind, piece in pieces.items() if not is_fill_code(kind)}
+        else:
             code = _object_code(head["source"])
             products = called_by(code)
         allowance = head["allowance"] and allowance_from_json(head["allowance"], size_from_json)

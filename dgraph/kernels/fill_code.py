@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
+import hashlib
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
+
+from dgraph.kernels.cache import Cache, make_key
+from dgraph.kernels.load import load_object, machine_name
 
 _WORD = 8
 # C-contiguous and aligned, in NumPy's flags.
 _FLAGS = 0x101
 
+_KIND = "fill"
+_brought: dict[str, bytes] = {}
+
+_FLOAT_TYPE, _ARRAY_TYPE = "dgraph_float_type", "dgraph_array_type"
 _TEXT = """
+@dgraph_float_type = external global i8
+@dgraph_array_type = external global i8
+
 define i64 @fill(ptr %arguments, ptr %plan) nounwind {{
 entry:
   %items = getelementptr i8, ptr %arguments, i64 {items}
@@ -54,7 +66,7 @@ look:
   br i1 %is_scalar, label %scalar, label %maybe_array
 
 scalar:
-  %is_float = icmp eq i64 %type, {float_type}
+  %is_float = icmp eq i64 %type, ptrtoint (ptr @dgraph_float_type to i64)
   br i1 %is_float, label %float, label %misfit
 
 float:
@@ -82,7 +94,7 @@ exact:
   br label %done
 
 maybe_array:
-  %is_array = icmp eq i64 %type, {array_type}
+  %is_array = icmp eq i64 %type, ptrtoint (ptr @dgraph_array_type to i64)
   br i1 %is_array, label %array, label %misfit
 
 array:
@@ -184,17 +196,48 @@ def layout_is_known() -> bool:
 @functools.cache
 def native_fill() -> _Filler | None:
     """The filler, whose `call` takes a tuple and the address of a plan; None where objects look otherwise."""
-    if not layout_is_known():
-        return None
-    from dgraph.kernels.native import load_text
+    return _Filler(*fill_code().values()) if layout_is_known() else None
 
-    text = _TEXT.format(**_offsets(), float_type=id(float), array_type=id(np.ndarray), wanted_flags=_FLAGS)
-    return _Filler(load_text(text, "fill"))
+
+@functools.cache
+def fill_code() -> dict[str, bytes]:
+    """The object code of the filler, for the layout of objects that its name tells."""
+    text = _text()
+    made = partial(_compiled, text)
+    return {
+        _name(): _brought.get(_name())
+        or Cache.default().got_or_made(make_key(_KIND, text, machine=machine_name()), made)
+    }
+
+
+def bring_fill_code(pieces: Mapping[str, bytes]) -> None:
+    """Take object code that was made elsewhere on such a machine; it serves if it is for the same layout."""
+    _brought.update(pieces)
+
+
+def is_fill_code(name: str) -> bool:
+    """Whether a piece of code is a filler, by its name."""
+    return name.startswith(_KIND)
+
+
+def _text() -> str:
+    return _TEXT.format(**_offsets(), wanted_flags=_FLAGS)
+
+
+def _name() -> str:
+    return f"{_KIND} {hashlib.sha256(_text().encode()).hexdigest()}"
+
+
+def _compiled(text: str) -> bytes:
+    from dgraph.kernels.native import compile_text
+
+    return compile_text(text)
 
 
 class _Filler:
     """The function together with its machine code, which lives as long."""
 
-    def __init__(self, loaded: Any) -> None:
-        self._loaded = loaded
-        self.call = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.c_void_p)(loaded.address)
+    def __init__(self, code: bytes) -> None:
+        known = {_FLOAT_TYPE: id(float), _ARRAY_TYPE: id(np.ndarray)}
+        self._loaded = load_object(code, name="fill", known=known)
+        self.call = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.py_object, ctypes.c_void_p)(self._loaded.address)

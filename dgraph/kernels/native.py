@@ -1,24 +1,20 @@
-"""Generated source to machine code, and machine code to something callable.
+"""Generated source to machine code.
 
 Source is lowered to LLVM directly, or through Numba, which reads the same text and serves as the reference: slower, and
-the same machine code but for the order of instructions. Loading object code takes milliseconds.
+the same machine code but for the order of instructions.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import llvmlite.binding as llvm
 
-from dgraph.classes import dataclass
-from dgraph.kernels import blas, disk_store
-from dgraph.kernels.product_symbols import SYMBOL_PREFIX, product_symbol
+from dgraph.kernels.elf import AddressOf
+from dgraph.kernels.load import ENTRY
 
-ENTRY = "entry"
 Route = Literal["direct", "numba"]
 
 
@@ -37,9 +33,8 @@ def _machine() -> Any:
     return _new_machine()
 
 
-@functools.cache
-def machine_name() -> str:
-    """What object code depends on: platform, processor and its features."""
+def host_name() -> str:
+    """This platform, its processor and its features, as LLVM tells them."""
     features = llvm.get_host_cpu_features().flatten()
     return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
 
@@ -116,62 +111,19 @@ def optimise(module: Any) -> Any:
     return module
 
 
-@dataclass(frozen=True)
-class NativeEntry:
-    """A loaded program. It stays loaded for as long as this object or its `call` lives."""
-
-    address: int
-    engine: Any = field(repr=False)
-
-    @functools.cached_property
-    def call(self) -> Any:
-        """Call with the address of a table; other Python threads run meanwhile."""
-        function: Any = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(self.address)
-        function.engine = self.engine
-        return function
-
-
-def load_object(object_code: bytes, products: Mapping[str, bytes] | None = None) -> NativeEntry:
-    """Load object code that `compile_source` returned, in this process or another, with the products that it calls."""
-    _resolve_blas(object_code)
-    _resolve_disk(object_code)
-    _resolve_products(object_code, products)
+def engine_of(object_code: bytes, address_of: AddressOf, names: Iterable[str]) -> Any:
+    """LLVM's own loader with object code, for what `elf` does not know. The code may call functions of these names."""
+    for name in names:
+        address = address_of(name)
+        if address is not None:
+            llvm.add_symbol(name, address)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
-    return NativeEntry(engine.get_function_address(ENTRY), engine)
+    return engine
 
 
-def _resolve_blas(object_code: bytes) -> None:
-    if blas.SYMBOL_PREFIX.encode() not in object_code:
-        return
-    for routine in blas.ROUTINES:
-        if (blas.SYMBOL_PREFIX + routine).encode() in object_code:
-            llvm.add_symbol(blas.SYMBOL_PREFIX + routine, blas.address(routine))
-
-
-def uses_disk(object_code: bytes) -> bool:
-    """Whether a program keeps states on disk."""
-    return disk_store.SYMBOL_PREFIX.encode() in object_code
-
-
-def _resolve_disk(object_code: bytes) -> None:
-    if uses_disk(object_code):
-        for routine, address in disk_store.addresses().items():
-            llvm.add_symbol(disk_store.SYMBOL_PREFIX + routine, address)
-
-
-def _resolve_products(object_code: bytes, products: Mapping[str, bytes] | None) -> None:
-    if SYMBOL_PREFIX.encode() not in object_code:
-        return
-    from dgraph.kernels import product_library
-
-    for kind, code in (products or product_library.called_by(object_code)).items():
-        llvm.add_symbol(product_symbol(kind), product_library.loaded(code).address)
-
-
-def load_text(text: str, name: str) -> NativeEntry:
-    """Load a function given as LLVM text, as it is: without the optimiser, in about a millisecond."""
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(text), _new_machine())
-    engine.finalize_object()
-    return NativeEntry(engine.get_function_address(name), engine)
+def compile_text(text: str) -> bytes:
+    """Object code of functions given as LLVM text, as they are: without the optimiser."""
+    object_code: bytes = _machine().emit_object(llvm.parse_assembly(text))
+    return object_code

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 
 from dgraph.kernels.cache import Cache, make_key
-from dgraph.kernels.native import NativeEntry, compile_lightly, load_object, machine_name
+from dgraph.kernels.load import NativeEntry, load_object, machine_name
 from dgraph.kernels.product_symbols import KINDS, SYMBOL_PREFIX, product_symbol
 
 
@@ -31,6 +31,7 @@ def code_of(kind: str) -> bytes:
 
 
 def _compiled(kind: str) -> bytes:
+    from dgraph.kernels.native import compile_lightly
     from dgraph.kernels.product_source import this_product
 
     return compile_lightly(this_product(*KINDS[kind]))

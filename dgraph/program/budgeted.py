@@ -14,7 +14,7 @@ from dgraph.errors import ArgumentError, Diagnostic, NotSupported
 from dgraph.kernels.allowance import OverBudget
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
-from dgraph.kernels.native import machine_name
+from dgraph.kernels.load import machine_name
 from dgraph.program.compiled import Compiled, Options, pack, unpack
 from dgraph.program.functions import COMPILING
 from dgraph.program.signature import Signature

@@ -20,12 +20,12 @@ import numpy as np
 from dgraph.errors import ArgumentError, DataError, Diagnostic, NotSupported
 from dgraph.kernels.cache import makers
 from dgraph.kernels.compile import CompiledGraph
-from dgraph.kernels.native import uses_disk
+from dgraph.kernels.load import uses_disk
 from dgraph.program.arguments import build, flatten
 from dgraph.program.compiled import Compiled, Options, promoted
 from dgraph.program.signature import Signature
 
-FORMAT = 1
+FORMAT = 2
 """Raised when older bundles cannot be read any more."""
 
 _HEAD, _CODE, _PARAMS = "function.json", "code.bin", "params.npz"

@@ -16,7 +16,7 @@ from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.compile import CompiledGraph
-from dgraph.kernels.native import machine_name
+from dgraph.kernels.load import machine_name
 from dgraph.program.arguments import (
     LARGEST_SIZE,
     bind_arguments,

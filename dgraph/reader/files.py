@@ -6,7 +6,6 @@ import errno
 import os
 import tempfile
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from dgraph.errors import ArgumentError, Diagnostic, Label, ParseError, Source, Span
@@ -18,6 +17,8 @@ LIMIT = 1_000_000
 @cache
 def grammar_text(name: str) -> str:
     """The text of a file of `grammar/`: from the installed package, else from the checkout."""
+    from importlib.resources import files
+
     packaged = files("dgraph").joinpath("grammar", name)
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")

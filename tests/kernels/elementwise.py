@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dgraph.kernels.helpers import PRIMITIVES
-from dgraph.kernels.native import NativeEntry, compile_source, load_object
+from dgraph.kernels.load import NativeEntry, load_object
+from dgraph.kernels.native import compile_source
 
 NUMPY = {"f32": "f4", "f64": "f8", "i32": "i4", "i64": "i8", "u8": "u1", "bool": "?"}
 

@@ -15,7 +15,8 @@ import pytest
 
 from dgraph.kernels import call, fill_code
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
-from dgraph.kernels.native import compile_source, load_object
+from dgraph.kernels.load import load_object
+from dgraph.kernels.native import compile_source
 
 DTYPES = ["f32", "f64", "i32", "i64", "u8", "bool", "key"]
 

@@ -12,7 +12,8 @@ import pytest
 
 from dgraph.kernels import blas, native
 from dgraph.kernels.call import Workspace
-from dgraph.kernels.native import Route, compile_source, load_object
+from dgraph.kernels.load import load_object
+from dgraph.kernels.native import Route, compile_source
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
 ROUTES: tuple[Route, ...] = ("direct", "numba")

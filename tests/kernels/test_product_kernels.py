@@ -11,7 +11,8 @@ import pytest
 
 from dgraph.kernels import product_library
 from dgraph.kernels.cache import Cache
-from dgraph.kernels.native import compile_lightly, compile_source, load_object
+from dgraph.kernels.load import load_object
+from dgraph.kernels.native import compile_lightly, compile_source
 from dgraph.kernels.processor import Processor, this_processor
 from dgraph.kernels.product_source import DEPTH, product_source
 from dgraph.kernels.product_symbols import TRIANGLES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dgraph.kernels.native import compile_source, load_object
+from dgraph.kernels.load import load_object
+from dgraph.kernels.native import compile_source
 from dgraph.kernels.translator import SourceFault, translate
 
 BODIES = {

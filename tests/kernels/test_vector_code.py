@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dgraph.kernels import native
-from dgraph.kernels.native import NativeEntry, compile_source, load_object
+from dgraph.kernels.load import NativeEntry, load_object
+from dgraph.kernels.native import compile_source
 from dgraph.kernels.vector_plan import Plan, plan_of
 
 PROGRAM = """
