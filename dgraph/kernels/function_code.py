@@ -17,6 +17,7 @@ from dgraph.classes import dataclass
 from dgraph.kernels import loop_marks
 from dgraph.kernels.arithmetic import convert
 from dgraph.kernels.helpers import PRIMITIVES
+from dgraph.kernels.memory import place_of
 from dgraph.kernels.values import FLOATS, INTEGERS, SCALARS, Value
 
 CONSTANTS = {
@@ -237,6 +238,9 @@ class FunctionCode:
         inbound = self.builder.icmp_signed("<" if step > 0 else ">", counter, stop.llvm)
         self.builder.cbranch(inbound, inside, after)
         self.builder.position_at_end(inside)
+        marks = loop_marks.guard_of(node) if step == 1 else None
+        if marks is not None:
+            inside = self.skip(self.read(marks), counter, stop.llvm, head)
         self.assign(node, name, self.value(counter, "i64"))
         self.turn(inside, body, Turn(onward, after))
         self.builder.position_at_end(onward)
@@ -246,6 +250,19 @@ class FunctionCode:
         if mark is not None:
             back.set_metadata("llvm.loop", mark)
         self.builder.position_at_end(after)
+
+    def skip(self, marks: Value, counter: Any, stop: Any, head: Any) -> Any:
+        """Go on behind the next entries of a mark if none is set, all looked at as one integer; else in the block
+        that is returned."""
+        probe, turn = self.new_block("probe"), self.new_block("marked")
+        beyond = self.builder.add(counter, counter.type(loop_marks.TOGETHER), flags=("nsw",))
+        self.builder.cbranch(self.builder.icmp_signed("<=", beyond, stop), probe, turn)
+        self.builder.position_at_end(probe)
+        together = self.builder.load(place_of(marks, self.value(counter, "i64")), typ=SCALARS["i64"], align=1)
+        self.builder.cbranch(self.builder.icmp_unsigned("==", together, together.type(0)), head, turn)
+        counter.add_incoming(beyond, probe)
+        self.builder.position_at_end(turn)
+        return turn
 
     # ---- expressions ----
 

@@ -11,6 +11,9 @@ import ast
 
 from dgraph.classes import dataclass
 
+TOGETHER = 8
+"""Entries of a mark, bytes in memory, that are looked at together."""
+
 _EXTREMES = ("maximum_", "minimum_")
 _VECTORS = 4
 
@@ -48,3 +51,24 @@ def _is_running_extreme(statement: ast.stmt) -> bool:
         ):
             return first == name and function.startswith(_EXTREMES)
     return False
+
+
+def guard_of(loop: ast.For) -> ast.Name | None:
+    """The array of marks if a loop does nothing in turns whose mark is not set: `if load_bool(marks, i)` around all."""
+    match loop.body:
+        case [ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as read), *rest] if rest:
+            guards = all(isinstance(s, ast.If) and _is_name(s.test, name) for s in rest)
+        case [ast.If(test=ast.Call() as read)]:
+            rest, guards = loop.body, True
+        case _:
+            return None
+    if not guards or any(not isinstance(statement, ast.If) or statement.orelse for statement in rest):
+        return None
+    match read:
+        case ast.Call(func=ast.Name(id="load_bool"), args=[ast.Name() as marks, ast.Name(id=index)]):
+            return marks if isinstance(loop.target, ast.Name) and loop.target.id == index else None
+    return None
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name

@@ -22,7 +22,7 @@ from dgraph.kernels.nests import (
     machine_type,
     number,
 )
-from dgraph.kernels.scope import Scope
+from dgraph.kernels.scope import Scope, parts_of
 from dgraph.kernels.views import View, whole
 from dgraph.sizes import Size, size
 from dgraph.types import Array
@@ -152,14 +152,10 @@ def _unslice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
 
 
 def _concat(lowering: GraphLowering, scope: Scope, node: Node) -> None:
-    op: Any = node.op
     view = lowering.allocate(scope, node.result)
-    offset = size(0)
-    for operand in node.operands:
-        source = scope.view(operand)
-        starts = tuple(offset if axis == op.axis else size(0) for axis in range(len(source.shape)))
-        lowering.copy(view.sliced(starts, (1,) * len(source.shape), source.shape), source)
-        offset = offset + source.shape[op.axis]
+    for operand, part in zip(node.operands, parts_of(node, view), strict=True):
+        assert part is not None
+        lowering.copy(part, scope.view(operand))
     scope.bindings[node.result] = view
 
 

@@ -10,6 +10,8 @@ from dgraph.kernels.nests import Buffer, Expression
 from dgraph.kernels.views import ZERO, View
 from dgraph.ops.control import For, Space
 from dgraph.ops.index import Accumulate, Freeze, Index, SetAt, is_start
+from dgraph.ops.shape import Concat, Reshape, Transpose
+from dgraph.sizes import size
 from dgraph.types import Accumulator, Array
 
 
@@ -93,11 +95,22 @@ class Scope:
                 earlier = array if self._is_last_use(node, array) else None
             if earlier is None and isinstance(node.op, SetAt) and self._is_last_use(node, node.operands[0]):
                 earlier = node.operands[0]
+            if isinstance(node.op, Concat | Reshape | Transpose):
+                self._wish_parts(node, target)
             if earlier is None and isinstance(node.op, Space):
                 earlier = next((found for found in _replaced(node, value) if self._is_last_use(node, found)), None)
             if earlier is None:
                 return
             value = earlier
+
+    def _wish_parts(self, node: Node, target: View) -> None:
+        """Ask that what is only moved to its place by a node be made there."""
+        for operand, part in zip(node.operands, parts_of(node, target), strict=True):
+            maker = self.region.producers.get(operand)
+            if part is None or maker is None or self.region.users[operand] != (node,) or operand in self.region.outputs:
+                continue
+            if isinstance(maker.op, Space | Concat | Reshape | Transpose) and node.operands.count(operand) == 1:
+                self._wish(operand, part)
 
     def _is_last_use(self, node: Node, value: Value) -> bool:
         """Whether a node reads a value once, and all that others take of it before are numbers."""
@@ -105,6 +118,23 @@ class Scope:
         takes_numbers = all(isinstance(user.op, Index) and not _is_array(user.result) for user in before)
         is_last = last is node and value not in self.region.outputs
         return is_last and takes_numbers and node.operands.count(value) == 1
+
+
+def parts_of(node: Node, target: View) -> list[View | None]:
+    """Where the operands of a node lie if its result lies in a target."""
+    shapes = [operand.type.shape if isinstance(operand.type, Array) else () for operand in node.operands]
+    if isinstance(node.op, Transpose):
+        return [target.transposed([node.op.axes.index(axis) for axis in range(len(shapes[0]))])]
+    if isinstance(node.op, Reshape):
+        return [target.reshaped(shapes[0]) if shapes[0] else None]
+    assert isinstance(node.op, Concat)
+    found: list[View | None] = []
+    offset = size(0)
+    for shape in shapes:
+        starts = tuple(offset if axis == node.op.axis else size(0) for axis in range(len(shape)))
+        found.append(target.sliced(starts, (1,) * len(shape), shape))
+        offset = offset + shape[node.op.axis]
+    return found
 
 
 def _is_array(value: Value) -> bool:

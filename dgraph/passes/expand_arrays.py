@@ -13,9 +13,10 @@ from dgraph.ir.build import Builder
 from dgraph.ir.graph import Graph, Node, Region, Value
 from dgraph.ir.op import Op
 from dgraph.ops.contraction import Contract
+from dgraph.ops.control import Space
 from dgraph.ops.index import Accumulate, is_start
 from dgraph.ops.linalg import Dot
-from dgraph.ops.shape import Broadcast, Reshape, Slice, Transpose
+from dgraph.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose
 from dgraph.ops.values import After
 from dgraph.passes.base import graph_pass, with_regions
 from dgraph.passes.rewrite import Rewriter, rewrite
@@ -31,15 +32,42 @@ TINY = 64
 
 @graph_pass("array ops become index spaces")
 def expand_arrays(graph: Graph) -> Graph:
-    """Expand array ops in every region."""
-    return graph.with_region(_Expansion().region(graph.region))
+    """Expand array ops in every region, but for what puts the parts of a result into their places."""
+    return graph.with_region(_Expansion(_joined(graph.region)).region(graph.region))
+
+
+def _joined(region: Region) -> set[Value]:
+    """What a graph returns and only joins from parts that index spaces make: each part can be made in its place."""
+    found: set[Value] = set()
+    waiting = list(region.outputs)
+    while waiting:
+        value = waiting.pop()
+        node = region.producers.get(value)
+        if node is None or len(region.users.get(value, ())) + region.outputs.count(value) > 1:
+            continue
+        if isinstance(node.op, Concat) and any(_is_made(region, operand) for operand in node.operands):
+            found.add(value)
+        if isinstance(node.op, Concat | Reshape | Transpose):
+            waiting += node.operands
+    return found
+
+
+def _is_made(region: Region, value: Value) -> bool:
+    """Whether a value is a yield of an index space, seen in another shape, that nothing else reads."""
+    node = region.producers.get(value)
+    if node is None or len(region.users.get(value, ())) != 1 or value in region.outputs:
+        return False
+    if isinstance(node.op, Reshape | Transpose):
+        return _is_made(region, node.operands[0])
+    return isinstance(node.op, Space) and value in node.results[node.op.yields]
 
 
 class _Expansion:
     """The pass over one graph; regions that several nodes share are expanded once."""
 
-    def __init__(self) -> None:
+    def __init__(self, joined: set[Value]) -> None:
         self.done: dict[Region, Region] = {}
+        self.joined = joined
 
     def region(self, region: Region) -> Region:
         """A region, and all inside it, without array ops that have an index-space form."""
@@ -59,7 +87,7 @@ class _Expansion:
             return list(inner.results)
         if isinstance(node.op, Accumulate) and node.operands[-1].type.shape:  # type: ignore[union-attr]
             return None if is_start(node, g.maker(node.operands[0])) else accumulated_entries(g, node)
-        return node.op.expand(g, node.operands) if is_expanded(node) else None
+        return node.op.expand(g, node.operands) if is_expanded(node) and node.result not in self.joined else None
 
 
 def accumulated_entries(g: Builder, node: Node) -> Sequence[Value]:

@@ -32,6 +32,9 @@ DEAR = 32
 DEAR_TOGETHER = 256
 """The same for a row that is computed with its neighbours in one vector."""
 
+SHARED = 0.25
+"""The part of it from which on a row is worth a look at a mark that dearer rows look at too."""
+
 FEW = 64
 """Rows up to which all are computed."""
 
@@ -199,9 +202,17 @@ def _is_number(value: Value) -> bool:
 
 
 def _marked(region: Region) -> Region:
-    chosen = {node: gathers for node in region.nodes if (gathers := _worth(_Reads(region), node))}
-    if not chosen:
+    wanted = {node: found for node in region.nodes if (found := _gathered(_Reads(region), node))}
+    dear = {node for node, (_, price) in wanted.items() if price >= 1}
+    if not dear:
         return region
+    # A look at marks that dear rows look at as well costs little more.
+    looked = {_key(node, wanted[node][0]) for node in dear}
+    chosen = {
+        node: gathers
+        for node, (gathers, price) in wanted.items()
+        if price >= (SHARED if _key(node, gathers) in looked else 1)
+    }
     g = Builder()
     g.adopt(Region(region.inputs, (), ()))
     there = set(region.inputs)
@@ -210,11 +221,10 @@ def _marked(region: Region) -> Region:
     for node in region.nodes:
         gathers = chosen.get(node, ())
         if gathers and all(outer in there for gather in gathers for _, outer in gather.captures):
-            rows = node.op.extents[0]  # type: ignore[attr-defined]
-            key = frozenset(gathers), rows
+            key = _key(node, gathers)
             if key not in marks:
                 with g.at(node.span, node.scope, ""):
-                    marks[key] = _marks(g, gathers, rows, known)
+                    marks[key] = _marks(g, gathers, key[1], known)
             node = with_operands(node, known)
             with g.at(node.span, node.scope, node.derived):
                 results = _guarded(g, node, marks[key])
@@ -225,25 +235,31 @@ def _marked(region: Region) -> Region:
     return Region(region.inputs, tuple(g.nodes), outputs_of(region, known))
 
 
-def _worth(reads: _Reads, node: Node) -> tuple[_Gather, ...]:
-    """The gathers for which the rows of an index space are marked."""
+def _key(space: Node, gathers: Sequence[_Gather]) -> tuple[frozenset[_Gather], Size]:
+    """What is equal for spaces whose rows have the same marks."""
+    assert isinstance(space.op, Space)
+    return frozenset(gathers), space.op.extents[0]
+
+
+def _gathered(reads: _Reads, node: Node) -> tuple[tuple[_Gather, ...], float] | None:
+    """The gathers that read the rows of an index space, and what a row costs, by what is worth a look at its mark."""
     op = node.op
     if not isinstance(op, Space) or op.accumulators or op.buffers or not op.extents:
-        return ()
+        return None
     constant = op.extents[0].constant
     (body,) = node.regions
     if (constant is not None and constant <= FEW) or any(map(can_fault, body.nodes)):
-        return ()
+        return None
     gathers = _together([reads.rows(result) for result in node.results])
     if not gathers:
-        return ()
+        return None
     costs = Costs()
     work = costs.region(body, in_space=True)
     row = work.operations + work.products
     for extent in op.extents[1:]:
         row = row * extent
     is_loop = any(inner.regions or inner.op.name in PRODUCTS for inner in body.nodes)
-    return gathers if costs.number(row) >= (DEAR if is_loop else DEAR_TOGETHER) else ()
+    return gathers, costs.number(row) / (DEAR if is_loop else DEAR_TOGETHER)
 
 
 def _marks(g: Builder, gathers: Sequence[_Gather], rows: Size, known: Mapping[Value, Value]) -> Value:

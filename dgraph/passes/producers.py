@@ -33,8 +33,10 @@ from dgraph.passes.points import Names, PointArray, place
 from dgraph.sizes import Size, product
 from dgraph.types import Array, Shape
 
-LIMIT = 150
+LIMIT = 90
 """How many nodes fusion may gather in one index space: compile time grows faster than that."""
+NEIGHBOURS = 150
+"""The same while what is gathered is wanted in several places: their copies have much in common."""
 
 
 @graph_pass("producers are computed where they are read")
@@ -115,11 +117,13 @@ def _fuses(space: Node, stays: bool, reads: Sequence[Read], gathered: Counter[No
     points = product(space.op.extents)
     if stays or not all(read.times is not None and _is_about(read.times, points) for read in reads):
         return False
-    if len(reads) > 1 and not is_cheap(space, len({read.place() for read in reads})):
+    places = len({read.place() for read in reads})
+    if len(reads) > 1 and not is_cheap(space, places):
         return False
     weight = sum(1 for node in walk(space.regions[0]) if node.operands and not is_on_indices(node))
     roots = Counter(read.root for read in reads)
-    if any(gathered[root] + count * weight > LIMIT for root, count in roots.items()):
+    limit = LIMIT if places == 1 else NEIGHBOURS
+    if any(gathered[root] + count * weight > limit for root, count in roots.items()):
         return False
     for root, count in roots.items():
         gathered[root] += count * weight
