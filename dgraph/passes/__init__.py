@@ -17,6 +17,7 @@ from dgraph.passes import (
     loop_products,
     merge_spaces,
     narrow_products,
+    order_sums,
     order_updates,
     producers,
     products,
@@ -61,6 +62,7 @@ __all__ = [
     "loop_products",
     "merge_spaces",
     "narrow_products",
+    "order_sums",
     "order_updates",
     "producers",
     "products",
@@ -82,7 +84,7 @@ __all__ = [
     "walk_rows",
 ]
 
-INLINE = ["inline", "simplify_loops", "stable_forms"]
+INLINE = ["inline", "simplify_loops", "stable_forms", "order_sums"]
 """What runs before derivatives are expanded."""
 
 OPTIMISE = [

@@ -146,7 +146,7 @@ def _is_zero(side: Region, output: int) -> bool:
 # ---- loop indices ---------------------------------------------------------------------------------------------------
 
 
-def _outside(path: Path, level: int, value: Value) -> tuple[int, Value]:
+def outside(path: Path, level: int, value: Value) -> tuple[int, Value]:
     """A value followed outwards through captures: the level of the body that defines it (-1: outside), and it."""
     while level >= 0:
         outer = path[level].captured(value)
@@ -169,7 +169,7 @@ def _axes(path: Path, values: Sequence[Value]) -> Axes | None:
 
 
 def _axis(path: Path, value: Value) -> tuple[Term, ...] | None:
-    level, origin = _outside(path, len(path) - 1, value)
+    level, origin = outside(path, len(path) - 1, value)
     if level < 0:
         return None
     inputs = path[level].body.inputs[: len(path[level].extents)]
@@ -189,7 +189,7 @@ def _axis(path: Path, value: Value) -> tuple[Term, ...] | None:
 
 def _multiple(path: Path, value: Value, factor: Value) -> tuple[Term, ...] | None:
     """A loop index times a positive constant."""
-    level, origin = _outside(path, len(path) - 1, factor)
+    level, origin = outside(path, len(path) - 1, factor)
     maker = path[level].body.producers.get(origin) if level >= 0 else None
     axis = _axis(path, value)
     if maker is None or not isinstance(maker.op, Constant) or axis is None or len(axis) > 1 or maker.op.number < 1:
@@ -218,7 +218,7 @@ def _triangle(path: Path) -> Triangle | None:
     frame = path[-1]
     if not isinstance(frame.node.op, If):
         return None
-    level, condition = _outside(path, len(path) - 2, frame.node.operands[0])
+    level, condition = outside(path, len(path) - 2, frame.node.operands[0])
     maker = path[level].body.producers.get(condition) if level >= 0 else None
     if maker is None or not isinstance(maker.op, Less | LessEqual | Greater | GreaterEqual):
         return None
@@ -236,7 +236,7 @@ def _triangle(path: Path) -> Triangle | None:
 
 
 def _factor(path: Path, value: Value) -> Factor | None:
-    level, origin = _outside(path, len(path) - 1, value)
+    level, origin = outside(path, len(path) - 1, value)
     if level < 0:
         return None
     maker = path[level].body.producers.get(origin)
@@ -244,13 +244,13 @@ def _factor(path: Path, value: Value) -> Factor | None:
         return None
     if isinstance(maker.op, Index):
         inner = path[: level + 1]
-        outside, array = _outside(inner, level, maker.operands[0])
+        where, array = outside(inner, level, maker.operands[0])
         axes = _axes(inner, maker.operands[1:])
         assert isinstance(array.type, Array)
         if axes and _fit(path, array.type.shape, axes, maker.op.policy == "proven"):
-            if outside < 0:
+            if where < 0:
                 return Factor(array, origin, axes)
-            if outside == 0 and all(loop.level for loop in flat(axes)) and array in path[0].body.producers:
+            if where == 0 and all(loop.level for loop in flat(axes)) and array in path[0].body.producers:
                 return Factor(None, array, (*_own_axes(path[0]), *axes))
     return None if level or maker.regions else Factor(None, origin, _own_axes(path[0]))
 

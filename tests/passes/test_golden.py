@@ -23,6 +23,7 @@ ROUNDS = {
     "narrow_products",
     "stable_forms",
     "sum_first",
+    "order_sums",
 }
 
 
