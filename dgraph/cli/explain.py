@@ -105,6 +105,10 @@ def _loops(found: Mapping[str, Any]) -> Iterator[str]:
             rows.append(["computed again" if not at else "", ops, "", _line(row)])
         if loop["free"]:
             rows.append(["read for nothing", ", ".join(loop["free"])])
+        for at, row in enumerate(loop["curve"]):
+            mark = "-> " if row["chosen"] else "   "
+            words = f"{mark}{in_bytes(row['bytes'])} a step"
+            rows.append(["can keep" if not at else "", words, f"{in_seconds(row['seconds'])} more" if at else ""])
         rows += _checkpoint(loop["checkpoint"])
         if not loop["kept"] and loop["checkpoint"] is None and found["derivative"]:
             rows.append(["kept", "nothing"])
@@ -224,9 +228,11 @@ def _choice(found: Mapping[str, Any]) -> Iterator[str]:
     for loop in choice["loops"]:
         each = "a state every " if loop["keeps"] == "every" else ""
         yield f"  {loop['loop']} keeps {each}{_many(loop['number'], 'step' if each else 'state')}"
+    for loop in choice["steps"]:
+        yield f"  {loop['loop']} keeps {in_bytes(loop['bytes'])} of a step instead of {in_bytes(loop['of'])}"
     if choice["again"]:
         yield f"  computed again: {', '.join(choice['again'])}"
-    if not choice["loops"] and not choice["again"]:
+    if not choice["loops"] and not choice["steps"] and not choice["again"]:
         yield "  all is kept"
 
 

@@ -2,7 +2,8 @@
 
 Carried scalars are locals that each turn gives new values. A carried array has two blocks of memory, one being read
 and one being written, exchanged after each turn (a small one is copied, to become locals: `registers`); where a turn
-only changes entries in place there is one.
+only changes entries in place there is one. A large array that a loop keeps as it is at the start of each turn is made
+where it will be kept: a turn makes the next one in the next row, and nothing is left to copy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dgraph.classes import dataclass
-from dgraph.ir.graph import Node, Value
+from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.places import Turn
 from dgraph.kernels.lower_tapes import (
     bound_tape,
@@ -26,7 +27,7 @@ from dgraph.kernels.lower_tapes import (
     walked_entry,
     write_entries,
 )
-from dgraph.kernels.lowering import describe
+from dgraph.kernels.lowering import compare, describe
 from dgraph.kernels.nest_parts import parts, walk, written_buffers
 from dgraph.kernels.nests import (
     Apply,
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
     from dgraph.kernels.lower import GraphLowering
 
 
+LARGE = 512
+"""So many entries have to be copied before it pays to make an array where it is kept."""
+
+
 # ---- carries ---------------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +71,7 @@ class Carry:
     current: Buffer | None = None
     coming: Buffer | None = None
     first: View | None = None
+    second: Buffer | None = None
 
     @property
     def target(self) -> View | None:
@@ -116,6 +122,30 @@ def _open_array(lowering: GraphLowering, scope: Scope, node: Node, binding: View
     coming = lowering.buffer(f"next_{name}" if name else "next", type_, "pointer")
     lowering.emit(Point(current, first.buffer, first.offset))
     return Carry(whole(current, type_.shape), current, coming, first)
+
+
+def _kept_starts(node: Node, body: Region) -> dict[int, int]:
+    """The carries that a loop keeps as they are at the start of each turn, and replaces: by their places, with those
+    among what is kept."""
+    op: Any = node.op
+    kept = {value: at for at, value in enumerate(body.outputs[op.carries :])}
+    pairs = enumerate(zip(body.inputs[1 : 1 + op.carries], body.outputs, strict=False))
+    return {at: kept[value] for at, (value, output) in pairs if value in kept and output is not value}
+
+
+def _make_in_row(lowering: GraphLowering, carry: Carry, row: View, is_there: Expression) -> None:
+    """Let a turn make the next value of a carry in a row, if it is large and the row is there; else in the second of
+    its blocks. Rows of small arrays come late from memory: waiting for them takes longer than copying."""
+    if carry.coming is None or carry.first is None or not row.is_compact:
+        return
+    if carry.second is None:
+        carry.second = Buffer(carry.coming.name, carry.coming.type, carry.coming.entries, span=carry.coming.span)
+    pointed = If(is_there, (Point(carry.coming, row.buffer, row.offset),), (Point(carry.coming, carry.second),))
+    entries = carry.coming.entries
+    if entries.constant is None:
+        lowering.emit(If(compare("less_equal", number(LARGE), Extent(entries)), (pointed,)))
+    elif entries.constant >= LARGE:
+        lowering.emit(pointed)
 
 
 def _close_turn(
@@ -180,7 +210,7 @@ def _finish_carries(
         if carry.current is not None and carry.coming is not None and carry.first is not None:
             if carry.coming in written:
                 coming = carry.coming
-                second = Buffer(coming.name, coming.type, coming.entries, span=coming.span)
+                second = carry.second or Buffer(coming.name, coming.type, coming.entries, span=coming.span)
                 before.append(Point(carry.coming, second))
             else:
                 binding = carry.first
@@ -230,7 +260,12 @@ def _for(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         *tape_targets(writers, step),
     ]
     inside = frozenset(carry.current for carry in carries if carry.current is not None)
+    after = plus(step, number(1))
+    in_space = any(turn.is_space for turn, _ in lowering.turns)
     with lowering.block() as statements, lowering.turn() as leaving:
+        for at, kept in _kept_starts(node, body).items() if not (op.reverse or in_space) else ():
+            rows = stacks[kept].at([after]) if kept < len(stacks) else writers[kept - len(stacks)].at(after)
+            _make_in_row(lowering, carries[at], rows, compare("less", after, count))
         slices = [
             walked_entry(lowering, scope.bindings[value], reader, value.type, step)
             for value, reader in zip(walked, readers, strict=True)

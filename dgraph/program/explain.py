@@ -23,6 +23,7 @@ from dgraph.kernels.report import most_in_use
 from dgraph.kernels.rooms import Room, arrange
 from dgraph.ops.transform import Transform
 from dgraph.passes import FUSE, OPTIMISE, run_passes
+from dgraph.passes.body_curves import body_curves
 from dgraph.passes.costs import Costs, Work
 from dgraph.passes.trade_off import Point, TradeOff
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
@@ -33,10 +34,11 @@ from dgraph.program.explain_amounts import Amounts, Words
 from dgraph.program.explain_checkpoints import has_wish
 from dgraph.program.explain_loops import kernels_of, loops_of, place
 from dgraph.program.explain_schedule import schedule_of
+from dgraph.program.explain_steps import add_curves
 from dgraph.program.explain_trips import steps_of_whiles
 from dgraph.program.functions import Function, value_and_grad
 from dgraph.program.generic import concrete
-from dgraph.program.pipeline import stage
+from dgraph.program.pipeline import before_cuts, stage
 from dgraph.sizes import Atom, Size, variable
 from dgraph.types import Array, Extent, Tape, Tuple, leaves
 
@@ -65,6 +67,7 @@ def explain(
     if derivative is not None:
         parts["derivative"] = _Part(derivative, arguments or {}, schedule)
     last = parts["derivative" if derivative is not None else "function"]
+    choice = None if budget is None else last.choice(budget)
     found: dict[str, Any] = {
         "function": function.recipe.words,
         "derivative": None if derivative is None else derivative.recipe.words,
@@ -72,12 +75,12 @@ def explain(
         "sizes": {str(name): number for name, number in last.sizes.items()},
         "cost": {name: part.cost() for name, part in parts.items()},
         "memory": {name: part.memory() for name, part in parts.items()},
-        "loops": loops_of(last.before, last.kernels, last.numbers, last.at_most, last.is_known),
+        "loops": last.loops(),
         "copies": last.copies(),
         "kernels": kernels_of(last.kernels, last.amounts),
         "schedule": schedule_of(last.plan),
         "curve": last.curve(budget),
-        "choice": None if budget is None else last.choice(budget),
+        "choice": choice,
     }
     if derivative is not None and last.is_known:
         again = sum((loop["checkpoint"] or {}).get("again") or 0.0 for loop in found["loops"])
@@ -114,6 +117,8 @@ class _Part:
 
     def __init__(self, function: Function, arguments: Mapping[str, Any], schedule: Mapping[str, str] | None) -> None:
         graph = self.graph = function.graph
+        self.taken: tuple[Graph, Mapping[str, int], Mapping[str, float]] | None = None
+        self.in_blocks: frozenset[str] = frozenset()
         self.words = function.recipe.words
         leaves_ = self.leaves = given_leaves(function, graph, arguments)
         extents = self.extents = {
@@ -178,6 +183,23 @@ class _Part:
         """The bytes of an arena with these rooms."""
         return arrange(rooms, lambda atom: self.costs.number(variable(atom))).total
 
+    def loops(self) -> list[dict[str, Any]]:
+        """What loops keep: as the budget chooses it, if there is one."""
+        graph, numbers, prices = self.kernels, self.numbers, None
+        if self.taken is not None:
+            graph, settings, prices = self.taken
+            numbers = {**numbers, **_whole_numbers(graph, self.leaves)}
+            numbers.update(settings.items())
+            numbers.update(steps_of_whiles(graph, numbers)[0])
+        found = loops_of(self.before, graph, numbers, self.at_most, self.is_known)
+        for at in self.in_blocks:
+            # The loop over blocks, and the one over the steps of a block: the latter tells what a step keeps.
+            first, *rest = (loop for loop in found if f"{loop['file']}:{loop['line']}" == at)
+            found = [loop for loop in found if loop is not first or not rest]
+        uncut = before_cuts(self.optimised) if self.is_known else None
+        add_curves(found, [] if uncut is None else body_curves(uncut, self.numbers), prices)
+        return found
+
     def copies(self) -> list[dict[str, Any]]:
         """Updates that could not be done in place."""
         return [
@@ -219,6 +241,8 @@ class _Part:
             return {"budget": budget, "fits": False, "why": fault.diagnostics[0].title}
         plan = ways.plan(way)
         numbers = allowance.chosen(partial(point.memory, plan), point.all)
+        self.taken = ways.finished(way), numbers, dict(way.prices)
+        self.in_blocks = frozenset(allowance.words)
         return {"fits": True, **allowance.told(numbers, point.all, point.memory(plan, numbers).peak)}
 
     def arena_of(self, graph: Graph) -> int:

@@ -241,3 +241,37 @@ def test_every_program_of_the_tests_can_be_explained(name: str, capsys: pytest.C
     for function in list(dg.load(path).module.functions)[-2:]:
         code = main(["explain", f"{path}:{function}"])
         assert code == 0, capsys.readouterr().err
+
+
+WIDE = """
+def main[n](x: f64[n], w: f64, steps: size) -> f64:
+    for t in range(steps):
+        a = sin(w * x)
+        b = exp(-x * x)
+        x = x + 0.01 * (a * b + tanh(x + a) * x)
+    return sum(x * x)
+"""
+
+
+def test_the_curve_of_a_step_and_the_point_that_a_budget_chooses(explain: Explain, tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.linspace(-1, 1, 2000))
+    arguments = ["--wrt", "x", "--arg", f"x=@{tmp_path}/x.npy", "--arg", "w=1.3", "--arg", "steps=100"]
+    (loop,) = explain(WIDE, *arguments)["loops"]
+    points = loop["curve"]
+    assert [point["chosen"] for point in points] == [True] + [False] * (len(points) - 1)
+    assert points[0]["bytes"] == sum(row["bytes"]["number"] for row in loop["kept"])
+    assert [point["bytes"] for point in points] == sorted((point["bytes"] for point in points), reverse=True)
+    assert [point["seconds"] for point in points] == sorted(point["seconds"] for point in points)
+    assert points[-1]["bytes"] == 16_000, "the state"
+    # Half of the memory: less of each step.
+    found = explain(WIDE, *arguments, "--budget", f"{points[0]['bytes'] * 50}B")
+    (loop,) = found["loops"]
+    (taken,) = (point for point in loop["curve"] if point["chosen"])
+    assert taken["bytes"] == sum(row["bytes"]["number"] for row in loop["kept"]) < points[0]["bytes"]
+    assert [row["bytes"] for row in found["choice"]["steps"]] == [taken["bytes"]]
+    assert {row["line"] for row in loop["again"]} == {4, 5, 6}
+    # A tenth: a state at the start of each block.
+    found = explain(WIDE, *arguments, "--budget", f"{points[0]['bytes'] * 15}B")
+    assert [row["keeps"] for row in found["choice"]["loops"]] == ["every"]
+    (loop,) = found["loops"]
+    assert sum(point["chosen"] for point in loop["curve"]) == 1
