@@ -35,7 +35,7 @@ from dgraph.types import Array, Shape
 
 LIMIT = 90
 """How many nodes fusion may gather in one index space: compile time grows faster than that."""
-NEIGHBOURS = 150
+NEIGHBOURS = 260
 """The same while what is gathered is wanted in several places: their copies have much in common."""
 
 

@@ -93,3 +93,19 @@ def test_bits_do_not_depend_on_where_states_are_made():
     _, whole = compiled(x, 0.01, 9)
     _, part = compiled(x[:500].copy(), 0.01, 9)
     assert whole[:500].tobytes() == part.tobytes()
+
+
+def test_the_way_back_through_a_nonlinear_stencil_is_one_nest():
+    heat = dg.parse(
+        """
+def f[n](u: f64[n], r: f64, steps: i32) -> f64:
+    for t in range(steps):
+        k = 1 + 0.5 * u * u
+        flow = 0.5 * (k[1:] + k[:-1]) * (u[1:] - u[:-1])
+        u[1:-1] += r * (flow[1:] - flow[:-1])
+    return sum(u * u)
+"""
+    )
+    source = compile_graph(stage(dg.grad(heat.f, wrt="u").graph, "kernels")).source
+    back = source[source.index("# adjoint f for") :]
+    assert back.count("        kernel_") == 1
