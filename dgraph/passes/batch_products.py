@@ -19,8 +19,8 @@ from dgraph.ops.linalg import Dot
 from dgraph.ops.values import Constant, SizeValue
 from dgraph.passes.base import each_region, graph_pass
 from dgraph.passes.expand_arrays import VIEWS
-from dgraph.passes.row_products import row_operand, rows_times
-from dgraph.sizes import product
+from dgraph.passes.row_products import row_operand, rows_times, shape_of
+from dgraph.sizes import Size, product
 from dgraph.types import Array
 
 READS = (Index, Constant, SizeValue, *VIEWS)
@@ -28,6 +28,11 @@ READS = (Index, Constant, SizeValue, *VIEWS)
 
 FEW = 4
 """So many points, known as a literal, are left as they are."""
+SMALL = 16
+"""A matrix of at most so many entries stays with the points that multiply by it."""
+LITTLE = 1024
+"""Points that make no more multiplications than this, all together, keep their products: in registers that costs less
+than rows in memory and a product of them."""
 
 
 @graph_pass("matrix products of all points of an index space are done at once")
@@ -65,9 +70,19 @@ def _cut(g: Builder, space: Node) -> Node | None:
             found = row_operand(node.op, left, right, made, set(outside))
             if found is not None:
                 rows, matrix = (right, left) if found[0] else (left, right)
+                if _is_little(product(op.extents), rows, matrix):
+                    continue
                 with g.at(node.span, space.scope + node.scope, node.derived or space.derived):
                     return _gathered(g, space, node, rows, outside[matrix], found[1])
     return None
+
+
+def _is_little(points: Size, rows: Value, matrix: Value) -> bool:
+    """Whether all points together make few multiplications, or the matrix fits into registers."""
+    inner, matrix_entries = shape_of(rows)[-1].constant, product(shape_of(matrix))
+    entries = (points * product(shape_of(rows)) * matrix_entries).constant
+    is_little = inner is not None and entries is not None and entries <= LITTLE * inner
+    return is_little or (matrix_entries.constant is not None and matrix_entries.constant <= SMALL)
 
 
 def _gathered(g: Builder, space: Node, dot: Node, rows: Value, matrix: Value, transposed: bool) -> Node:
