@@ -49,6 +49,7 @@ from dgraph.kernels.nests import (
 from dgraph.kernels.registers import is_small
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, as_static, plus, whole
+from dgraph.ops.index import SetAt
 from dgraph.sizes import size
 from dgraph.types import Accumulator, Array
 
@@ -331,7 +332,7 @@ def _while(lowering: GraphLowering, scope: Scope, node: Node) -> None:
 
 def _if(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     """A real branch. An array result lies in new memory, except where a side passes on an array that nothing else
-    reads any more: then both sides leave it there."""
+    reads any more, or both update it: then both sides leave it there."""
     captured = [scope.bindings[value] for value in node.operands[1:]]
     owned = scope.free_buffers(node)
     results = node.results
@@ -369,13 +370,29 @@ def _home(
     result = node.results[position]
     if not isinstance(result.type, Array) or not result.type.rank:
         return None, False
-    for region in node.regions:
-        output = region.outputs[position]
-        if output in region.inputs:
-            binding = scope.bindings[node.operands[1 + region.inputs.index(output)]]
+    passed = [region.outputs[position] for region in node.regions]
+    changed = [_changed(region, output) for region, output in zip(node.regions, passed, strict=True)]
+    captured = {value: at for region in node.regions for at, value in enumerate(region.inputs)}
+    is_one = len({captured.get(value, -1) for value in changed}) == 1
+    for output in changed if is_one else passed:
+        if output in captured:
+            binding = scope.bindings[node.operands[1 + captured[output]]]
             if isinstance(binding, View) and binding.buffer in owned and binding.is_compact:
                 return binding, False
     return lowering.allocate(scope, result), True
+
+
+def _changed(region: Region, output: Value) -> Value:
+    """The array of which an output is what updates in place leave."""
+    while (maker := region.producers.get(output)) is not None and isinstance(maker.op, SetAt):
+        array = maker.operands[0]
+        readers = [node for node in region.nodes if array in node.operands]
+        # A part of the array that goes out as well is read after the update.
+        kept = any(result in region.outputs for node in readers[:-1] for result in node.results)
+        if readers[-1] is not maker or array in region.outputs or kept:
+            break
+        output = array
+    return output
 
 
 def _join(result: Value, sides: Sequence[Binding], home: View | None) -> Binding:

@@ -39,7 +39,7 @@ def rows(a: f64[9, 3], s: f64, parent: i32[9]) -> f64[9]:
 @entry
 def tree[n](a: f64[9, 3], s: f64[n], parent: i32[9]) -> f64[n, 9] = vmap(rows, over=s)(a, s, parent)
 
-def swapped(x: f64[5], s: f64) -> f64[5]:
+def swapped(x: f64[20], s: f64) -> f64[20]:
     u = x * s
     v = x
     for t in range(7):
@@ -51,17 +51,17 @@ def swapped(x: f64[5], s: f64) -> f64[5]:
     return u - v
 
 @entry
-def exchange[n](x: f64[5], s: f64[n]) -> f64[n, 5] = vmap(swapped, over=s)(x, s)
+def exchange[n](x: f64[20], s: f64[n]) -> f64[n, 20] = vmap(swapped, over=s)(x, s)
 
 @entry
-def slopes(x: f64[5], s: f64) -> f64[5, 5] = jacobian(swapped, wrt=x, mode="forward")(x, s)
+def slopes(x: f64[20], s: f64) -> f64[20, 20] = jacobian(swapped, wrt=x, mode="forward")(x, s)
 """
 RNG = np.random.default_rng(7)
 CASES = {
     "batch": (RNG.normal(size=(37, 6)), np.array([0, 1, 2, 3], np.int32)),
     "tree": (RNG.normal(size=(9, 3)), RNG.normal(size=43), np.array([-1, 0, 1, 0, -1, 4, 4, 6, 2], np.int32)),
-    "exchange": (RNG.normal(size=5), RNG.uniform(0, 1, 33)),
-    "slopes": (RNG.normal(size=5), np.float64(0.7)),
+    "exchange": (RNG.normal(size=20), RNG.uniform(0, 1, 33)),
+    "slopes": (RNG.normal(size=20), np.float64(0.7)),
 }
 
 
@@ -81,7 +81,7 @@ def test_the_batch_has_lanes(program: dg.Program, name: str):
 
 
 def test_exchanged_arrays_have_rows(program: dg.Program):
-    assert any(isinstance(inner, Swap) for loop in lanes_of(program, "tree") for inner in walk(loop.body))
+    assert any(isinstance(inner, Swap) for loop in lanes_of(program, "exchange") for inner in walk(loop.body))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
