@@ -59,11 +59,13 @@ def plan_graph(
     from dgraph.kernels.plan import plan
     from dgraph.kernels.point_blocks import in_blocks
     from dgraph.kernels.registers import in_registers
+    from dgraph.kernels.small_totals import with_small_totals
     from dgraph.kernels.steering import Steering
     from dgraph.kernels.tidy import tidy
 
     steering = Steering.of(schedule)
-    program = in_registers(lower_graph(graph, checks == "on", steering.products != "off", math == "precise"))
+    lowered = lower_graph(graph, checks == "on", steering.products != "off", math == "precise")
+    program = in_registers(with_small_totals(lowered))
     if steering.blocks != "off":
         program = in_blocks(program)
     return plan(tidy(outline(program, steering.lanes)))

@@ -15,6 +15,7 @@ from dgraph.kernels.nest_parts import blocks_of, expressions_of, parts, walk
 from dgraph.kernels.nests import (
     Apply,
     Block,
+    Buffer,
     Expression,
     If,
     Let,
@@ -36,6 +37,10 @@ STEPS = 8
 """Turns of a `while`."""
 TAKEN = 0.5
 """How often a point takes a side of a choice."""
+MARKS = "marks"
+"""The name of such marks."""
+RARE = 0.1
+"""How often a point is marked: of an array of which gathers read some rows, only those are computed."""
 REGISTER = 8
 """Numbers in a register."""
 
@@ -128,9 +133,17 @@ def with_inner_loops(block: Block) -> float:
             total += inside if inside is not None else turns(statement) * (1.0 + with_inner_loops(statement.body))
         else:
             # One point takes one side of a choice; points that go together take both if any of them does.
-            factor = STEPS if isinstance(statement, While) else TAKEN if isinstance(statement, If) else 1.0
+            factor = STEPS if isinstance(statement, While) else _taken(statement) if isinstance(statement, If) else 1.0
             total += factor * sum(map(with_inner_loops, blocks_of(statement)))
     return total
+
+
+def _taken(choice: If) -> float:
+    """How often one point takes a side."""
+    match choice.condition:
+        case Local(name=name) | Load(buffer=Buffer(name=name)) if name == MARKS and not choice.otherwise:
+            return RARE
+    return TAKEN
 
 
 def _one(statement: Statement) -> float:

@@ -377,7 +377,11 @@ class Points:
         # Of many numbers that a turn computes more are alive at once than registers hold, and code grows with lanes.
         is_long = sum(isinstance(statement, Let) for statement in walk(self.body)) > LONG
         widest = 8 if is_long or self.held() * WIDEST > NEAR else WIDEST
-        return next((width for width in (32, 16) if width <= widest and live * width // 8 <= REGISTERS), 8)
+        widths = [width for width in (32, 16) if width <= widest and live * width // 8 <= REGISTERS]
+        stop = as_static(self.loop.stop)
+        turns = None if stop is None else stop.constant
+        # A few turns that fill wide vectors badly go in narrower ones.
+        return min((*widths, 8), key=lambda width: 0 if turns is None else -(-turns // width) * width)
 
 
 def _entry_by_entry(block: Block) -> Block:
