@@ -109,6 +109,7 @@ CASES = {
         _heat,
         lambda d: (d["u"], d["r"], d["steps"]),
         (
+            ("dgraph", "heat", "heat_gradient", None),
             ("dgraph, 400 MB of states", "heat", "heat_lean_gradient", None),
             ("dgraph, budget 500 MB", "heat", "heat_gradient", "500MB"),
         ),
@@ -173,6 +174,7 @@ def contenders(name: str, data: dict[str, Any], small: dict[str, Any], alone: bo
                 lambda slope=slope, given=given: slope(*given),
                 lambda slope=slope, tiny=tiny: slope(*tiny),
                 foretold=None if memory.open else memory.peak,
+                slowdown=None if budget is None else slope.choice(*given)["slowdown"],
             )
         )
     if not alone:
@@ -273,10 +275,24 @@ def measured(name: str, quick: bool, alone: bool) -> list[str]:
             f"{peer.foretold / 1e6:.1f}" if peer.foretold is not None else "-",
         ]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    return [*lines, "", *under_budget(case, data, seconds)]
+    return [*lines, "", *within_slots(case, data, seconds), *within_budgets(taking_part, seconds)]
 
 
-def under_budget(case: Case, data: dict[str, Any], seconds: dict[str, float]) -> list[str]:
+def within_budgets(taking_part: dict[str, Peer], seconds: dict[str, float]) -> list[str]:
+    """What the model says that a budget costs, and what it does cost."""
+    first, *others = taking_part
+    lines = []
+    for title in others:
+        slowdown = taking_part[title].slowdown
+        if slowdown is not None:
+            predicted = slowdown * seconds[f"{first}/gradient"]
+            ratio = seconds[f"{title}/gradient"] / predicted
+            lines.append(f"{title}: by the model {slowdown:.2f} times the plain gradient, {predicted * 1e3:.4g} ms;")
+            lines += [f"measured is {ratio:.2f} of that.", ""]
+    return lines
+
+
+def within_slots(case: Case, data: dict[str, Any], seconds: dict[str, float]) -> list[str]:
     """What recomputation should cost: the steps run forwards at the price of the primal, over the plain gradient."""
     if not case.budget or len(case.functions) < 2:
         return []

@@ -19,7 +19,7 @@ class Peer:
 
     `warm` compiles what the gradient needs without running it, as far as that can be done. `part` is the part of the
     steps that is run where all would take too long; times are scaled by it. `foretold` are the bytes that the gradient
-    says it takes.
+    says it takes, `slowdown` how many times as long as a gradient that keeps all it says that it takes.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Peer:
     warm: Callable[[], Any] = lambda: None
     part: float = 1.0
     foretold: int | None = None
+    slowdown: float | None = None
 
 
 def has(module: str) -> bool:

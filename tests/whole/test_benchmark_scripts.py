@@ -12,7 +12,7 @@ def test_the_benchmark_of_loops_runs_small():
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| dgraph")]
-    assert len(rows) == 12
+    assert len(rows) == 13
     assert all(float(cell) > 0 for row in rows for cell in row.split("|")[2:5])
 
 
