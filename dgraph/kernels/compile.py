@@ -18,6 +18,7 @@ from dgraph.errors import ArgumentError, Diagnostic, NotSupported
 from dgraph.ir.counts import numbers_of
 from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_to_json
 from dgraph.kernels.bind import MISFIT, binding_steps, state_words
+from dgraph.kernels.bound_call import BoundCall
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
 from dgraph.kernels.disk_store import in_a_session
@@ -38,14 +39,25 @@ _MOST_NEEDS = 256
 Maker = Callable[[], Any]
 
 
+Given = Sequence[Any] | None
+"""Arrays for the results of a call, None where one is to be made; or None for all."""
+
+
 class Needs:
-    """What a call needs whose arguments have certain extents: what gives memory for each result, and the words of the
-    table that say where the rooms of the arena are, and the numbers of settings and wishes."""
+    """What a call needs whose arguments have certain extents: what gives memory for each result, and its shape, and the
+    words of the table that say where the rooms of the arena are, and the numbers of settings and wishes."""
 
-    __slots__ = ("makers", "places", "settings")
+    __slots__ = ("makers", "places", "settings", "shapes")
 
-    def __init__(self, makers: Sequence[Maker], places: array[int], settings: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        makers: Sequence[Maker],
+        shapes: list[tuple[int, ...]],
+        places: array[int],
+        settings: Mapping[str, int],
+    ) -> None:
         self.makers = makers
+        self.shapes = shapes
         self.places = places
         self.settings = settings
 
@@ -197,13 +209,13 @@ class CompiledGraph:
 
     # ---- calls --------------------------------------------------------------------------------------------------
 
-    def call(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> list[Any]:
+    def call(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None, outputs: Given = None) -> list[Any]:
         """Run on the leaves of the arguments. Raises `ArgumentError` if they do not fit and `CheckFailed` if a check
-        fails. Scalars come out as NumPy scalars."""
+        fails. Scalars come out as NumPy scalars, and as arrays where `outputs` gives some, which must fit."""
         sizes = tuple((extents or {}).items())
-        found = self._run(tuple(arrays), sizes) if len(arrays) == len(self.inputs) else None
+        found = self._run(tuple(arrays), sizes, outputs) if len(arrays) == len(self.inputs) else None
         if found is None:
-            found = self._run(self._adapted(arrays), sizes)
+            found = self._run(self._adapted(arrays), sizes, outputs)
             assert found is not None
         return found
 
@@ -215,6 +227,19 @@ class CompiledGraph:
         if len(arrays) != self._arity or len(sizes) != len(self._size_places):
             return None
         return self._run(tuple(arrays), sizes)
+
+    def result_shapes(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> list[tuple[int, ...]]:
+        """The shapes of what a call on these leaves gives."""
+        sizes = tuple((extents or {}).items())
+        workspace = self._pool.take()
+        try:
+            needs = self._placed(workspace, tuple(arrays), sizes)
+            if needs is None:
+                needs = self._placed(workspace, self._adapted(arrays), sizes)
+            assert needs is not None
+            return needs.shapes
+        finally:
+            self._pool.give(workspace)
 
     def memory(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> Memory:
         """The bytes that a call on these leaves uses."""
@@ -239,19 +264,21 @@ class CompiledGraph:
         """The bytes of arenas and tapes that are kept for later calls."""
         return self._pool.held_bytes
 
-    def bind(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> BoundCall:
+    def bind(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None, outputs: Given = None) -> BoundCall:
         """A call on fixed arrays that writes to fixed outputs, without checks of its arguments."""
         held = self._adapted(arrays)
         sizes = tuple((extents or {}).items())
         workspace = self._pool.take()
-        results = self._prepare(workspace, held, sizes)
+        results = self._prepare(workspace, held, sizes, outputs)
         assert results is not None
-        return BoundCall(self, workspace, held, sizes, results)
+        return BoundCall(self, workspace, held, sizes, results if outputs is None else _given(outputs, results))
 
-    def _run(self, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]) -> list[Any] | None:
+    def _run(
+        self, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...], outputs: Given = None
+    ) -> list[Any] | None:
         workspace = self._pool.take()
         try:
-            results = self._prepare(workspace, arrays, sizes)
+            results = self._prepare(workspace, arrays, sizes, outputs)
             if results is None:
                 return None
             status = self._entry(workspace.address)
@@ -261,27 +288,39 @@ class CompiledGraph:
             self._pool.give(workspace)
         for place in self._scalars:
             results[place] = results[place][0]
-        return results
+        return results if outputs is None else _given(outputs, results)
 
     def _prepare(
-        self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]
+        self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...], outputs: Given
     ) -> list[Any] | None:
-        """Fill the table; new memory for the results, or None if an argument cannot be placed as it is."""
+        """Fill the table; memory for the results, or None if an argument cannot be placed as it is."""
+        needs = self._placed(workspace, arrays, sizes)
+        if needs is None:
+            return None
+        if workspace.needs is not needs:
+            self._settle(workspace, needs)
+        try:
+            if outputs is None:
+                results = [make() for make in needs.makers]
+            else:
+                pairs = zip(outputs, needs.makers, strict=True)
+                results = [make() if given is None else np.atleast_1d(given) for given, make in pairs]
+        except MemoryError:
+            raise self.interface.no_memory() from None
+        self._result_filler.fill(workspace, tuple(results))
+        return results
+
+    def _placed(
+        self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...]
+    ) -> Needs | None:
+        """What a call needs, its arguments and sizes being in the table; None if one cannot be placed as it is."""
         if self._checker.fill(workspace, arrays) != FITS:
             return None
         if sizes:
             known = dict(sizes)
             for name, slot in self._size_places:
                 workspace.words[slot] = known[name]
-        needs = self._needs_of(workspace, sizes)
-        if workspace.needs is not needs:
-            self._settle(workspace, needs)
-        try:
-            results = [make() for make in needs.makers]
-        except MemoryError:
-            raise self.interface.no_memory() from None
-        self._result_filler.fill(workspace, tuple(results))
-        return results
+        return self._needs_of(workspace, sizes)
 
     def _needs_of(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...]) -> Needs:
         """What a call needs for the arguments in the table, found now or before."""
@@ -294,13 +333,12 @@ class CompiledGraph:
         """What a call needs for arguments of these extents."""
         known, settings = self._allowed(self._shapes(workspace), dict(sizes), partial(self._number, workspace))
         self.interface.refuse_memory(known)
-        makers = []
-        for port in self.outputs:
-            shape = tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
-            makers.append(result_maker(shape or (1,), port.type.dtype.numpy))
+        shapes = [_shape(port, known) for port in self.outputs]
+        pairs = zip(shapes, self.outputs, strict=True)
+        makers = [result_maker(shape or (1,), port.type.dtype.numpy) for shape, port in pairs]
         if len(self._needs) >= _MOST_NEEDS:
             self._needs.clear()
-        needs = self._needs[key] = Needs(makers, self.interface.place_words(known), settings)
+        needs = self._needs[key] = Needs(makers, shapes, self.interface.place_words(known), settings)
         return needs
 
     def _settle(self, workspace: Workspace, needs: Needs) -> None:
@@ -429,34 +467,14 @@ class CompiledGraph:
         return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code, allowance, products)
 
 
-class BoundCall:
-    """A call on fixed arrays. It reads them as they are at each call and writes the same `outputs`; one thread at a
-    time may call it."""
+def _shape(port: Port, known: Mapping[Any, int]) -> tuple[int, ...]:
+    """The shape of a result."""
+    return tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
 
-    def __init__(
-        self,
-        compiled: CompiledGraph,
-        workspace: Workspace,
-        arrays: tuple[Any, ...],
-        sizes: tuple[tuple[str, int], ...],
-        results: list[Any],
-    ) -> None:
-        self.compiled = compiled
-        self.workspace = workspace
-        self.arrays = arrays
-        self.sizes = sizes
-        pairs = zip(results, compiled.outputs, strict=True)
-        self.outputs = [result if port.type.rank else result.reshape(()) for result, port in pairs]
-        self._has_numbers = any(not port.type.rank for port in compiled.inputs)
 
-    def __call__(self) -> list[Any]:
-        """Run. Raises `CheckFailed` if a check fails."""
-        if self._has_numbers:
-            self.compiled.refill(self.workspace, self.arrays, self.sizes)
-        status = self.compiled.run_entry(self.workspace)
-        if status:
-            self.compiled.refuse(status, self.workspace, self.sizes)
-        return self.outputs
+def _given(outputs: Sequence[Any], results: list[Any]) -> list[Any]:
+    """The results, those that are written to given arrays as these."""
+    return [made if given is None else given for given, made in zip(outputs, results, strict=True)]
 
 
 def _is_whole(port: Port) -> bool:

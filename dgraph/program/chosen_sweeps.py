@@ -18,6 +18,7 @@ import numpy as np
 from dgraph.classes import dataclass
 from dgraph.program.compiled import Compiled, compile_ways
 from dgraph.program.functions import COMPILING
+from dgraph.program.outputs import has_outputs
 from dgraph.program.signature import Swept
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class ChosenSweeps(Compiled):
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Choose, unless the arrays are as small as those of a call before; then check, run and build the result."""
+        if has_outputs(self.signature.formals, named):
+            # What shared sweeps give is put together in arrays of its own.
+            return self.plain(*arguments, **named)
         shapes = None if named else tuple([_shape(argument) for argument in arguments])
         if shapes in self._small:
             return self.plain(*arguments)
@@ -86,9 +90,10 @@ class ChosenSweeps(Compiled):
         return self._chosen(arguments, named)[0]
 
     def bind(self, *arguments: Any, **named: Any) -> Any:
-        """A call without checks on fixed arrays. If these hold integers, which may change, sweeps are not shared."""
+        """A call without checks on fixed arrays. If these hold integers, which may change, or outputs are
+        given, sweeps are not shared."""
         leaves, _ = self.plain.leaves(arguments, named)
-        is_fixed = all(leaf.dtype.kind == "f" for leaf in leaves)
+        is_fixed = all(leaf.dtype.kind == "f" for leaf in leaves) and not has_outputs(self.signature.formals, named)
         return (self.exact(arguments, named) if is_fixed else self.plain).bind(*arguments, **named)
 
     def memory(self, *arguments: Any, **named: Any) -> Memory:

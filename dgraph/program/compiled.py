@@ -15,7 +15,7 @@ import numpy as np
 from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.cache import Cache, make_key
-from dgraph.kernels.compile import CompiledGraph
+from dgraph.kernels.compile import CompiledGraph, Given
 from dgraph.kernels.load import machine_name
 from dgraph.program.arguments import (
     LARGEST_SIZE,
@@ -28,6 +28,7 @@ from dgraph.program.arguments import (
     picker,
 )
 from dgraph.program.functions import COMPILING
+from dgraph.program.outputs import OUT, checked_outputs, has_outputs, without_outputs
 from dgraph.program.signature import Signature
 from dgraph.program.sources import Files, still_stands
 from dgraph.sizes import AMOUNT_WORDS, bytes_in
@@ -122,7 +123,8 @@ class Compiled:
         return self.kernel.report
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Check and adapt the arguments, run, and build the result. Raises `ArgumentError` and `CheckFailed`."""
+        """Check and adapt the arguments, run, and build the result. `out=` gives arrays for it, a tree like the result,
+        which are written and returned; None in it makes a new one. Raises `ArgumentError` and `CheckFailed`."""
         if self._is_plain and not named:
             try:
                 outputs = self._call_exact(arguments)
@@ -132,9 +134,20 @@ class Compiled:
             if outputs is not None:
                 return outputs[0] if self._is_single else build(self.signature.result, iter(outputs))
         leaves, extents = self.leaves(arguments, named)
-        outputs = self.run(leaves, extents)
+        outputs = self.run(leaves, extents, self.outputs(leaves, extents, named))
         self.examine(outputs, leaves, extents)
         return build(self.signature.result, iter(outputs))
+
+    def outputs(self, leaves: Sequence[Any], extents: Mapping[str, int], named: Mapping[str, Any]) -> Given:
+        """The arrays that `out=` gives for the leaves of the result; None if there is no `out=`."""
+        signature = self.signature
+        if not has_outputs(signature.formals, named):
+            return None
+        shapes = self.kernel.result_shapes(leaves, extents)
+        try:
+            return checked_outputs(signature.formals, signature.result, named[OUT], shapes, leaves)
+        except ArgumentError as fault:
+            raise self.located(fault) from None
 
     def examine(self, outputs: Sequence[Any], leaves: Sequence[Any], extents: Mapping[str, int]) -> None:
         """With `debug`, raise `NotFinite` with the reason if an output is nan or infinite, and warn of a derivative
@@ -168,10 +181,10 @@ class Compiled:
         shapes = [np.shape(leaf) for leaf in leaves]
         return self.kernel.interface.solve(shapes, dict(extents), lambda at: int(leaves[at]))
 
-    def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
+    def run(self, leaves: Sequence[Any], extents: Mapping[str, int], outputs: Given = None) -> list[Any]:
         """The kernel on leaves that fit. Raises `ArgumentError` if there is not enough memory."""
         try:
-            return self.kernel.call(leaves, extents)
+            return self.kernel.call(leaves, extents, outputs)
         except MemoryError as fault:
             title = f"there is not enough memory for {self.signature.name}"
             raise ArgumentError(Diagnostic(title, (), str(fault))) from None
@@ -205,6 +218,7 @@ class Compiled:
         for formal in signature.formals:
             if formal.name in signature.params and formal.name not in named:
                 defaults[formal.name] = promoted(formal.type, self.value_of(formal.name))
+        named = without_outputs(signature.formals, named)
         try:
             values = bind_arguments(signature.name, signature.formals, arguments, named, defaults)
             leaves: list[Any] = []
@@ -220,9 +234,9 @@ class Compiled:
 
     def bind(self, *arguments: Any, **named: Any) -> Any:
         """A call without checks on fixed arrays: `run = step.bind(x, y)`; each `run()` reads the arrays as they are
-        then, writes the same output arrays and returns the result built on them."""
+        then, writes the same output arrays, those of `out=` if given, and returns the result built on them."""
         leaves, extents = self.leaves(arguments, named)
-        bound = self.kernel.bind(leaves, extents)
+        bound = self.kernel.bind(leaves, extents, self.outputs(leaves, extents, named))
         result = build(self.signature.result, iter(bound.outputs))
 
         def run() -> Any:

@@ -10,7 +10,8 @@ from typing import Any
 from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.bind import FAULT_VALUES
-from dgraph.kernels.compile import BoundCall, CompiledGraph, compile_program, interface_of, plan_graph
+from dgraph.kernels.bound_call import BoundCall
+from dgraph.kernels.compile import CompiledGraph, compile_program, interface_of, plan_graph
 from dgraph.kernels.timing import WORDS, Part, timed
 from dgraph.program.compiled import Compiled
 from dgraph.program.explain_loops import place

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgraph.classes import dataclass
+from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.ops.transform import SparseJacobian
 from dgraph.program.arguments import build
 from dgraph.program.compiled import Compiled
 from dgraph.program.functions import COMPILING
+from dgraph.program.outputs import has_outputs
 
 if TYPE_CHECKING:
     from dgraph.ad.sparse.compress import Compressed
     from dgraph.ad.sparse.seeds import Coloured, Seeds
     from dgraph.ir.graph import Graph, Node, Region
-    from dgraph.kernels.compile import CompiledGraph
+    from dgraph.kernels.compile import CompiledGraph, Given
     from dgraph.kernels.demand import Memory
     from dgraph.program.compiled import Options
     from dgraph.program.functions import Function, Recipe
@@ -185,6 +187,7 @@ class SparseFunction(Compiled):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Find the pattern, unless it is known from a call with the same sizes and integers; run; build the result."""
         leaves, extents = self.leaves(arguments, named)
+        self.outputs(leaves, extents, named)
         found = self.found(leaves, extents)
         outputs = super().run([*leaves, *found.arrays], extents)
         self.examine(outputs, leaves, extents)
@@ -202,13 +205,21 @@ class SparseFunction(Compiled):
         """The number of every size variable for the leaves of a call."""
         return self._patterns.sizes(leaves, extents)
 
-    def run(self, leaves: Sequence[Any], extents: Mapping[str, int]) -> list[Any]:
+    def run(self, leaves: Sequence[Any], extents: Mapping[str, int], outputs: Given = None) -> list[Any]:
         """The kernel on leaves that fit, with what the pattern adds to them."""
-        return super().run([*leaves, *self.found(leaves, extents).arrays], extents)
+        return super().run([*leaves, *self.found(leaves, extents).arrays], extents, outputs)
+
+    def outputs(self, leaves: Sequence[Any], extents: Mapping[str, int], named: Mapping[str, Any]) -> Given:
+        """Refused: how many entries there are is found at the call."""
+        if has_outputs(self.signature.formals, named):
+            title = f"{self.signature.name} has sparse derivatives, and `out` is for arrays of a known size"
+            raise self.located(ArgumentError(Diagnostic(title, (), "leave `out=` out")))
+        return None
 
     def bind(self, *arguments: Any, **named: Any) -> Any:
         """A call without checks on fixed arrays, for the pattern of the integers that they hold now."""
         leaves, extents = self.leaves(arguments, named)
+        self.outputs(leaves, extents, named)
         found = self.found(leaves, extents)
         bound = self.kernel.bind([*leaves, *found.arrays], extents)
         result = self._built(bound.outputs, found)
