@@ -11,6 +11,7 @@ import array
 import ctypes
 import functools
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -194,11 +195,17 @@ class Checker:
         return True
 
 
+def is_masked(value: object) -> bool:
+    """Whether this is a masked array; there is none before NumPy's module for them is loaded."""
+    module = sys.modules.get("numpy.ma")
+    return module is not None and isinstance(value, module.MaskedArray)
+
+
 def is_array_of(spec: ArraySpec, argument: Any) -> bool:
     """Whether an argument can be read in place: an aligned array of that dtype and rank in row-major order."""
     return (
         isinstance(argument, np.ndarray)
-        and not isinstance(argument, np.ma.MaskedArray)
+        and not is_masked(argument)
         and argument.ndim == spec.rank
         and argument.dtype == spec.numpy
         and argument.flags.c_contiguous

@@ -18,7 +18,8 @@ from dgraph.kernels import loop_marks
 from dgraph.kernels.arithmetic import convert
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.memory import place_of
-from dgraph.kernels.values import FLOATS, INTEGERS, SCALARS, Value
+from dgraph.kernels.set_once import names_set_once
+from dgraph.kernels.values import FLOATS, INTEGERS, SCALARS, Value, known_number
 
 CONSTANTS = {
     "inf_f32": ("f32", float("inf")),
@@ -79,7 +80,8 @@ class Turn:
 
 
 class FunctionCode:
-    """Translates the body of one function. Names live in stack slots, which LLVM turns into registers."""
+    """Translates the body of one function. Names that are not set once live in stack slots, which LLVM turns into
+    registers."""
 
     def __init__(self, module: Any, known: dict[str, Signature], signature: Signature, node: ast.FunctionDef) -> None:
         self.module = module
@@ -88,6 +90,8 @@ class FunctionCode:
         self.node = node
         self.builder = ir.IRBuilder(signature.function.append_basic_block("entry"))
         self.names: dict[str, tuple[Any, str]] = {}
+        self.once = names_set_once(node)
+        self.values: dict[str, Value] = {}
         self.turns: list[Turn] = []
         self.keeps_apart = _calls_outside_loops(node) > MANY
 
@@ -117,6 +121,9 @@ class FunctionCode:
 
     def assign(self, node: ast.AST, name: str, value: Value) -> None:
         """Give a name a value; its first decides its type."""
+        if name in self.once:
+            self.values[name] = value
+            return
         if name not in self.names:
             with self.builder.goto_entry_block():
                 self.names[name] = self.builder.alloca(value.llvm.type, name=name), value.type
@@ -127,6 +134,8 @@ class FunctionCode:
 
     def read(self, node: ast.Name) -> Value:
         """The value of a name."""
+        if node.id in self.values:
+            return self.values[node.id]
         if node.id in self.names:
             slot, type_name = self.names[node.id]
             return self.value(self.builder.load(slot, typ=slot.allocated_type), type_name)
@@ -137,8 +146,7 @@ class FunctionCode:
 
     def constant(self, number: float, type_name: str) -> Value:
         """A constant of a scalar type."""
-        cast = float if type_name in FLOATS else int
-        return self.value(ir.Constant(SCALARS[type_name], cast(number)), type_name)
+        return self.value(known_number(type_name, number), type_name)
 
     # ---- statements ----
 

@@ -53,6 +53,37 @@ def host_has_fma() -> bool:
     return bool(llvm.get_host_cpu_features().get("fma", False))
 
 
+class Splat(ir.Constant):  # type: ignore[misc]
+    """One number in every lane, or none, in LLVM's short form."""
+
+    def _get_reference(self) -> str:
+        entry = self.constant[0]
+        return "undef" if entry.constant is ir.Undefined else f"splat ({entry})"
+
+
+_NUMBERS: dict[tuple[str, str], Any] = {}
+_SPLATS: dict[tuple[str, int], Any] = {}
+
+
+def known_number(type_name: str, number: float) -> Any:
+    """A constant; the same each time, since its text takes longer to make than to find."""
+    # Zeros of either sign are equal, but have texts of their own.
+    key = type_name, repr(number)
+    found = _NUMBERS.get(key)
+    if found is None:
+        made = ir.Constant(SCALARS[type_name], float(number) if type_name in FLOATS else int(number))
+        found = _NUMBERS[key] = made
+    return found
+
+
+def _known_splat(entry: Any, lanes: int) -> Any:
+    key = str(entry), lanes
+    found = _SPLATS.get(key)
+    if found is None:
+        found = _SPLATS[key] = Splat(ir.VectorType(entry.type, lanes), [entry] * lanes)
+    return found
+
+
 class Value:
     """One LLVM value with its type name; operators emit into the builder it came from."""
 
@@ -77,11 +108,8 @@ class Value:
     def constant(self, number: float, type_name: str | None = None) -> Value:
         """A constant of this value's lanes, of its type unless another is named."""
         name = type_name or self.type
-        scalar = SCALARS[name]
-        entry = ir.Constant(scalar, float(number) if name in FLOATS else int(number))
-        if self.lanes == 1:
-            return Value(self.builder, entry, name)
-        return Value(self.builder, ir.Constant(ir.VectorType(scalar, self.lanes), [entry] * self.lanes), name)
+        entry = known_number(name, number)
+        return Value(self.builder, entry if self.lanes == 1 else _known_splat(entry, self.lanes), name)
 
     def make(self, value: Any, type_name: str | None = None) -> Value:
         """Wrap an LLVM value that this value's builder made."""
@@ -252,12 +280,11 @@ def _product(stride: int | Value, factor: Value) -> int | Value:
 
 def splat(builder: Any, scalar: Any, lanes: int) -> Any:
     """A vector that holds a number in every lane."""
-    kind = ir.VectorType(scalar.type, lanes)
     if isinstance(scalar, ir.Constant):
-        return ir.Constant(kind, [scalar] * lanes)
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+        return _known_splat(scalar, lanes)
+    undefined = _known_splat(ir.Constant(scalar.type, ir.Undefined), lanes)
+    zero = known_number("i32", 0)
+    return builder.shuffle_vector(builder.insert_element(undefined, scalar, zero), undefined, _known_splat(zero, lanes))
 
 
 def select(condition: Value, chosen: Value | float, otherwise: Value | float) -> Value:

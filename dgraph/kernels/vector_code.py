@@ -9,6 +9,7 @@ run under a mask: lanes that are off neither read nor write memory.
 from __future__ import annotations
 
 import ast
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from llvmlite import ir
 from dgraph.kernels.arithmetic import convert
 from dgraph.kernels.function_code import DIVISIONS, FunctionCode, Turn
 from dgraph.kernels.helpers import PRIMITIVES
+from dgraph.kernels.set_once import nodes_in
 from dgraph.kernels.values import SCALARS, Strided, Value, select, splat
 from dgraph.kernels.vector_memory import VectorMemory
 from dgraph.kernels.vector_plan import (
@@ -59,8 +61,9 @@ class _LoopCode(FunctionCode):
     """The code of one loop with lanes, in the function `outer`. `mask` says which lanes are on; None means all."""
 
     def __init__(self, outer: FunctionCode, plan: Plan) -> None:
-        for name in ("module", "known", "signature", "node", "builder", "names", "turns", "keeps_apart"):
+        for name in ("module", "known", "signature", "node", "builder", "names", "turns", "keeps_apart", "once"):
             setattr(self, name, getattr(outer, name))
+        self.around = self.values = outer.values
         self.plan = plan
         self.lanes = plan.lanes
         self.mask: Value | None = None
@@ -120,9 +123,7 @@ class _LoopCode(FunctionCode):
     def turn_of(self, counter: Any, mask: Value | None, body: Sequence[ast.stmt]) -> None:
         """Emit the body for the lanes from a turn on."""
         self.mask = mask
-        slot = self.slot(_I64, self.plan.index)
-        self.builder.store(counter, slot)
-        self.strided[self.plan.index] = slot, 1
+        self.values = {**self.around, self.plan.index: Strided(self.value(counter, "i64"), 1, self.lanes)}
         # Breaks of loops around cannot be meant.
         self.turns.append(Turn(None, None))
         self.block(body)
@@ -141,7 +142,10 @@ class _LoopCode(FunctionCode):
     def assign(self, node: ast.AST, name: str, value: Value) -> None:
         """Give a name a value in the lanes that are on."""
         nature = self.plan.natures[name]
-        if nature == Nature.UNIFORM:
+        is_blended = node in self.plan.blended and self.mask is not None
+        if name in self.once and not is_blended:
+            self.values[name] = self.as_vector(value) if nature == Nature.VARYING else value
+        elif nature == Nature.UNIFORM:
             super().assign(node, name, value)
         elif nature == Nature.STRIDED:
             assert isinstance(value, Strided)
@@ -159,7 +163,8 @@ class _LoopCode(FunctionCode):
                 self.vectors[name] = self.slot(value.llvm.type, name), value.type
             slot, type_name = self.vectors[name]
             assert type_name == value.type
-            if node in self.plan.blended and self.mask is not None:
+            if is_blended:
+                assert self.mask is not None
                 old = self.value(self.builder.load(slot, typ=slot.allocated_type), type_name)
                 value = select(self.mask, value, old)
             self.builder.store(value.llvm, slot)
@@ -168,6 +173,8 @@ class _LoopCode(FunctionCode):
         """The value of a name."""
         if node.id in self.update_parts:
             return self.update_parts[node.id]
+        if node.id in self.values:
+            return self.values[node.id]
         nature = self.plan.natures.get(node.id, Nature.UNIFORM)
         if nature == Nature.UNIFORM:
             return super().read(node)
@@ -334,7 +341,7 @@ class _LoopCode(FunctionCode):
         """Whether a statement may run where no lane is on: it reads rows of entries only, if at all."""
         if not isinstance(statement, ast.Assign):
             return False
-        for node in ast.walk(statement.value):
+        for node in nodes_in(statement.value):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 primitive = PRIMITIVES.get(node.func.id)
                 if node.func.id.startswith("load_"):
@@ -346,9 +353,10 @@ class _LoopCode(FunctionCode):
 
     def is_row(self, index: ast.expr) -> bool:
         """Whether an index is known to grow by 1 from lane to lane."""
-        names = {node.id for node in ast.walk(index) if isinstance(node, ast.Name)}
-        given = {*self.strided, *self.names, *PRIMITIVES}
-        if self.plan.nature(index) != Nature.STRIDED or not all(name in given for name in names):
+        if self.plan.nature(index) != Nature.STRIDED:
+            return False
+        given = ChainMap[str, Any](self.values, self.strided, self.names, PRIMITIVES)
+        if not all(node.id in given for node in nodes_in(index) if isinstance(node, ast.Name)):
             return False
         # What this emits is not used.
         value = self.expression(index)

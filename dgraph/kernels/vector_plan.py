@@ -9,12 +9,14 @@ that do not take part; one that lives inside need not.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field
 from enum import IntEnum
 
 from dgraph.classes import dataclass
 from dgraph.kernels.helpers import PRIMITIVES
+from dgraph.kernels.set_once import nodes_in
 from dgraph.kernels.values import LANE_COUNTS, ROWS, SCALARS
 
 WHOLE = 16
@@ -140,8 +142,8 @@ class _Planner:
         self.starts: list[tuple[ast.While, set[str]]] = []
         self.leaving: list[ast.If] = []
         self.visit(loop.body, (), None)
-        inside = {node for statement in loop.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
-        self.outside = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and node not in inside} | {
+        inside = {node for statement in loop.body for node in nodes_in(statement) if isinstance(node, ast.Name)}
+        self.outside = {node.id for node in nodes_in(function) if isinstance(node, ast.Name) and node not in inside} | {
             argument.arg for argument in function.args.args
         }
         self.outside.discard(index)
@@ -192,7 +194,7 @@ class _Planner:
                     raise CannotBeVectors
 
     def read(self, expression: ast.expr, path: Path) -> None:
-        for node in ast.walk(expression):
+        for node in nodes_in(expression):
             if isinstance(node, ast.Name):
                 self.paths.setdefault(node.id, []).append(path)
             elif isinstance(node, ast.Call):
@@ -207,6 +209,7 @@ class _Planner:
     def found(self) -> Plan:
         plan = self.plan
         given = [assignment.name for assignment in self.assignments]
+        self.times = Counter(given)
         if plan.index in given:
             raise CannotBeVectors
         plan.natures = dict.fromkeys(given, Nature.UNIFORM)
@@ -237,7 +240,7 @@ class _Planner:
         for assignment in self.assignments:
             name = assignment.name
             nature = Nature.UNIFORM if assignment.value is None else plan.nature(assignment.value)
-            is_only = sum(other.name == name for other in self.assignments) == 1 and name not in self.outside
+            is_only = self.times[name] == 1 and name not in self.outside
             if nature == Nature.STRIDED and not is_only:
                 nature = Nature.VARYING
             if not self.is_at_home(assignment):

@@ -16,6 +16,7 @@ import numpy as np
 
 from dgraph.errors import ArgumentError, DataError, Diagnostic, Label, Span
 from dgraph.ir.graph import Formal
+from dgraph.kernels.call import is_masked
 from dgraph.program.records import RecordValue
 from dgraph.types import Array, DType, Extent, Record, Tuple, Type, dtype_of_numpy, leaves, with_axes
 
@@ -183,7 +184,7 @@ def _array(name: str, type_: Array, value: Any, span: Span | None) -> np.ndarray
 
 def as_array(name: str, value: Any, span: Span | None = None, wanted: str = "takes numbers") -> np.ndarray[Any, Any]:
     """Anything that holds numbers as a NumPy array or scalar, of whatever dtype. Raises `ArgumentError`."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         _fault(f"`{name}` is a masked array", span, "fill it: `.filled(value)`")
     if isinstance(value, np.ndarray):
         return np.asarray(value)
