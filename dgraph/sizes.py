@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from fractions import Fraction
 from functools import cached_property
 
 from dgraph.classes import dataclass
@@ -200,7 +199,11 @@ AMOUNT_WORDS = "a number and a unit: B, kB, MB, GB, KiB, MiB or GiB"
 def bytes_in(text: str) -> int | None:
     """The bytes of an amount of memory such as "200MB" or "1.5 GiB"; None if it is none."""
     found = _AMOUNT.fullmatch(text)
-    return None if found is None else int(Fraction(found[1]) * UNITS[found[2]])
+    if found is None:
+        return None
+    from fractions import Fraction
+
+    return int(Fraction(found[1]) * UNITS[found[2]])
 
 
 def in_units(count: int) -> str:

@@ -7,10 +7,8 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -39,6 +37,8 @@ def bind_arguments(
     values = dict(zip(names, given, strict=False))
     for key, value in named.items():
         if key not in names:
+            from difflib import get_close_matches
+
             near = get_close_matches(key, names, 1)
             hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(names) or 'none'}"
             _fault(f"{name} has no argument `{key}`", note=hint)
@@ -133,6 +133,8 @@ def _record(name: str, type_: Record, value: Any, span: Span | None) -> Iterator
     if isinstance(value, Mapping):
         unknown = [key for key in value if key not in names]
         if unknown:
+            from difflib import get_close_matches
+
             near = get_close_matches(str(unknown[0]), names, 1)
             hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(names)}"
             _fault(f"`{name}` is a {type_.name}, which has no field `{unknown[0]}`", span, hint)
@@ -280,6 +282,8 @@ def located(fault: ArgumentError, function: Function) -> ArgumentError:
 
 def read_arrays(path: Path) -> np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]:
     """The array of a `.npy` file, or those of an `.npz` file by name. Raises `DataError`."""
+    from zipfile import BadZipFile
+
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
