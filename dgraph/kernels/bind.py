@@ -15,6 +15,10 @@ SHOWN_VALUES = 16
 FAULT_VALUES = SHOWN_VALUES + 16
 """How many words the state has for a failed check: its values, then the numbers of the loops around it."""
 
+POOL_WORDS = 2
+"""Words of the state that say which threads a call may use: the address of their pool or 0, and how many. The parts of
+each split follow."""
+
 ALIGNMENT = 64
 """Bytes to whose multiples memory is aligned; every block of it is so much larger."""
 
@@ -28,9 +32,25 @@ OUT_OF_MEMORY, MISFIT = -1, -2
 """Statuses of the entry: no memory, and arguments whose shapes do not fit together."""
 
 
-def state_words(rows: int, scalars: int) -> int:
-    """Length of the state in i64: rows of tape memory, values of a failed check, scalars that a kernel leaves."""
-    return 4 * rows + FAULT_VALUES + scalars
+def state_words(rows: int, scalars: int, splits: int = 0) -> int:
+    """Length of the state in i64: rows of tape memory, values of a failed check, the pool and the parts of each split,
+    scalars that a kernel leaves."""
+    return scalars_place(rows, splits) + scalars
+
+
+def pool_place(rows: int) -> int:
+    """The word of the state where the pool is."""
+    return 4 * rows + FAULT_VALUES
+
+
+def parts_place(rows: int) -> int:
+    """The word of the state from which on the parts of each split are."""
+    return pool_place(rows) + POOL_WORDS
+
+
+def scalars_place(rows: int, splits: int) -> int:
+    """The word of the state from which on kernels leave scalars."""
+    return parts_place(rows) + splits
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,16 @@ class Pool:
     def held_bytes(self) -> int:
         """Bytes of memory that idle workspaces keep."""
         return sum(workspace.held_bytes for workspace in list(self._idle))
+
+    def release(self) -> None:
+        """Give back the memory of idle workspaces. None is taken for a call meanwhile."""
+        mine: list[Workspace] = []
+        with suppress(IndexError):
+            while True:
+                mine.append(self._idle.pop())
+        for workspace in mine:
+            workspace.release()
+        self._idle.extend(mine)
 
     def give(self, workspace: Workspace) -> None:
         """Hand a workspace back for later calls."""

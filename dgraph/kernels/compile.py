@@ -7,6 +7,7 @@ Numba.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -17,7 +18,7 @@ import numpy as np
 from dgraph.errors import ArgumentError, Diagnostic, NotSupported
 from dgraph.ir.counts import numbers_of
 from dgraph.kernels.allowance import Allowance, allowance_from_json, allowance_to_json
-from dgraph.kernels.bind import MISFIT, binding_steps, state_words
+from dgraph.kernels.bind import MISFIT, binding_steps, pool_place, state_words
 from dgraph.kernels.bound_call import BoundCall
 from dgraph.kernels.cache import Cache, make_key
 from dgraph.kernels.call import FITS, ArraySpec, Checker, Pool, Workspace
@@ -25,62 +26,20 @@ from dgraph.kernels.disk_store import in_a_session
 from dgraph.kernels.fill_code import bring_fill_code, fill_code, is_fill_code, layout_is_known
 from dgraph.kernels.interface import Interface, Port, size_from_json, size_to_json
 from dgraph.kernels.load import load_object, machine_name, uses_disk
+from dgraph.kernels.needs import Given, Needs, shape_of, with_given
+from dgraph.kernels.parted import Parted
+from dgraph.kernels.planning import plan_graph, plan_in_parts
 from dgraph.kernels.product_library import called_by
 from dgraph.kernels.results import result_maker
+from dgraph.kernels.thread_pool import MOST_THREADS, available, the_pool
 
 if TYPE_CHECKING:
-    from array import array
-
     from dgraph.ir.graph import Graph
     from dgraph.kernels.demand import Memory
     from dgraph.kernels.nests import Program
 
 _MOST_NEEDS = 256
-Maker = Callable[[], Any]
-
-
-Given = Sequence[Any] | None
-"""Arrays for the results of a call, None where one is to be made; or None for all."""
-
-
-class Needs:
-    """What a call needs whose arguments have certain extents: what gives memory for each result, and its shape, and the
-    words of the table that say where the rooms of the arena are, and the numbers of settings and wishes."""
-
-    __slots__ = ("makers", "places", "settings", "shapes")
-
-    def __init__(
-        self,
-        makers: Sequence[Maker],
-        shapes: list[tuple[int, ...]],
-        places: array[int],
-        settings: Mapping[str, int],
-    ) -> None:
-        self.makers = makers
-        self.shapes = shapes
-        self.places = places
-        self.settings = settings
-
-
-def plan_graph(
-    graph: Graph, *, checks: str = "on", math: str = "fast", schedule: Mapping[str, str] | None = None
-) -> Program:
-    """The loop program of a graph: kernels taken out, memory planned. `schedule` steers choices, as `Steering` says."""
-    from dgraph.kernels.lower import lower_graph
-    from dgraph.kernels.outline import outline
-    from dgraph.kernels.plan import plan
-    from dgraph.kernels.point_blocks import in_blocks
-    from dgraph.kernels.registers import in_registers
-    from dgraph.kernels.small_totals import with_small_totals
-    from dgraph.kernels.steering import Steering
-    from dgraph.kernels.tidy import tidy
-
-    steering = Steering.of(schedule)
-    lowered = lower_graph(graph, checks == "on", steering.products != "off", math == "precise")
-    program = in_registers(with_small_totals(lowered))
-    if steering.blocks != "off":
-        program = in_blocks(program)
-    return plan(tidy(outline(program, steering.lanes)))
+Parallel = bool | int
 
 
 def compile_graph(
@@ -89,16 +48,24 @@ def compile_graph(
     checks: str = "on",
     math: str = "fast",
     schedule: Mapping[str, str] | None = None,
-    parallel: bool = True,  # noqa: ARG001
+    parallel: Parallel = True,
 ) -> CompiledGraph:
     """Compile a graph without `call jvp vjp vmap` nodes. `checks="off"` clips reads and drops writes out of range;
     `math="precise"` takes the elementary functions that are right to about half a unit in the last place.
-    Kernels run on one core so far, whether `parallel` allows more or not.
+    `parallel` says whether a call may use several threads, or how many at most; the code is the same.
 
     Raises `NotSupported` for an op that has no kernels.
     """
+    from dgraph.kernels.numba_source import print_program
+    from dgraph.kernels.steering import Steering
+
     program = plan_graph(graph, checks=checks, math=math, schedule=schedule)
-    return compile_program(program, interface_of(graph, program))
+    compiled = compile_program(program, interface_of(graph, program))
+    cut = plan_in_parts(program, Steering.of(schedule))
+    if cut.splits and not program.splits:
+        compiled.parted = Parted.of(interface_of(graph, cut), print_program(cut))
+    compiled.allow(parallel)
+    return compiled
 
 
 def compile_program(program: Program, interface: Interface, allowance: Allowance | None = None) -> CompiledGraph:
@@ -107,7 +74,7 @@ def compile_program(program: Program, interface: Interface, allowance: Allowance
     from dgraph.kernels.report import report_of
 
     source = print_program(program)
-    return CompiledGraph(interface, source, report_of(program), _object_code(source), allowance)
+    return CompiledGraph(interface, source, report_of(program), object_code(source), allowance)
 
 
 def interface_of(graph: Graph, program: Program) -> Interface:
@@ -135,10 +102,11 @@ def interface_of(graph: Graph, program: Program) -> Interface:
         tuple(program.rooms.values()),
         tape_demands(program),
         graph.wishes,
+        tuple(split for _, split in program.splits),
     )
 
 
-def _object_code(source: str) -> bytes:
+def object_code(source: str) -> bytes:
     """The object code of a program, from the cache or the compiler."""
 
     def made() -> bytes:
@@ -196,6 +164,26 @@ class CompiledGraph:
         self._arena_slot = layout.arena_slot
         self._scalars = [place for place, port in enumerate(interface.outputs) if not port.type.rank]
         self._arity = len(interface.inputs)
+        self.parted: Parted | None = None
+        self.allow(True)
+
+    def allow(self, parallel: Parallel) -> None:
+        """Let calls use all threads that there are, one, or so many at most."""
+        self.threads = 1
+        if self.interface.splits or self.parted is not None:
+            self.threads = available() if parallel is True else max(min(int(parallel), MOST_THREADS), 1)
+        if self.parted is not None:
+            self.parted.allow(self.threads)
+        self.forget_needs()
+
+    def forget_needs(self) -> None:
+        """Find out anew what calls need."""
+        self._needs.clear()
+
+    def form(self, known: Mapping[Any, int]) -> CompiledGraph:
+        """What runs for numbers of the size variables: itself, or the form whose loops are cut into parts."""
+        is_cut = self.parted is not None and self.parted.is_wanted(known, self.threads)
+        return self.parted.form if is_cut and self.parted is not None else self
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -246,8 +234,9 @@ class CompiledGraph:
         held = self._adapted(arrays)
         shapes = [array.shape for array in held]
         known, _ = self._allowed(shapes, dict(extents or {}), lambda at: int(held[at]))
-        self.interface.refuse_memory(known)
-        return self.interface.memory(known, lambda at: int(held[at]))
+        interface = self.form(known).interface
+        interface.refuse_memory(known, self.threads)
+        return interface.memory(known, lambda at: int(held[at]), self.threads)
 
     def choice(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None) -> dict[str, Any]:
         """What is chosen for a call on these leaves to keep within the budget, as plain data."""
@@ -257,46 +246,53 @@ class CompiledGraph:
         shapes = [array.shape for array in held]
         known, settings = self._allowed(shapes, dict(extents or {}), lambda at: int(held[at]))
         named = known | {f"#{at}": int(held[at]) for at, port in enumerate(self.inputs) if _is_whole(port)}
-        return allowance.told(settings, named, self.interface.memory(known, lambda at: int(held[at])).peak)
+        return allowance.told(
+            settings, named, self.interface.memory(known, lambda at: int(held[at]), self.threads).peak
+        )
 
     @property
     def held_bytes(self) -> int:
         """The bytes of arenas and tapes that are kept for later calls."""
-        return self._pool.held_bytes
+        others = self.parted.held_bytes if self.parted is not None else 0
+        return self._pool.held_bytes + others
 
     def bind(self, arrays: Sequence[Any], extents: Mapping[str, int] | None = None, outputs: Given = None) -> BoundCall:
         """A call on fixed arrays that writes to fixed outputs, without checks of its arguments."""
         held = self._adapted(arrays)
         sizes = tuple((extents or {}).items())
         workspace = self._pool.take()
-        results = self._prepare(workspace, held, sizes, outputs)
-        assert results is not None
-        return BoundCall(self, workspace, held, sizes, results if outputs is None else _given(outputs, results))
+        needs = self._placed(workspace, held, sizes)
+        assert needs is not None
+        if needs.form is not self:
+            self._pool.give(workspace)
+            return needs.form.bind(arrays, extents, outputs)
+        results = self._prepare(workspace, needs, outputs)
+        return BoundCall(self, workspace, held, sizes, results if outputs is None else with_given(outputs, results))
 
     def _run(
         self, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...], outputs: Given = None
     ) -> list[Any] | None:
         workspace = self._pool.take()
         try:
-            results = self._prepare(workspace, arrays, sizes, outputs)
-            if results is None:
+            needs = self._placed(workspace, arrays, sizes)
+            if needs is None:
                 return None
-            status = self._entry(workspace.address)
-            if status:
-                self.refuse(status, workspace, sizes)
+            if needs.form is self:
+                results = self._prepare(workspace, needs, outputs)
+                status = self._entry(workspace.address)
+                if status:
+                    self.refuse(status, workspace, sizes)
         finally:
             self._pool.give(workspace)
+        if needs.form is not self:
+            self._pool.release()
+            return needs.form._run(arrays, sizes, outputs)
         for place in self._scalars:
             results[place] = results[place][0]
-        return results if outputs is None else _given(outputs, results)
+        return results if outputs is None else with_given(outputs, results)
 
-    def _prepare(
-        self, workspace: Workspace, arrays: tuple[Any, ...], sizes: tuple[tuple[str, int], ...], outputs: Given
-    ) -> list[Any] | None:
-        """Fill the table; memory for the results, or None if an argument cannot be placed as it is."""
-        needs = self._placed(workspace, arrays, sizes)
-        if needs is None:
-            return None
+    def _prepare(self, workspace: Workspace, needs: Needs, outputs: Given) -> list[Any]:
+        """Write to the table what the call needs; memory for the results."""
         if workspace.needs is not needs:
             self._settle(workspace, needs)
         try:
@@ -332,25 +328,37 @@ class CompiledGraph:
     def _find_needs(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> Needs:
         """What a call needs for arguments of these extents."""
         known, settings = self._allowed(self._shapes(workspace), dict(sizes), partial(self._number, workspace))
-        self.interface.refuse_memory(known)
-        shapes = [_shape(port, known) for port in self.outputs]
-        pairs = zip(shapes, self.outputs, strict=True)
-        makers = [result_maker(shape or (1,), port.type.dtype.numpy) for shape, port in pairs]
         if len(self._needs) >= _MOST_NEEDS:
             self._needs.clear()
-        needs = self._needs[key] = Needs(makers, shapes, self.interface.place_words(known), settings)
+        shapes = [shape_of(port, known) for port in self.outputs]
+        form = self.form(known)
+        if form is not self:
+            needs = self._needs[key] = Needs(form, shapes)
+            return needs
+        self.interface.refuse_memory(known, self.threads)
+        pairs = zip(shapes, self.outputs, strict=True)
+        makers = [result_maker(shape or (1,), port.type.dtype.numpy) for shape, port in pairs]
+        pool, parts = 0, self.interface.parts(known)
+        if self.threads > 1 and max(parts, default=1) > 1:
+            pool = the_pool().start(self.threads)
+            the_pool().users.add(self)
+        places = self.interface.place_words(known, self.threads)
+        needs = self._needs[key] = Needs(self, shapes, makers, places, settings, (pool, self.threads, *parts))
         return needs
 
     def _settle(self, workspace: Workspace, needs: Needs) -> None:
         """Write to the table what follows from the sizes."""
+        workspace.needs = needs
         if self.allowance is not None:
             # Blocks of other sizes could together be more than is allowed.
             workspace.release()
         for name, slot in (*self._setting_places, *self._wish_places):
             workspace.words[slot] = needs.settings[name]
         if needs.places:
-            workspace.words[self._arena_slot :] = needs.places
-        workspace.needs = needs
+            workspace.words[self._arena_slot :] = array("q", needs.places)
+        if self.interface.splits:
+            place = pool_place(self.interface.rows)
+            workspace.state[place : place + len(needs.threads)] = array("q", needs.threads)
 
     def _allowed(
         self, shapes: list[tuple[int, ...]], sizes: dict[str, int], number: Callable[[int], int]
@@ -361,10 +369,10 @@ class CompiledGraph:
         wishes = {name: known[name] for name, _ in self._wish_places}
         if self.allowance is None:
             return known, wishes
-        self.interface.refuse_memory(known)
+        self.interface.refuse_memory(known, self.threads)
         numbers = {f"#{at}": number(at) for at, port in enumerate(self.inputs) if _is_whole(port)}
         settings = self.allowance.chosen(
-            lambda tried: self.interface.memory({**known, **tried}, number), known | numbers
+            lambda tried: self.interface.memory({**known, **tried}, number, self.threads), known | numbers
         )
         return known | settings, settings | wishes
 
@@ -387,8 +395,8 @@ class CompiledGraph:
             title = f"{self.interface.name} takes {len(self.inputs)} arrays, not {len(arrays)}"
             raise ArgumentError(Diagnostic(title))
         held = []
-        for array, port in zip(arrays, self.inputs, strict=True):
-            fitting = np.require(array, port.type.dtype.numpy, ["C", "A"])
+        for given, port in zip(arrays, self.inputs, strict=True):
+            fitting = np.require(given, port.type.dtype.numpy, ["C", "A"])
             if fitting.ndim != port.type.rank:
                 title = f"`{port.name}` has {fitting.ndim} axes where {port.type} has {port.type.rank}"
                 raise ArgumentError(Diagnostic(title))
@@ -406,7 +414,9 @@ class CompiledGraph:
 
     def _new_workspace(self) -> Workspace:
         layout, rows = self.interface.layout, self.interface.rows
-        workspace = Workspace(layout.length, state_words(rows, self.interface.scalars), rows)
+        workspace = Workspace(
+            layout.length, state_words(rows, self.interface.scalars, len(self.interface.splits)), rows
+        )
         workspace.words[layout.state_slot] = workspace.state_address
         return workspace
 
@@ -441,6 +451,7 @@ class CompiledGraph:
             "source": self.source,
             "report": self.report,
             "pieces": [[kind, len(piece)] for kind, piece in pieces.items()],
+            "parted": None if self.parted is None else self.parted.to_json(),
             "allowance": None if self.allowance is None else allowance_to_json(self.allowance, size_to_json),
         }
         text = json.dumps(head).encode()
@@ -461,20 +472,13 @@ class CompiledGraph:
             bring_fill_code({kind: piece for kind, piece in pieces.items() if is_fill_code(kind)})
             products = {kind: piece for kind, piece in pieces.items() if not is_fill_code(kind)}
         else:
-            code = _object_code(head["source"])
+            code = object_code(head["source"])
             products = called_by(code)
         allowance = head["allowance"] and allowance_from_json(head["allowance"], size_from_json)
-        return cls(Interface.from_json(head["interface"]), head["source"], head["report"], code, allowance, products)
-
-
-def _shape(port: Port, known: Mapping[Any, int]) -> tuple[int, ...]:
-    """The shape of a result."""
-    return tuple(max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
-
-
-def _given(outputs: Sequence[Any], results: list[Any]) -> list[Any]:
-    """The results, those that are written to given arrays as these."""
-    return [made if given is None else given for given, made in zip(outputs, results, strict=True)]
+        made = cls(Interface.from_json(head["interface"]), head["source"], head["report"], code, allowance, products)
+        made.parted = head["parted"] and Parted.from_json(head["parted"])
+        made.allow(True)
+        return made
 
 
 def _is_whole(port: Port) -> bool:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from dgraph.ir.graph import Node
 from dgraph.kernels.lowering import compare
-from dgraph.kernels.nests import FAULT, Buffer, Check, Expression, If, Load, Place, Routine, Store, number
+from dgraph.kernels.nests import FAULT, Buffer, Expression, If, Load, Place, Routine, Store, number
+from dgraph.kernels.notices import Check
 from dgraph.kernels.scope import Scope
 from dgraph.kernels.views import View
 from dgraph.sizes import Size, size

@@ -19,6 +19,7 @@ from dgraph.kernels.arithmetic import convert
 from dgraph.kernels.helpers import PRIMITIVES
 from dgraph.kernels.memory import place_of
 from dgraph.kernels.set_once import names_set_once
+from dgraph.kernels.thread_code import SHARED, share
 from dgraph.kernels.values import FLOATS, INTEGERS, SCALARS, Value, known_number
 
 CONSTANTS = {
@@ -171,8 +172,16 @@ class FunctionCode:
                 pass
             case ast.If(test=test, body=body, orelse=orelse):
                 self.choose(test, body, orelse)
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=bounds), body=body):
+            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id=word), args=bounds), body=body) if (
+                word in ("range", loop_marks.ONE_BY_ONE)
+            ):
                 self.count(node, name, bounds, body)
+            case ast.For(
+                target=ast.Name(id=name),
+                iter=ast.Call(func=ast.Name(id=word), args=[bound]),
+                body=[ast.Expr(value=ast.Call() as call)],
+            ) if word == SHARED:
+                share(self, self.typed(bound, "i64"), call, name)
             case ast.While(test=test, body=body):
                 self.repeat(test, body)
             case ast.Break():

@@ -14,6 +14,7 @@ from dgraph.kernels import (
     memory,
     products,
     sums,
+    thread_code,
 )
 from dgraph.kernels.primitives import PRIMITIVES
 
@@ -30,4 +31,5 @@ __all__ = [
     "memory",
     "products",
     "sums",
+    "thread_code",
 ]

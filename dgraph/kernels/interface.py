@@ -17,8 +17,10 @@ from dgraph.ir.places import Standing, Turn, placed
 from dgraph.kernels.bind import LARGEST_BLOCK, Layout
 from dgraph.kernels.demand import Memory, TapeDemand, arena_block, block_of_tapes
 from dgraph.kernels.disk_store import fault
-from dgraph.kernels.nests import FAULT, Check
+from dgraph.kernels.nests import FAULT
+from dgraph.kernels.notices import Check
 from dgraph.kernels.rooms import Arrangement, Room, are_fixed, arrange, fixed_arrangement
+from dgraph.kernels.split import Copies, Split
 from dgraph.sizes import Quotient, Size
 from dgraph.types import DTYPES, Array, Extent, Tuple
 
@@ -35,7 +37,7 @@ class Port:
 class Interface:
     """Arguments, results and checks of a compiled graph; rows of tape memory and scalars that a kernel leaves; `rooms`
     and `tapes` are its demands on memory, `blocks` the bytes of tapes as far as the sizes decide them. The last of
-    `told_sizes` are the `wishes`."""
+    `told_sizes` are the `wishes`. `splits` say into how many parts threads share what they run."""
 
     name: str
     sizes: tuple[str, ...]
@@ -50,6 +52,7 @@ class Interface:
     rooms: tuple[Room, ...] = ()
     tapes: tuple[TapeDemand, ...] = ()
     wishes: tuple[Wish, ...] = ()
+    splits: tuple[Split, ...] = ()
 
     @cached_property
     def layout(self) -> Layout:
@@ -81,12 +84,12 @@ class Interface:
         region = Region(values, (), ())
         return Graph(self.name, self.sizes, tuple(formals), Tuple(()), region, self.span, self.wishes)
 
-    def refuse_memory(self, known: dict[Any, int]) -> None:
+    def refuse_memory(self, known: dict[Any, int], threads: int = 1) -> None:
         """Raise `ArgumentError` if an array or a block of scratch memory would have more bytes than can be counted, or
         a size is divided by 0."""
         try:
-            blocks = (*self.blocks, *(room.bytes for room in self.rooms))
-            wanted = [extent.evaluate(known.__getitem__) for extent in blocks]
+            wanted = [extent.evaluate(known.__getitem__) for extent in self.blocks]
+            wanted += [room.count(known.__getitem__, threads) for room in self.rooms]
             for port in self.outputs:
                 shape = [max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape]
                 wanted.append(prod(shape) * port.type.dtype.bytes)
@@ -96,25 +99,30 @@ class Interface:
         if any(count > LARGEST_BLOCK for count in wanted):
             raise self.no_memory()
 
-    def arrangement(self, known: Mapping[Any, int]) -> Arrangement:
-        """Where the rooms of the arena are, for numbers of the size variables."""
-        return fixed_arrangement(self.rooms) or arrange(self.rooms, known.__getitem__)
+    def parts(self, known: Mapping[Any, int]) -> list[int]:
+        """Into how many parts each loop is cut, for numbers of the size variables."""
+        return [split.parts(known.__getitem__) for split in self.splits]
 
-    def place_words(self, known: Mapping[Any, int]) -> array[int]:
+    def arrangement(self, known: Mapping[Any, int], threads: int = 1) -> Arrangement:
+        """Where the rooms of the arena are, for numbers of the size variables and of threads."""
+        return fixed_arrangement(self.rooms) or arrange(self.rooms, known.__getitem__, threads)
+
+    def place_words(self, known: Mapping[Any, int], threads: int = 1) -> array[int]:
         """The words of the table that say where the rooms of the arena are."""
         if not self.layout.rooms:
             return array("q")
-        found = self.arrangement(known)
+        found = self.arrangement(known, threads)
         return array("q", (found.total, *found.offsets))
 
-    def memory(self, known: Mapping[Any, int], number: Callable[[int], int]) -> Memory:
-        """The bytes that a call uses, from the numbers of the size variables and of arguments by their position."""
+    def memory(self, known: Mapping[Any, int], number: Callable[[int], int], threads: int = 1) -> Memory:
+        """The bytes that a call uses, from the numbers of the size variables, of arguments by their position, and of
+        threads."""
         tapes, rest = block_of_tapes(self.tapes, known.__getitem__, number)
         results = 0
         for port in self.outputs:
             shape = (max(extent.evaluate(known.__getitem__), 0) for extent in port.type.shape)
             results += prod(shape) * port.type.dtype.bytes
-        return Memory(arena_block(self.arrangement(known).total), results, tapes, rest)
+        return Memory(arena_block(self.arrangement(known, threads).total), results, tapes, rest)
 
     def no_memory(self) -> ArgumentError:
         """The error where memory does not suffice."""
@@ -153,13 +161,17 @@ class Interface:
             "scalars": self.scalars,
             "blocks": [size_to_json(extent) for extent in self.blocks],
             "rooms": [
-                [room.name, size_to_json(room.bytes), room.first, room.last, _span_to_json(room.span, sources)]
+                [
+                    *(room.name, size_to_json(room.bytes), room.first, room.last, _span_to_json(room.span, sources)),
+                    room.copies and [room.copies.kind, split_to_json(room.copies.split)],
+                ]
                 for room in self.rooms
             ],
             "tapes": [
                 [size_to_json(tape.entry), _count_to_json(tape.total), tape.words, _span_to_json(tape.span, sources)]
                 for tape in self.tapes
             ],
+            "splits": [split_to_json(split) for split in self.splits],
             "wishes": [
                 [wish.name, wish.option, _count_to_json(wish.value), _span_to_json(wish.span, sources)]
                 for wish in self.wishes
@@ -207,8 +219,8 @@ class Interface:
             data["scalars"],
             tuple(size_from_json(extent) for extent in data["blocks"]),
             tuple(
-                Room(name, size_from_json(count), first, last, span(place))
-                for name, count, first, last, place in data["rooms"]
+                Room(name, size_from_json(count), first, last, span(place), _copies_from_json(copies))
+                for name, count, first, last, place, copies in data["rooms"]
             ),
             tuple(
                 TapeDemand(size_from_json(entry), _count_from_json(total), words, span(place))
@@ -218,6 +230,7 @@ class Interface:
                 Wish(name, option, _count_from_json(value), span(place))
                 for name, option, value, place in data["wishes"]
             ),
+            tuple(map(split_from_json, data["splits"])),
         )
 
 
@@ -228,6 +241,21 @@ def _number(words: Any, position: int, type_: str) -> Any:
     kinds = {"f32": "float32", "f64": "float64", "i32": "int32", "i64": "int64", "u8": "uint8", "bool": "bool"}
     kinds[FAULT] = kinds["i64"]
     return words[position : position + 1].view(numpy.dtype(kinds[type_]))[0]
+
+
+def split_to_json(split: Split) -> list[Any]:
+    """A split as JSON."""
+    return [*map(size_to_json, (split.work, split.least, split.turns)), split.most]
+
+
+def split_from_json(data: list[Any]) -> Split:
+    """What `split_to_json` wrote."""
+    work, least, turns = map(size_from_json, data[:3])
+    return Split(work, least, turns, data[3])
+
+
+def _copies_from_json(data: list[Any] | None) -> Copies | None:
+    return None if data is None else Copies(split_from_json(data[1]), data[0])
 
 
 def _span_to_json(span: Span, sources: dict[Source, int]) -> list[int]:

@@ -362,7 +362,7 @@ class _Blocks:
         for part in self.parts:
             statements += self.emit(part, start, first, packed)
         blocks = rounded_up(loop.stop, self.turns)
-        return (replace(loop, index=block, stop=blocks, body=tuple(statements), kind="sequential"),)
+        return (replace(loop, index=block, stop=blocks, body=tuple(statements), kind="sequential", apart=True),)
 
     def emit(self, part: _Part, start: Expression, first: Block, place: Let) -> Block:
         match part:

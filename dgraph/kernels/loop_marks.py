@@ -2,7 +2,8 @@
 
 Its loop vectoriser is told not to take several vectors at a time (`native.optimise`): the loops inside a nest are
 mostly short, and what does not fill all those vectors is done number by number. The exception is here: the extreme of a
-long row waits for one comparison after another unless several take turns.
+long row waits for one comparison after another unless several take turns. A loop that says `one_by_one` is left as it
+is, since so little time is spent in it that faster code would not be worth compiling.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dgraph.classes import dataclass
 TOGETHER = 8
 """Entries of a mark, bytes in memory, that are looked at together."""
 
+ONE_BY_ONE = "one_by_one"
+"""The word for `range` in a loop that is left as it is."""
 _EXTREMES = ("maximum_", "minimum_")
 _VECTORS = 4
 
@@ -31,16 +34,22 @@ class Mark:
 
 # llvmlite numbers its own metadata from 0.
 _INTERLEAVED = Mark(1_000_000)
+_LEFT = Mark(1_000_002)
 
 DEFINITIONS = f"""\
 !{_INTERLEAVED.number} = distinct !{{!{_INTERLEAVED.number}, !{_INTERLEAVED.number + 1}}}
 !{_INTERLEAVED.number + 1} = !{{!"llvm.loop.interleave.count", i32 {_VECTORS}}}
+!{_LEFT.number} = distinct !{{!{_LEFT.number}, !{_LEFT.number + 1}, !{_LEFT.number + 2}}}
+!{_LEFT.number + 1} = !{{!"llvm.loop.vectorize.enable", i1 false}}
+!{_LEFT.number + 2} = !{{!"llvm.loop.unroll.disable"}}
 """
 """The text that follows a module."""
 
 
 def mark_of(loop: ast.For, is_outermost: bool) -> Mark | None:
     """The mark of a loop, if it gets one."""
+    if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Name) and loop.iter.func.id == ONE_BY_ONE:
+        return _LEFT
     return _INTERLEAVED if is_outermost and any(map(_is_running_extreme, loop.body)) else None
 
 

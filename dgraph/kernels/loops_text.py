@@ -15,6 +15,7 @@ from dgraph.kernels.nests import (
     Loop,
     Matrix,
     MatrixProduct,
+    Parts,
     Place,
     Point,
     PointTape,
@@ -92,6 +93,8 @@ class _LoopsPrinter(Printer):
                 return f"sum({self.piece(buffer, index, count)})", TIGHT
             case TapeTop(row=row):
                 return f"top of tape {self.text(row)}", TIGHT
+            case Parts(split=split):
+                return f"parts {split}", TIGHT
         return super().special(expression)
 
     def loop_head(self, loop: Loop) -> str:

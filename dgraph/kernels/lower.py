@@ -29,8 +29,6 @@ from dgraph.kernels.nest_parts import blocks_of, walk
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
-    Check,
-    Copied,
     Expression,
     Extent,
     Local,
@@ -42,6 +40,7 @@ from dgraph.kernels.nests import (
     machine_type,
     number,
 )
+from dgraph.kernels.notices import Check, Copied
 from dgraph.kernels.scalars import is_scalar_op, scalar_facts
 from dgraph.kernels.scope import Binding, Scope
 from dgraph.kernels.views import View, minus, plus, times, whole

@@ -14,7 +14,6 @@ from dgraph.kernels.lowering import compare, conjunction
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
-    Check,
     Extent,
     Literal,
     Load,
@@ -22,6 +21,7 @@ from dgraph.kernels.nests import (
     machine_type,
     number,
 )
+from dgraph.kernels.notices import Check
 from dgraph.kernels.scope import Scope, parts_of
 from dgraph.kernels.views import View, whole
 from dgraph.sizes import Size, size

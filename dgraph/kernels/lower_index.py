@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dgraph.ir.graph import Node
 from dgraph.kernels.lowering import COMBINE, compare, conjunction
-from dgraph.kernels.nests import Apply, Check, Expression, Extent, If, Let, Literal, Load, Local, machine_type, number
+from dgraph.kernels.nests import Apply, Expression, Extent, If, Let, Literal, Load, Local, machine_type, number
+from dgraph.kernels.notices import Check
 from dgraph.kernels.scope import NO_TAPE, Scope
 from dgraph.kernels.views import View, as_static
 from dgraph.ops.index import is_start, neutral

@@ -16,7 +16,6 @@ from dgraph.kernels.lowering import compare, entry_bytes
 from dgraph.kernels.nests import (
     Apply,
     Buffer,
-    Check,
     Expression,
     Extent,
     If,
@@ -31,6 +30,7 @@ from dgraph.kernels.nests import (
     machine_type,
     number,
 )
+from dgraph.kernels.notices import Check
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, as_static, row_major, times
 from dgraph.sizes import Size, product, size

@@ -18,8 +18,6 @@ from dgraph.kernels.nests import (
     WIDTHS,
     Apply,
     Buffer,
-    Check,
-    Copied,
     Copy,
     Expression,
     Extent,
@@ -33,13 +31,13 @@ from dgraph.kernels.nests import (
     Loop,
     Statement,
     Store,
-    TapeRow,
     TapeSetTop,
     TapeTop,
     Update,
     machine_type,
     number,
 )
+from dgraph.kernels.notices import Check, Copied, TapeRow
 from dgraph.kernels.scope import Binding, Scope, TapeValue
 from dgraph.kernels.views import View, whole
 from dgraph.sizes import Size, size

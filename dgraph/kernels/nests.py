@@ -11,11 +11,12 @@ from dataclasses import field
 
 from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
-from dgraph.ir.places import Turn
 from dgraph.kernels.considered import Choice
+from dgraph.kernels.notices import Check, Copied, TapeRow
 from dgraph.kernels.product_runs import Runs
 from dgraph.kernels.product_symbols import Triangle
 from dgraph.kernels.rooms import Room
+from dgraph.kernels.split import Copies, Split
 from dgraph.sizes import Size, size
 from dgraph.types import DType, Shape
 
@@ -120,7 +121,19 @@ class Sum:
         return self.buffer.type
 
 
-Expression = Local | Literal | Extent | Apply | Load | TapeTop | Sum
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Into how many parts the sizes of a call cut a loop, by the number of its split in the program."""
+
+    split: int
+
+    @property
+    def type(self) -> str:
+        """Always i64."""
+        return "i64"
+
+
+Expression = Local | Literal | Extent | Apply | Load | TapeTop | Sum | Parts
 
 
 def number(value: int | Size) -> Extent:
@@ -139,6 +152,7 @@ class Buffer:
             arena: a room in the arena, placed when the sizes are known
             pointer: no memory of its own: set by `Point` and `PointTape`
     span    where the program makes it
+    copies  how many there are one after another, for threads that work at the same time
     """
 
     name: str
@@ -147,6 +161,7 @@ class Buffer:
     kind: str = "arena"
     position: int = 0
     span: Span = NOWHERE
+    copies: Copies | None = None
 
     @property
     def bytes(self) -> Size:
@@ -189,9 +204,11 @@ class Update:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Loop:
-    """`index` runs over `start` to `stop`. kind: parallel (the turns are independent but for updates), sequential, or
-    reverse (from the last to the first). `lanes` turns of a parallel loop may go at a time, each in a lane of vectors;
-    0 leaves it open."""
+    """`index` runs over `start` to `stop`. kind: parallel (the turns are independent but for updates), sequential,
+    reverse (from the last to the first), ordered (sequential, with so little in a turn that it is left as it is), or
+    threads (from 0 on; the body is one call, and several threads may take turns). `lanes` turns of a parallel loop may
+    go at a time, each in a lane of vectors; 0 leaves it open. The turns of a sequential loop that is `apart` are
+    independent but for updates and totals, as blocks of points are."""
 
     index: Local
     stop: Expression
@@ -201,6 +218,7 @@ class Loop:
     note: str = ""
     span: Span = NOWHERE
     lanes: int = 0
+    apart: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -420,58 +438,11 @@ class Kernel:
     considered: tuple[Choice, ...] = ()
 
 
-@dataclass(frozen=True)
-class Check:
-    """A check that can fail at run time: the message, and the names and machine types of the values shown with it.
-
-    A template is a title with places `{0}` for the values. `words` stand at the place in the source. `turns` are the
-    loops around it, the outermost first: their numbers follow the values. A value of the type `FAULT` brings title and
-    note of its own.
-    """
-
-    title: str
-    names: tuple[str, ...]
-    types: tuple[str, ...]
-    span: Span = NOWHERE
-    words: str = "checked here"
-    is_template: bool = False
-    turns: tuple[Turn, ...] = ()
-
-    @property
-    def state_types(self) -> tuple[str, ...]:
-        """The machine types of the values and of the numbers that follow them."""
-        return (*self.types, *("i64" for turn in self.turns for _ in range(turn.numbers)))
-
-
-@dataclass(frozen=True)
-class TapeRow:
-    """What is written to a row of tape memory: bytes of a step, how many steps if sizes say so, and whether each tape
-    is given up before the next one starts. `words` name the loop, which stands at `span`."""
-
-    row: int
-    entry: Size
-    steps: Size | None
-    is_alone: bool
-    words: str
-    span: Span = NOWHERE
-
-
-@dataclass(frozen=True)
-class Copied:
-    """An array that could not be updated in place: the update, why not, and the bytes copied, at each step of the loops
-    around it if `each_step`."""
-
-    span: Span
-    reason: str
-    bytes: Size
-    each_step: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class Program:
     """A whole function. `checks` are numbered from 1; `rows` counts the rows of tape memory; `blocks` are the bytes of
     tapes as far as the sizes decide them, `tapes` what is written to each row, `rooms` the demands on the arena.
-    `copies` are for people to read."""
+    `splits` say for kernels by name into how many parts threads share them, `copies` are for people to read."""
 
     name: str
     sizes: tuple[str, ...]
@@ -488,6 +459,7 @@ class Program:
     tapes: tuple[TapeRow, ...] = ()
     rooms: dict[Buffer, Room] = field(default_factory=dict)
     copies: tuple[Copied, ...] = ()
+    splits: tuple[tuple[str, Split], ...] = ()
 
     @property
     def scalars(self) -> int:

@@ -25,7 +25,9 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from dgraph.kernels.helpers import PRIMITIVES
+from dgraph.kernels.loop_marks import ONE_BY_ONE
 from dgraph.kernels.primitives import KERNEL_PREFIX, function_symbol
+from dgraph.kernels.thread_code import SHARED
 from dgraph.kernels.values import LANE_COUNTS, POINTER, declare, llvm_type
 
 Emit = Callable[[Any, list[Any]], Any]
@@ -47,6 +49,8 @@ CONSTANTS: dict[str, Any] = {
     "bool": np.bool_,
     "range": range,
     **{f"lanes_{count}": range for count in LANE_COUNTS},
+    SHARED: range,
+    ONE_BY_ONE: range,
     "inf_f32": np.float32("inf"),
     "nan_f32": np.float32("nan"),
     "inf_f64": float("inf"),

@@ -11,7 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from dgraph.kernels.bind import FAULT_VALUES, MISFIT, OUT_OF_MEMORY, Layout, binding_steps
+from dgraph.kernels.bind import (
+    FAULT_VALUES,
+    MISFIT,
+    OUT_OF_MEMORY,
+    Layout,
+    binding_steps,
+    parts_place,
+    pool_place,
+    scalars_place,
+)
 from dgraph.kernels.disk_source import disk_helpers_for
 from dgraph.kernels.lapack_source import helper_name, helpers_for
 from dgraph.kernels.nests import (
@@ -26,7 +35,9 @@ from dgraph.kernels.nests import (
     Fill,
     Kernel,
     Literal,
+    Loop,
     MatrixProduct,
+    Parts,
     Point,
     PointTape,
     Program,
@@ -98,7 +109,7 @@ class _NumbaPrinter(Printer):
     @property
     def scratch_place(self) -> int:
         """The word of the state where kernels leave scalars."""
-        return self.fault_place + FAULT_VALUES
+        return scalars_place(self.program.rows, len(self.program.splits))
 
     # ---- memory -------------------------------------------------------------------------------------------------
 
@@ -111,12 +122,14 @@ class _NumbaPrinter(Printer):
         self.line(f"store_{buffer.type}({self.buffer(buffer)}, {self.text(index)}, {value})")
 
     def special(self, expression: Expression) -> Text:
-        """Sums and tape tops."""
+        """Sums, tape tops and parts."""
         match expression:
             case Sum(buffer=buffer, index=index, count=count):
                 return f"sum_{buffer.type}({self.pointer_at(buffer, index)}, {self.text(count)})", TIGHT
             case TapeTop(row=row):
                 return f"load_i64(state, {self.row_index(row)} + 2)", TIGHT
+            case Parts(split=split):
+                return f"maximum_i64(load_i64(state, {parts_place(self.program.rows) + split}), 1)", TIGHT
         return super().special(expression)
 
     def row_index(self, row: Expression) -> str:
@@ -176,6 +189,14 @@ class _NumbaPrinter(Printer):
                 self.timed(statement)
             case _:
                 super().other(statement)
+
+    def loop(self, loop: Loop) -> None:
+        """A loop; one that threads share finds their pool in the state."""
+        if loop.kind == "threads":
+            place = pool_place(self.program.rows)
+            self.line(f"pool = load_i64(state, {place})")
+            self.line(f"threads = load_i64(state, {place + 1})")
+        super().loop(loop)
 
     def timed(self, timed: Timed) -> None:
         """A block between two looks at the clock."""
@@ -282,7 +303,12 @@ def returns_value(kernel: Kernel) -> bool:
 
 def needs_state(kernel: Kernel) -> bool:
     """Whether a kernel takes the state."""
-    return kernel.uses_tapes or kernel.can_fail or len(kernel.results) > 1
+    return kernel.uses_tapes or kernel.can_fail or len(kernel.results) > 1 or has_parts(kernel)
+
+
+def has_parts(kernel: Kernel) -> bool:
+    """Whether threads may share turns of a kernel."""
+    return any(isinstance(statement, Loop) and statement.kind == "threads" for statement in kernel.body)
 
 
 def layout_of(program: Program) -> Layout:

@@ -39,13 +39,13 @@ from dgraph.kernels.nests import (
     Statement,
     Store,
     TapeReserve,
-    TapeRow,
     TapeSetTop,
     TapeTop,
     Update,
     While,
     number,
 )
+from dgraph.kernels.notices import TapeRow
 from dgraph.kernels.schedule import schedule
 from dgraph.kernels.structure import Shape, same_kernel, shape_of
 

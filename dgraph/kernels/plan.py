@@ -19,7 +19,7 @@ def plan(program: Program) -> Program:
     """The program with a room for every arena buffer."""
     intervals = _Uses(program.body).intervals()
     ordered = sorted(intervals.items(), key=lambda item: item[1])
-    rooms = {buffer: Room(buffer.name, buffer.bytes, *uses, buffer.span) for buffer, uses in ordered}
+    rooms = {buffer: Room(buffer.name, buffer.bytes, *uses, buffer.span, buffer.copies) for buffer, uses in ordered}
     return replace(program, rooms=rooms)
 
 
@@ -34,7 +34,7 @@ class _Uses:
 
     def intervals(self) -> dict[Buffer, tuple[int, int]]:
         """The first and last position at which the contents of each arena buffer matter."""
-        self.aliases = _aliases(self.body)
+        self.aliases = aliases(self.body)
         self.visit(self.body)
         found = {}
         for buffer, positions in self.touched.items():
@@ -68,7 +68,7 @@ class _Uses:
                 yield found
 
 
-def _aliases(body: Block) -> dict[Buffer, set[Buffer]]:
+def aliases(body: Block) -> dict[Buffer, set[Buffer]]:
     """What each pointer may stand for."""
     edges: dict[Buffer, set[Buffer]] = {}
     for statement in walk(body):

@@ -320,7 +320,7 @@ class _Run:
                 inner = _moved(loop.body, loop.index, plus(first, point), point, small)
                 body.append(replace(loop, index=point, stop=count, body=inner))
         blocks = Apply("floor_div", "i64", (Extent(self.points + (BLOCK - 1)), number(BLOCK)))
-        return Loop(block, blocks, tuple(body), "sequential")
+        return Loop(block, blocks, tuple(body), "sequential", apart=True)
 
 
 class _Use:

@@ -36,12 +36,29 @@ from dgraph.kernels.scalars import TIGHT, scalar_text
 from dgraph.kernels.values import LANE_COUNTS
 from dgraph.sizes import Quotient, Size
 
+_TURNS = {"threads": "shared", "ordered": "one_by_one"}
+"""Words of generated source for the turns of a loop that are not those of a plain `range`."""
+
 RESERVED = {
     *keyword.kwlist,
     *PRIMITIVES,
     *(f"lanes_{count}" for count in LANE_COUNTS),
-    *("f32", "f64", "i32", "i64", "u8", "bool", "range", "inf_f32", "nan_f32", "inf_f64", "nan_f64", "None"),
-    *("entry", "table", "state", "arena", "status", "random_bits", "cuda", "math", "fault"),
+    *(
+        "f32",
+        "f64",
+        "i32",
+        "i64",
+        "u8",
+        "bool",
+        "range",
+        *_TURNS.values(),
+        "inf_f32",
+        "nan_f32",
+        "inf_f64",
+        "nan_f64",
+        "None",
+    ),
+    *("entry", "table", "state", "arena", "pool", "threads", "status", "random_bits", "cuda", "math", "fault"),
 }
 
 Text = tuple[str, int]
@@ -225,7 +242,7 @@ class Printer:
         if loop.kind == "reverse":
             last = f"{stop} - 1" if level >= 4 else f"({stop}) - 1"
             return f"for {index} in range({last}, {'-1' if start == '0' else f'{start} - 1'}, -1):"
-        turns = f"lanes_{loop.lanes}" if loop.lanes else "range"
+        turns = f"lanes_{loop.lanes}" if loop.lanes else _TURNS.get(loop.kind, "range")
         return f"for {index} in {turns}({stop}):" if start == "0" else f"for {index} in {turns}({start}, {stop}):"
 
     def choice(self, choice: If) -> None:

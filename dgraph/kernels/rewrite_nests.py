@@ -8,6 +8,7 @@ from dataclasses import replace
 from dgraph.kernels.nests import (
     Apply,
     Block,
+    Buffer,
     Call,
     Copy,
     Expression,
@@ -25,9 +26,11 @@ from dgraph.kernels.nests import (
     Statement,
     Store,
     Sum,
+    Swap,
     TapeReserve,
     TapeSetTop,
     TapeTop,
+    Timed,
     Update,
     While,
 )
@@ -116,3 +119,54 @@ def rename(block: Block, values: Mapping[Local, Expression]) -> Block:
     """A block with locals replaced by expressions where they are read."""
     renamed = {local: value for local, value in values.items() if isinstance(value, Local)}
     return change_block(block, lambda expression: substitute(expression, values), renamed)
+
+
+def with_buffers(block: Block, buffers: Mapping[Buffer, Buffer]) -> Block:
+    """A block with buffers replaced by others."""
+    return tuple(_statement_with(statement, buffers) for statement in block)
+
+
+def _statement_with(statement: Statement, buffers: Mapping[Buffer, Buffer]) -> Statement:
+    changed = change_expressions(statement, lambda expression: _expression_with(expression, buffers))
+    match changed:
+        case Store(buffer=buffer) | Update(buffer=buffer) | Fill(buffer=buffer) | PointTape(buffer=buffer):
+            return replace(changed, buffer=buffers.get(buffer, buffer))
+        case Copy(target=target, source=source):
+            return replace(changed, target=buffers.get(target, target), source=buffers.get(source, source))
+        case MatrixProduct():
+            matrices = changed.target, changed.left, changed.right
+            moved = [replace(matrix, buffer=buffers.get(matrix.buffer, matrix.buffer)) for matrix in matrices]
+            return replace(changed, target=moved[0], left=moved[1], right=moved[2])
+        case Routine(written=written, read=read):
+            places = [
+                tuple(replace(place, buffer=buffers.get(place.buffer, place.buffer)) for place in group)
+                for group in (written, read)
+            ]
+            return replace(changed, written=places[0], read=places[1])
+        case Point(buffer=buffer, to=to):
+            return replace(changed, buffer=buffers.get(buffer, buffer), to=buffers.get(to, to))
+        case Swap(one=one, other=other):
+            return Swap(buffers.get(one, one), buffers.get(other, other))
+        case Call(buffers=given):
+            return replace(changed, buffers=tuple(buffers.get(buffer, buffer) for buffer in given))
+        case Loop(body=body) | Timed(body=body):
+            return replace(changed, body=with_buffers(body, buffers))
+        case While(test=test, body=body):
+            return replace(changed, test=with_buffers(test, buffers), body=with_buffers(body, buffers))
+        case If(then=then, otherwise=otherwise):
+            return If(changed.condition, with_buffers(then, buffers), with_buffers(otherwise, buffers))
+    return changed
+
+
+def _expression_with(expression: Expression, buffers: Mapping[Buffer, Buffer]) -> Expression:
+    match expression:
+        case Load(buffer=buffer, index=index):
+            return Load(buffers.get(buffer, buffer), _expression_with(index, buffers))
+        case Sum(buffer=buffer, index=index, count=count):
+            index, count = _expression_with(index, buffers), _expression_with(count, buffers)
+            return Sum(buffers.get(buffer, buffer), index, count)
+        case Apply(operands=operands):
+            return replace(expression, operands=tuple(_expression_with(operand, buffers) for operand in operands))
+        case TapeTop(row=row):
+            return TapeTop(_expression_with(row, buffers))
+    return expression

@@ -14,6 +14,7 @@ import numpy as np
 
 from dgraph.classes import dataclass
 from dgraph.errors import NOWHERE, Span
+from dgraph.kernels.split import Copies
 from dgraph.sizes import Size
 
 LINE = 64
@@ -25,13 +26,20 @@ MANY = 32
 
 @dataclass(frozen=True)
 class Room:
-    """What one buffer demands: its name, bytes, the first and last statement that use it, and where it is made."""
+    """What one buffer demands: its name, bytes, the first and last statement that use it, where it is made, and how
+    often it is there."""
 
     name: str
     bytes: Size
     first: int
     last: int
     span: Span = NOWHERE
+    copies: Copies | None = None
+
+    def count(self, value: Callable[[Hashable], int], threads: int = 1) -> int:
+        """Its bytes, for numbers of the size variables and so many threads."""
+        count = self.bytes.evaluate(value)
+        return count if self.copies is None else count * self.copies.evaluate(value, threads)
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,9 @@ def rounded(count: int) -> int:
     return max((count + LINE - 1) // LINE, 1) * LINE
 
 
-def arrange(rooms: Sequence[Room], value: Callable[[Hashable], int]) -> Arrangement:
-    """A place for every room, given the number of every size variable."""
-    counts = [rounded(room.bytes.evaluate(value)) for room in rooms]
+def arrange(rooms: Sequence[Room], value: Callable[[Hashable], int], threads: int = 1) -> Arrangement:
+    """A place for every room, given the number of every size variable and of threads."""
+    counts = [rounded(room.count(value, threads)) for room in rooms]
     offsets = [0] * len(rooms)
     find = _Placed(len(rooms)).find if len(rooms) > MANY else _place_among
     placed: list[tuple[int, int]] = []
@@ -100,7 +108,7 @@ class _Placed:
 
 def are_fixed(rooms: Iterable[Room]) -> bool:
     """Whether the bytes of rooms are known without any size."""
-    return all(room.bytes.constant is not None for room in rooms)
+    return all(room.bytes.constant is not None and room.copies is None for room in rooms)
 
 
 def fixed_arrangement(rooms: Sequence[Room]) -> Arrangement | None:
@@ -108,9 +116,9 @@ def fixed_arrangement(rooms: Sequence[Room]) -> Arrangement | None:
     return arrange(rooms, lambda _: 0) if are_fixed(rooms) else None
 
 
-def crowd(rooms: Sequence[Room], value: Callable[[Hashable], int]) -> list[tuple[int, Room]]:
+def crowd(rooms: Sequence[Room], value: Callable[[Hashable], int], threads: int = 1) -> list[tuple[int, Room]]:
     """The rooms in use at the statement where most bytes are, with their bytes, largest first."""
-    counts = [(rounded(room.bytes.evaluate(value)), room) for room in rooms]
+    counts = [(rounded(room.count(value, threads)), room) for room in rooms]
     best: list[tuple[int, Room]] = []
     for moment in {room.first for room in rooms}:
         held = [(count, room) for count, room in counts if room.first <= moment <= room.last]

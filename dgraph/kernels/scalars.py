@@ -35,6 +35,7 @@ _BY_NAME = {
     "isnan": "isnan",
     "isfinite": "isfinite",
 }
+_NAMED = {"most": "most_i64", "thread_slot": "thread_slot"}
 _OWN = {"neg", "relu", "select", "cast", "stop_gradient", "bits", "fold"}
 _MATH_OPS = {op for op, _ in MATH}
 RANDOM_BITS = f"""\
@@ -118,8 +119,8 @@ def scalar_text(
         return call(f"select_{result}", *plain)
     if op == "cast":
         return operands[0] if type_ == result else call(f"convert_{type_}_{result}", *plain)
-    if op == "most":
-        return call("most_i64", *plain)
+    if op in _NAMED:
+        return call(_NAMED[op], *plain)
     if op == "stop_gradient":
         return operands[0]
     if op in ("bits", "fold"):

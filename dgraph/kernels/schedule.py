@@ -400,7 +400,7 @@ def blockwise(chain: list[Loop], body: Block, totals: list[Local], is_inside: bo
     rest = Let(count, Apply("minimum", "i64", (minus(length, start), number(BLOCK))))
     turn = (rest, *added(lane, count, [Let(inner.index, plus(inner.start, plus(start, lane)))]))
     blocks_count = rounded_up(length, BLOCK)
-    summed: Block = (Loop(block, blocks_count, turn, "sequential", ZERO, inner.note, inner.span),)
+    summed: Block = (Loop(block, blocks_count, turn, "sequential", ZERO, inner.note, inner.span, apart=True),)
     if is_inside and (extent is None or extent.constant is None):
         plain = replace(inner, body=body)
         summed = (If(Apply("less_equal", "bool", (length, number(SHORT))), (plain,), summed),)

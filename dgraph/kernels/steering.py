@@ -9,7 +9,12 @@ from typing import Any
 from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 
-ALLOWED = {"lanes": ("auto", "on", "off"), "products": ("auto", "off"), "blocks": ("auto", "off")}
+ALLOWED = {
+    "lanes": ("auto", "on", "off"),
+    "products": ("auto", "off"),
+    "blocks": ("auto", "off"),
+    "threads": ("auto", "on", "off"),
+}
 """What each choice can be steered to."""
 
 
@@ -20,11 +25,13 @@ class Steering:
     lanes     points several at a time in vectors: "on" wherever they can go, "off" nowhere
     products  "off": matrix products are nests like all others
     blocks    "off": nests over the same points stay apart, with whole arrays between them
+    threads   shared loops are cut into parts: "on" wherever they can be, however small, "off" nowhere
     """
 
     lanes: str = "auto"
     products: str = "auto"
     blocks: str = "auto"
+    threads: str = "auto"
 
     @classmethod
     def of(cls, asked: Any) -> Steering:

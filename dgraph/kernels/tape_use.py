@@ -12,7 +12,8 @@ from collections import Counter
 from dgraph.ir.counts import COUNTING, Count, Given, Made
 from dgraph.kernels.demand import TapeDemand
 from dgraph.kernels.nest_parts import set_locals, walk
-from dgraph.kernels.nests import Apply, Expression, Extent, Let, Literal, Local, Program, TapeReserve, TapeRow, TapeTop
+from dgraph.kernels.nests import Apply, Expression, Extent, Let, Literal, Local, Program, TapeReserve, TapeTop
+from dgraph.kernels.notices import TapeRow
 from dgraph.sizes import size
 
 

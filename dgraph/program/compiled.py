@@ -15,8 +15,9 @@ import numpy as np
 from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
 from dgraph.kernels.cache import Cache, make_key
-from dgraph.kernels.compile import CompiledGraph, Given
+from dgraph.kernels.compile import CompiledGraph, Parallel
 from dgraph.kernels.load import machine_name
+from dgraph.kernels.needs import Given
 from dgraph.program.arguments import (
     LARGEST_SIZE,
     bind_arguments,
@@ -48,13 +49,13 @@ if TYPE_CHECKING:
 class Options:
     """How a function is compiled. `precision` promotes all floats; `checks="off"` clamps reads and drops writes that
     are out of range; `math="precise"` takes elementary functions that are right to about half a unit in the last place;
-    `schedule` forces or forbids choices that are made by cost, as `dgraph.kernels.steering.Steering` says;
-    `parallel` allows the use of several cores; `budget`, as in "200MB", bounds the memory of a call. With `debug` a
-    call whose outputs are not all finite says why; the code is the same."""
+    `schedule` forces or forbids choices that are made by cost, as `dgraph.kernels.steering.Steering` says; `parallel`
+    allows a call to use all cores, one, or so many threads; `budget`, as in "200MB", bounds the memory of a call. With
+    `debug` a call whose outputs are not all finite says why. Neither `parallel` nor `debug` changes the code."""
 
     device: str = "cpu"
     precision: str | None = None
-    parallel: bool = True
+    parallel: Parallel = True
     budget: str | None = None
     checks: str = "on"
     math: str = "fast"
@@ -80,6 +81,9 @@ class Options:
         if self.device == "cuda":
             note = "`dgraph show FILE --stage cuda` prints the kernels"
             raise ArgumentError(Diagnostic('device="cuda" is not supported yet for whole programs', (), note))
+        if not isinstance(self.parallel, bool) and (not isinstance(self.parallel, int) or self.parallel < 1):
+            note = "write True for all cores, False for one, or how many threads a call may use"
+            raise ArgumentError(Diagnostic(f"parallel={self.parallel!r} is no number of threads", (), note))
         if self.budget is not None and (not isinstance(self.budget, str) or bytes_in(self.budget) is None):
             raise ArgumentError(Diagnostic(f"budget={self.budget!r} is no amount of memory", (), AMOUNT_WORDS))
 
@@ -306,7 +310,7 @@ def compile_function(function: Function, options: Options) -> Compiled:
             from dgraph.program.budgeted import Budgeted
 
             return Budgeted(function, options, head)
-        kernel = CompiledGraph.from_bytes(code)
+        kernel = _loaded(code, options)
         made = Compiled(function, options, head, kernel)
         if head.is_sparse:
             from dgraph.program.sparse import SparseFunction
@@ -326,13 +330,21 @@ def compile_ways(function: Function, options: Options, ways: Sequence[str], patt
     with COMPILING:
         head, code = _stored(function, options, ways)
         assert isinstance(head, Signature)
-        return SparseFunction(function, options, head, CompiledGraph.from_bytes(code), patterns, ways)
+        return SparseFunction(function, options, head, _loaded(code, options), patterns, ways)
+
+
+def _loaded(code: bytes, options: Options) -> CompiledGraph:
+    """What the cache knows, for as many threads as are wanted."""
+    kernel = CompiledGraph.from_bytes(code)
+    kernel.allow(options.parallel)
+    return kernel
 
 
 def _stored(function: Function, options: Options, ways: Sequence[str] = ()) -> tuple[Signature | Open, bytes]:
     """What the cache knows of a function, or what is put there now."""
     program = function.program
-    facts = [program.digest, str(function.recipe), asdict(replace(options, debug=False)), *ways]
+    deciding = asdict(replace(options, parallel=True, debug=False))
+    facts = [program.digest, str(function.recipe), deciding, *ways]
     key = make_key("function", json.dumps(facts, sort_keys=True), machine=machine_name())
     stored = Cache.default()
     entry = stored.get(key)

@@ -273,7 +273,7 @@ def compile(
     *,
     device: str = "cpu",
     precision: str | None = None,
-    parallel: bool = True,
+    parallel: bool | int = True,
     budget: str | None = None,
     checks: str = "on",
     math: str = "fast",

@@ -9,7 +9,7 @@ from typing import Any
 
 from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic
-from dgraph.kernels.bind import FAULT_VALUES
+from dgraph.kernels.bind import scalars_place
 from dgraph.kernels.bound_call import BoundCall
 from dgraph.kernels.compile import CompiledGraph, compile_program, interface_of, plan_graph
 from dgraph.kernels.timing import WORDS, Part, timed
@@ -73,7 +73,7 @@ def profile(
     program = plan_graph(graph, **compiled.options.of_plan())
     interface = interface_of(graph, program)
     with_clock, parts = timed(program)
-    place_of_times = 4 * program.rows + FAULT_VALUES + program.scalars
+    place_of_times = scalars_place(program.rows, len(program.splits)) + program.scalars
     wider = replace(interface, scalars=interface.scalars + WORDS * len(parts))
     kernel = compile_program(with_clock, wider)
     bound = kernel.bind(compiled.given(leaves, extents), extents)

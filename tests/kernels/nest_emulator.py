@@ -33,7 +33,8 @@ class Space(dict):
     def __init__(self) -> None:
         super().__init__()
         self.blocks: list[Any] = []
-        self["range"] = range
+        self["range"] = self["shared"] = self["one_by_one"] = range
+        self["thread_slot"] = lambda _: 0
         self.update({f"lanes_{count}": range for count in LANE_COUNTS})
         self["fill_zero"] = lambda address, count: ctypes.memset(address, 0, count)
         self["copy_bytes"] = lambda target, source, count: ctypes.memmove(target, source, count)
@@ -152,7 +153,10 @@ def emulate(graph: Any, arguments: list[Any], extents: dict[str, int] | None = N
 def run_table(space: Space, program: Any, graph: Any, arguments: list[Any], extents: dict[str, int]) -> list[Any]:
     layout: Layout = layout_of(program)
     held = [np.require(x, v.type.dtype.numpy, "C") for x, v in zip(arguments, graph.region.inputs, strict=True)]
-    table, state = np.zeros(layout.length, np.int64), np.zeros(state_words(program.rows, program.scalars), np.int64)
+    table, state = (
+        np.zeros(layout.length, np.int64),
+        np.zeros(state_words(program.rows, program.scalars, len(program.splits)), np.int64),
+    )
     ports = [graph_port(name, value) for name, value in zip(graph.input_names, graph.region.inputs, strict=True)]
     outs = [graph_port(name, value) for name, value in zip(graph.output_names, graph.region.outputs, strict=True)]
     interface = Interface(

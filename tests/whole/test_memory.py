@@ -104,7 +104,7 @@ def test_what_python_sees_allocated_is_what_is_foretold():
 
 
 def test_the_arena_is_as_large_as_the_largest_call_and_no_larger():
-    step = dg.compile(dg.parse(LOOP).f)
+    step = dg.compile(dg.parse(LOOP).f, parallel=False)
     largest = 0
     for n in (10, 1000, 1500, 20, 100_000, 3):
         step(normal(n), 2)
