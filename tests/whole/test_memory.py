@@ -153,7 +153,7 @@ def resident():
 
 step = dg.compile(dg.value_and_grad(dg.parse(sys.argv[1]).f, wrt="x"))
 x = np.ones(20_000)
-step(np.ones(10), 3)
+step(x, 1)
 before = resident()
 step(x, 1500)
 print(step.memory(x, 1500).peak, resident() - before)
