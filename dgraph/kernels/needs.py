@@ -16,10 +16,10 @@ Given = Sequence[Any] | None
 
 
 class Needs:
-    """What a call needs whose arguments have certain extents: the shape of each result and what gives memory for it, the
-    words of the table that say where the rooms of the arena are, the numbers of settings and wishes, and for threads
-    the address of their pool, how many there are, and the parts of each loop that they share. Another `form` finds out
-    for itself."""
+    """What a call needs whose arguments have certain extents: the shape of each result and what gives memory for it,
+    the words of the table that say where the rooms of the arena are, the numbers of settings and wishes, and for
+    threads the address of their pool, how many there are, and the parts of each loop that they share. Another `form`
+    finds out for itself."""
 
     __slots__ = ("form", "makers", "places", "settings", "shapes", "threads")
 

@@ -38,7 +38,7 @@ register(Primitive(SLOT, ("i64",), "i64", thread_slot))
 def share(code: FunctionCode, count: Value, call: ast.Call, turn: str) -> None:
     """Emit the loop."""
     builder = code.builder
-    address, most = (builder.load(code.names[name][0], typ=_I64) for name in ("pool", "threads"))
+    address, most = (code.read(ast.Name(id=name)).llvm for name in ("pool", "threads"))
     body, context = _turn(code, call, turn)
     builder.call(_sharing(code.module), [address, most, body, context, count.llvm])
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from dgraph.ad.sparse.compress import Compressed
     from dgraph.ad.sparse.seeds import Coloured, Seeds
     from dgraph.ir.graph import Graph, Node, Region
-    from dgraph.kernels.compile import CompiledGraph, Given
+    from dgraph.kernels.compile import CompiledGraph
     from dgraph.kernels.demand import Memory
+    from dgraph.kernels.needs import Given
     from dgraph.program.compiled import Options
     from dgraph.program.functions import Function, Recipe
     from dgraph.program.signature import Signature
