@@ -12,7 +12,7 @@ from itertools import chain
 from itertools import count as numbers
 from typing import Any
 
-from dgraph.errors import NotSupported, ScopeError, Span, TypeMismatch
+from dgraph.errors import ScopeError, Span, TypeMismatch
 from dgraph.frontend import tree as t
 from dgraph.frontend.annotations import check_annotations, is_count, is_number
 from dgraph.frontend.context import Context
@@ -49,9 +49,6 @@ def loop_facts(annotations: Sequence[t.Annotation], what: str) -> dict[str, Any]
         if annotation.name == "implicit":
             facts |= _implicit(annotation, held)
             continue
-        if "disk" in held.keywords and what == "a `while` loop":
-            title = "`disk` of `@checkpoint` on `while` is not supported yet"
-            raise NotSupported.at(annotation.span, title, note="leave `disk` out: all states are then kept in memory")
         facts.update(_checkpoint(annotation, held))
     return facts
 

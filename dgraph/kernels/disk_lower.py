@@ -86,4 +86,8 @@ def _choice(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     scope.bindings[node.result] = _found(lowering, node, given, node.op.name.removeprefix("disk_"), 0)
 
 
-RULES = {"disk_write": _write, "disk_read": _read, "disk_advance": _choice, "disk_worth": _choice}
+RULES = {
+    "disk_write": _write,
+    "disk_read": _read,
+    **dict.fromkeys(("disk_drop", "disk_distance", "disk_advance", "disk_worth"), _choice),
+}

@@ -29,15 +29,18 @@ def kernel_disk_read_{t}(state: pointer_{t}, ticket: pointer_i64, part: i64, n: 
 
 _CHOICE = """\
 def kernel_disk_{name}_i64(given: pointer_i64):
-    steps = load_i64(given, 0)
-    slots = load_i64(given, 1)
-    store_i64(given, 0, disk_{name}(steps, slots, load_i64(given, 2), load_i64(given, 3)))
+    store_i64(given, 0, disk_{name}({numbers}))
 """
+
+
+def _choice(name: str) -> str:
+    return _CHOICE.format(name=name, numbers=", ".join(f"load_i64(given, {at})" for at in range(ROUTINES[name])))
+
 
 _HELPERS = {
     **{helper_name("disk_write", type_): _WRITE.format(t=type_, width=width) for type_, width in WIDTHS.items()},
     **{helper_name("disk_read", type_): _READ.format(t=type_, width=width) for type_, width in WIDTHS.items()},
-    **{helper_name(f"disk_{name}", "i64"): _CHOICE.format(name=name) for name in ("advance", "worth")},
+    **{helper_name(f"disk_{name}", "i64"): _choice(name) for name in ("drop", "distance", "advance", "worth")},
 }
 
 

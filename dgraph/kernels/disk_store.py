@@ -22,12 +22,13 @@ from typing import Any
 SYMBOL_PREFIX = "dgraph_disk_"
 """What the names of the functions begin with in object code."""
 
-ROUTINES = {"write": 3, "read": 5, "advance": 4, "worth": 4}
+ROUTINES = {"write": 3, "read": 5, "drop": 1, "distance": 2, "advance": 4, "worth": 4}
 """The functions with how many numbers each takes. All of them give a number, a negative one being a fault.
 
 write(ticket, address, bytes)                      the ticket, a new one instead of 0, after so many bytes more
 read(ticket, part, address, bytes, is_last)        the ticket, after a part of its state; given back with the last part
-advance(steps, slots, disk, room), worth(...)      what the ops of these names give
+drop(ticket)                                       the ticket, which is given back; 0 is none
+distance(slots, disk), advance(...), worth(...)    what the ops of these names give
 """
 
 Part = tuple[int, int]
@@ -91,9 +92,14 @@ class Store:
             done += found
         if part == len(parts) - 1:
             if is_last:
-                for offset, size in self._states.pop(ticket):
-                    self._free.setdefault(size, []).append(offset)
+                self.drop(ticket)
             self._ask_for_next(ticket)
+        return ticket
+
+    def drop(self, ticket: int) -> int:
+        """Use the places of a ticket again, if it is one."""
+        for offset, size in self._states.pop(ticket, ()):
+            self._free.setdefault(size, []).append(offset)
         return ticket
 
     def _ask_for_next(self, ticket: int) -> None:
@@ -163,11 +169,13 @@ def fault(number: int) -> tuple[str, str]:
 @functools.cache
 def _functions() -> dict[str, Any]:
     # Only code that keeps states on disk needs the ops; a start from the cache loads none.
-    from dgraph.ops.disk import advance, worth
+    from dgraph.ops.disk import advance, distance, worth
 
     bodies: dict[str, Callable[..., int]] = {
         "write": _guarded(Store.write, "written", 1),
         "read": _guarded(Store.read, "read", 2),
+        "drop": _guarded(Store.drop),
+        "distance": _guarded(lambda _, *numbers: distance(*numbers)),
         "advance": _guarded(lambda _, *numbers: advance(*numbers)),
         "worth": _guarded(lambda _, *numbers: worth(*numbers)),
     }

@@ -40,6 +40,7 @@ class Loop(RegionOp):
     slots: Size | int | None
     every: Size | int | None
     budget: str | None
+    disk: Size | int | str | None
 
     @property
     def has_wish(self) -> bool:
@@ -153,6 +154,7 @@ class While(Loop):
     slots: Size | int | None = None
     every: Size | int | None = None
     budget: str | None = None
+    disk: Size | int | str | None = None
 
     def leading_operands(self) -> int:
         """The carries."""

@@ -66,6 +66,45 @@ class DiskRead(Op):
 
 
 @dataclass(frozen=True)
+class DiskDrop(Op):
+    """A ticket that is given back without a read; 0 is none."""
+
+    name: ClassVar[str] = "disk_drop"
+    effect: ClassVar[str] = "disk"
+    arity: ClassVar[int | None] = 1
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """The number."""
+        require(tuple(types) == (_NUMBER,), "disk_drop: not a ticket")
+        return (_NUMBER,)
+
+    def execute(self, interpreter: Interpreter, node: Node, operands: list[Any]) -> Sequence[Any]:
+        """The state is forgotten."""
+        ticket = int(operands[0])
+        if ticket:
+            del interpreter.states[ticket]
+        return (np.int64(ticket),)
+
+
+@dataclass(frozen=True)
+class DiskDistance(Op):
+    """How many steps there are between two states on disk while nobody knows how many steps there will be:
+    `disk_distance(slots, disk)`."""
+
+    name: ClassVar[str] = "disk_distance"
+    arity: ClassVar[int | None] = 2
+
+    def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
+        """A number."""
+        require(tuple(types) == (_NUMBER,) * 2, "disk_distance: not two numbers")
+        return (_NUMBER,)
+
+    def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
+        """By the recursion for two levels."""
+        return np.int64(distance(*map(int, operands)))
+
+
+@dataclass(frozen=True)
 class DiskAdvance(Op):
     """How many steps to advance from a state on disk, 0 to go on in memory only: `disk_advance(steps, slots, disk,
     room)`, of so many steps that are to be reversed, with room for `slots` states in memory and `disk` on disk, where
@@ -99,6 +138,11 @@ class DiskWorth(Op):
     def evaluate(self, size_of: SizeOf, *operands: Any) -> Any:
         """By the recursion for two levels."""
         return np.int64(worth(*map(int, operands)))
+
+
+def distance(slots: int, disk: int) -> int:
+    """What `disk_distance` computes."""
+    return two_levels(slots, disk).distance
 
 
 def advance(steps: int, slots: int, disk: int, room: int) -> int:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from dgraph.classes import dataclass
-from dgraph.ops.binomial import fewest
+from dgraph.ops.binomial import fewest, kept_online, run_again_online
 
 WRITE = 5
 READ = 5
@@ -81,11 +81,16 @@ class _Row:
             self.fresh[n] = self.write + self.stored[n] if written else in_memory[n]
             self.most[n] = self._of_stored[n] if written else 0
 
-    def distance(self) -> int:
-        """The distance of states that costs least in the long run."""
+    def distances(self) -> Any:
+        """The distances of states that cost least in the long run, in order."""
         self.grow(_LONGEST_ROW)
         steps = np.arange(1, _LONGEST_ROW + 1)
-        return int(((self.write + self.read + steps + self.stored[1:]) / steps).argmin()) + 1
+        costs = (self.write + self.read + steps + self.stored[1 : _LONGEST_ROW + 1]) / steps
+        return np.flatnonzero(costs == costs.min()) + 1
+
+    def distance(self) -> int:
+        """The least of them."""
+        return int(self.distances()[0])
 
 
 class TwoLevels:
@@ -125,10 +130,41 @@ class TwoLevels:
             stored, unit = self._entry(0, steps, room)
             return self.write + stored < fewest(-(-steps // unit) * unit, self.slots)
 
+    @property
+    def distance(self) -> int:
+        """How many steps there are between two states on disk while nobody knows how many steps there will be: of all
+        distances that cost least, the one with the fewest states."""
+        with self._lock:
+            return int(self._free.distances()[-1])
+
     def counted(self, steps: int) -> tuple[int, int, int]:
         """How many steps run forwards before they are reversed, and how many states are written and read."""
+        return self._counted([(steps, self.disk, False)])
+
+    def kept_online(self, steps: int) -> tuple[list[int], list[int]]:
+        """The steps before which a state is on disk, and those with one in memory, when a loop has ended whose number
+        of steps nobody knew. The rule is told in `passes.online_levels`."""
+        stretches = max(steps - 1, 0) // self.distance
+        if self.disk == 1:
+            stretches = min(stretches, 1)
+        start = stretches * self.distance
+        on_disk = [at * self.distance for at in kept_online(stretches, self.disk)]
+        return on_disk, [start + at for at in kept_online(steps - start, self.slots)]
+
+    def counted_online(self, steps: int) -> tuple[int, int, int]:
+        """The same as `counted` for a loop whose number of steps nobody knew."""
+        on_disk, in_memory = self.kept_online(steps)
+        start = in_memory[0] if in_memory else 0
+        ends = [*on_disk[1:], start]
+        todo = [(end - at, self.disk - row, True) for row, (at, end) in enumerate(zip(on_disk, ends, strict=False))]
+        advances, writes, reads = self._counted(todo)
+        last = run_again_online(steps - start, self.slots)
+        return steps + last + advances, writes + start // self.distance, reads + len(on_disk)
+
+    def _counted(self, todo: list[tuple[int, int, bool]]) -> tuple[int, int, int]:
+        """The counts of stretches of so many steps, each with room for so many states on disk, that before its first
+        step among them or still to be written."""
         advances = writes = reads = 0
-        todo = [(steps, self.disk, False)]
         while todo:
             left, room, is_stored = todo.pop()
             if not is_stored and self.is_worth(left, room):

@@ -22,6 +22,7 @@ from dgraph.passes.blocks import Blocks
 from dgraph.passes.joint_steps import JoinedChoice, JoinedLoop
 from dgraph.passes.late_slots import LateLevels, LateSlots
 from dgraph.passes.levels import Levels, states_on_disk
+from dgraph.passes.online_levels import OnlineLevels
 from dgraph.passes.online_slots import OnlineSlots
 from dgraph.passes.rerun import Steps, Turn, can_run_again, number
 from dgraph.passes.slots import Slots, slots_in
@@ -129,8 +130,8 @@ class Block:
         else:
             assert op.budget is not None
             room = slots_in(self.g, steps, op.budget, kind.numbers)
-        if isinstance(op, For) and op.disk is not None and steps.kept:
-            levels = LateLevels if is_apart else Levels
+        if op.disk is not None and steps.kept:
+            levels = LateLevels if is_apart else Levels if isinstance(op, For) else OnlineLevels
             return levels(self.g, steps, *room, *states_on_disk(self.g, steps, op.disk))
         return kind(self.g, steps, *room)
 

@@ -26,9 +26,7 @@ class LateSlots(Slots):
         steps, node = self.steps, self.steps.node
         op, body = node.op, node.regions[-1]
         assert isinstance(op, For | While)
-        plain = replace(op, tapes=0, slots=None, every=None, budget=None)
-        if isinstance(plain, For):
-            plain = replace(plain, disk=None)
+        plain = replace(op, tapes=0, slots=None, every=None, budget=None, disk=None)
         kept = len(steps.carries) + len(steps.stacks)
         step = remove_dead_code(Region(body.inputs, body.nodes, body.outputs[:kept]))
         names = [value.name for value in node.results[:kept]]

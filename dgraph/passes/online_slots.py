@@ -16,6 +16,7 @@ backward loop is the same: it uses the rows of states that are reversed already,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from dgraph.classes import dataclass
@@ -47,10 +48,36 @@ class Placement:
         return [self.used, self.newest, self.raised, self.levels, self.before, self.orders, *self.rows]
 
     @staticmethod
+    def opened(g: Builder, orders: Value, rows: Sequence[Value]) -> Placement:
+        """With no state."""
+        zero = number(g, 0)
+        levels, before = (g.set_at(undefined(g, orders), zero, zero, policy="proven") for _ in range(2))
+        return Placement(zero, zero, zero, levels, before, orders, tuple(rows))
+
+    @staticmethod
     def of(values: Sequence[Value]) -> Placement:
         """From carries."""
         used, newest, raised, levels, before, orders, *rows = values
         return Placement(used, newest, raised, levels, before, orders, tuple(rows))
+
+    def _next(self, g: Builder, room: Value) -> tuple[Value, Value, Value, Value]:
+        """Whether there is room for one more state, whether one gives way for which a later one stands, the row before
+        the last one raised, and the row of the next state."""
+
+        def at(array: Value, row: Value) -> Value:
+            return g.index(array, row, policy="proven")
+
+        is_room = g.less(self.used, room)
+        last = at(self.before, self.raised)
+        is_spare = g.less(at(self.levels, last), at(self.levels, self.raised))
+        return is_room, is_spare, last, g.select(is_room, self.used, g.select(is_spare, last, self.newest))
+
+    def leaving(self, g: Builder, room: Value) -> list[Value]:
+        """The state that gives way to the next one; 0 where none does."""
+        is_room, _, _, row = self._next(g, room)
+        at = g.select(is_room, number(g, 0), row)
+        found = [g.index(array, at, policy="proven") for array in self.rows]
+        return [g.select(is_room, number(g, 0), value) for value in found]
 
     def with_state(self, g: Builder, room: Value, order: Value, state: Sequence[Value]) -> Placement:
         """With one more state, where there is room for so many."""
@@ -59,11 +86,8 @@ class Placement:
             return g.index(array, row, policy="proven")
 
         zero, one = number(g, 0), number(g, 1)
-        is_room = g.less(self.used, room)
-        last = at(self.before, self.raised)
-        is_spare = g.less(at(self.levels, last), at(self.levels, self.raised))
+        is_room, is_spare, last, row = self._next(g, room)
         is_new = g.logical_or(is_room, is_spare)
-        row = g.select(is_room, self.used, g.select(is_spare, last, self.newest))
         level = g.select(is_new, zero, g.add(at(self.levels, self.newest), one))
         level = g.select(g.equal(self.used, zero), number(g, HIGHEST), level)
         (before,) = put_rows(g, [self.before], self.raised, [g.select(is_spare, at(self.before, last), last)])
@@ -73,8 +97,14 @@ class Placement:
         arrays = [self.levels, before, self.orders, *self.rows]
         return Placement.of([used, row, raised, *put_rows(g, arrays, row, [level, below, order, *state])])
 
-    def as_stack(self, g: Builder, steps: Value) -> Stack:
-        """The states as they are after so many steps, the newest on top."""
+    def without_states(self, g: Builder, is_wanted: Value) -> Placement:
+        """With no state, if that is wanted."""
+        zero = number(g, 0)
+        used, newest, raised = (g.select(is_wanted, zero, value) for value in (self.used, self.newest, self.raised))
+        return replace(self, used=used, newest=newest, raised=raised)
+
+    def in_order(self, g: Builder) -> tuple[Value, Value]:
+        """The rows and the orders of the states in the order of time."""
         one = number(g, 1)
 
         def place(h: Builder, step: Value, carried: list[Value], _walked: list[Value]) -> list[Value]:
@@ -86,7 +116,12 @@ class Placement:
 
         places, orders = undefined(g, self.orders), undefined(g, self.orders)
         _, places, orders = g.for_(self.used, [self.newest, places, orders], place)
-        return Stack(g.sub(steps, one), self.used, orders, self.rows, (places, self.used))
+        return places, orders
+
+    def as_stack(self, g: Builder, steps: Value) -> Stack:
+        """The states as they are after so many steps, the newest on top."""
+        places, orders = self.in_order(g)
+        return Stack(g.sub(steps, number(g, 1)), self.used, orders, self.rows, (places, self.used))
 
 
 class OnlineSlots(Slots):
@@ -99,9 +134,7 @@ class OnlineSlots(Slots):
         steps, carries, zero = self.steps, len(self.steps.carries), number(g, 0)
         # The newest state is at work, and its row is one more than the slots: that is how one slot is enough.
         room = g.maximum(self.count, number(g, 2))
-        orders, rows = self._open(g)
-        levels, before = (g.set_at(undefined(g, orders), zero, zero, policy="proven") for _ in range(2))
-        empty = Placement(zero, zero, zero, levels, before, orders, tuple(rows))
+        empty = Placement.opened(g, *self._open(g))
 
         def goes_on(h: Builder, carried: list[Value]) -> Value:
             return steps.goes_on(h, carried[:carries])

@@ -64,7 +64,7 @@ class Checkpoints:
             numbers = Slots.numbers if isinstance(node.op, For) else OnlineSlots.numbers
             slots = max(self._fitting(value, state, numbers) - 1, 1)
         found["states"] = slots
-        if isinstance(node.op, For) and node.op.disk is not None:
+        if isinstance(node.op, Loop) and node.op.disk is not None:
             return found | self._on_disk(node, node.op.disk, state, steps, slots)
         return found | self._in_slots(node, steps, slots)
 
@@ -121,8 +121,9 @@ class Checkpoints:
         told: dict[str, Any] = {"value": self._said(disk), "states": room}
         if steps is None or slots is None or room is None or steps > MOST_STEPS:
             return {"disk": told}
-        advances, writes, reads = two_levels(slots, room).counted(steps)
-        again = max(advances - steps + 1, 0) + writes * WRITE + reads * READ
+        plan, is_online = two_levels(slots, room), isinstance(node.op, While)
+        advances, writes, reads = plan.counted_online(steps) if is_online else plan.counted(steps)
+        again = max(advances - steps + (not is_online), 0) + writes * WRITE + reads * READ
         told |= {"writes": writes, "reads": reads}
         return {"disk": told, "advances": advances, "again": self._seconds(node, again)}
 

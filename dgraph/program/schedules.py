@@ -118,7 +118,7 @@ def _title(node: Node, op: Loop) -> str:
 
 def schedule(title: str, op: Loop, steps: int) -> Schedule:
     """The schedule of a loop with the wish of `op` and so many steps."""
-    watch = _Watch(steps)
+    watch = _Watch(steps, isinstance(op, While))
     evaluate(_probe(op), [steps, 0.0], observer=watch)
     return watch.schedule(title, steps)
 
@@ -152,7 +152,8 @@ def _probe(op: Loop) -> Graph:
 class _Watch:
     """What the interpreter is seen to do with a probe of so many steps."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, is_online: bool) -> None:
+        self.is_online = is_online
         self.cosines = np.array([np.cos(float(step)) for step in range(max(steps, 1))])
         self.acts: list[Act] = []
         self.kept: list[Kept] = []
@@ -160,7 +161,7 @@ class _Watch:
         self.taped: dict[int, int] = {}
         self.reversed: dict[int, int] = {}
         self.rows: dict[int, tuple[int, int]] = {}
-        self.on_disk: dict[int, int] = {}
+        self.on_disk: dict[int, tuple[int, int]] = {}
 
     @property
     def now(self) -> int:
@@ -174,7 +175,9 @@ class _Watch:
             if value.type == Tape(_NUMBER):
                 self._taped(result)
             elif name == "disk_write":
-                self._written()
+                self._written(int(result))
+            elif name == "disk_drop":
+                self._given_back(int(result))
             elif name == "set_at" and isinstance(value.type, Array) and value.type.dtype == F64:
                 self._stored(result)
             elif value.type != _NUMBER:
@@ -190,7 +193,7 @@ class _Watch:
         """What was seen."""
         for row in list(self.rows):
             self._dropped(row)
-        self.kept += [Kept(step, first, self.reversed[step], "disk") for step, first in self.on_disk.items()]
+        self.kept += [Kept(step, first, self.reversed[step], "disk") for step, first in self.on_disk.values()]
         return Schedule(title, steps, tuple(self.acts), tuple(self.kept))
 
     def _step(self, cosine: float) -> int:
@@ -223,9 +226,17 @@ class _Watch:
             step, first = self.rows.pop(row)
             self.kept.append(Kept(step, first, min(self.now, self.reversed.get(step, self.now)), "state"))
 
-    def _written(self) -> None:
-        """The state on disk is that which was reached just now; it is needed until its step is reversed."""
-        self.on_disk[self.acts[-1].step + 1 if self.acts else 0] = self.now
+    def _written(self, ticket: int) -> None:
+        """The state on disk is that which was reached just now; it is needed until its step is reversed. As long as
+        nobody knows how many steps there will be it is the first one in memory."""
+        reached = self.acts[-1].step + 1 if self.acts else 0
+        self.on_disk[ticket] = self.rows[0][0] if self.is_online and not self.reversed else reached, self.now
+
+    def _given_back(self, ticket: int) -> None:
+        """A state on disk gave way to another, if it is one."""
+        if ticket:
+            step, first = self.on_disk.pop(ticket)
+            self.kept.append(Kept(step, first, self.now, "disk"))
 
     def _taped(self, entries: Sequence[float]) -> None:
         """A tape of states begins with that before the first step, a cosine is never zero."""

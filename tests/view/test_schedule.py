@@ -46,6 +46,12 @@ def online(y: f64) -> f64:
         y = sin(y)
     return y
 
+def online_on_disk(y: f64) -> f64:
+    @checkpoint(slots=2, disk=3)
+    while y > 0.1:
+        y = sin(y)
+    return y
+
 def halving(y: f64) -> f64:
     while y > 1.0:
         y = y / 2.0
@@ -140,11 +146,19 @@ def test_the_states_of_a_while_are_placed_as_it_runs(program: dg.Program):
     assert schedule.again >= fewest(schedule.steps, 3)
 
 
+def test_the_states_that_a_while_writes_are_drawn(program: dg.Program):
+    """Two in memory, and one that is being reversed."""
+    schedule = of(program, "online_on_disk")
+    assert max(schedule.counts("disk")) == 3
+    assert max(schedule.counts("state")) == 3
+    assert orders(schedule, "reverse") == list(reversed(range(schedule.steps)))
+
+
 def test_the_trips_of_a_while_and_of_an_inner_loop_are_found(program: dg.Program):
     assert of(program, "halving", y=100.0).steps == 7
     inner = of(program, "nested", n=4)
     assert inner.steps == 4
-    assert inner.title == "for in line 45: @checkpoint(every=2)"
+    assert inner.title == "for in line 51: @checkpoint(every=2)"
 
 
 @pytest.mark.parametrize(

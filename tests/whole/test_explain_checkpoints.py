@@ -87,6 +87,16 @@ def test_states_on_disk_are_counted(told: Callable[..., Told], n: int, c: int, d
     assert "at most on disk" in words
 
 
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (30, 1), (200, 4)])
+def test_states_that_a_while_writes_are_counted(told: Callable[..., Told], n: int, d: int):
+    text = WHILE.format(start="0", condition="t < n", step="+= 1", wish=f"slots=c, disk={d}")
+    found, words = told(text, x=0.3, n=n, c=2)
+    asked, seen = found["loops"][0]["checkpoint"], seen_in_a_run(text, n, 2)
+    assert asked["advances"] == seen["sin"]
+    assert (asked["disk"]["writes"], asked["disk"]["reads"]) == (seen["disk_write"], seen["disk_read"])
+    assert "at most on disk" in words
+
+
 def test_an_amount_on_disk(told: Callable[..., Told]):
     asked = told(FOR.format('slots=2, disk="2kB"'), x=0.3, n=500, c=1)[0]["loops"][0]["checkpoint"]
     assert asked["disk"]["states"] == 2000 // (8 + 16)
