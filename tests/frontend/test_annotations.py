@@ -96,18 +96,14 @@ def test_the_options_of_training_are_those_that_the_check_knows():
         "@checkpoint(slots=8)",
         '@checkpoint(budget="1.5 GiB")',
         "@checkpoint(none)",
+        "@checkpoint(slots=8, disk=20)",
+        '@checkpoint(slots=8, disk="2GB")',
+        '@checkpoint(budget="1MB", disk=20)',
     ],
 )
 @pytest.mark.parametrize("loop", ["for", "while"])
 def test_annotations_of_loops(loop: str, annotation: str):
     assert faults({"for": FOR, "while": WHILE}[loop].format(annotation=annotation)) == []
-
-
-@pytest.mark.parametrize("options", ["slots=8, disk=20", 'slots=8, disk="2GB"', 'budget="1MB", disk=20'])
-def test_states_on_disk_belong_to_a_for(options: str):
-    assert faults(FOR.format(annotation=f"@checkpoint({options})")) == []
-    (fault,) = faults(WHILE.format(annotation=f"@checkpoint({options})"))
-    assert fault.title == "`disk` of `@checkpoint` on `while` is not supported yet"
 
 
 def test_a_bound_belongs_on_a_while():

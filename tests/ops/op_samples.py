@@ -19,7 +19,7 @@ one, zero, two = size(1), size(0), size(2)
 
 BINDINGS = [{"n": 3, "m": 2, "k": 4}, {"n": 1, "m": 1, "k": 1}, {"n": 0, "m": 2, "k": 3}, {"n": 2, "m": 3, "k": 0}]
 
-DISK = {"disk_write", "disk_read", "disk_advance", "disk_worth"}
+DISK = {"disk_write", "disk_read", "disk_drop", "disk_distance", "disk_advance", "disk_worth"}
 ELSEWHERE = {"at_step", "fresh", "freeze", "accumulate", "undefined", "zero_tape", *DISK} | {
     name for name, kind in OPS.items() if issubclass(kind, RegionOp)
 }
