@@ -34,6 +34,7 @@ from dgraph.kernels.vector_plan import (
     plan_of,
     update_of,
 )
+from dgraph.kernels.vector_rows import row_of_stores, split_index, store_rows
 from dgraph.kernels.vector_sums import sums_of_rows
 
 _I64 = SCALARS["i64"]
@@ -71,6 +72,7 @@ class _LoopCode(FunctionCode):
         self.vectors: dict[str, tuple[Any, str]] = {}
         self.leaving: list[tuple[Any, Any]] = []
         self.update_parts: dict[str, Value] = {}
+        self.loaded: dict[str, Value] = {}
         self.memory = VectorMemory(self.builder, self.lanes, self.new_block, self.slot)
 
     # ---- the loop --------------------------------------------------------------------------------------------------
@@ -230,7 +232,23 @@ class _LoopCode(FunctionCode):
         if node.func.id.startswith("store_"):
             self.store(node)
             return None
+        if node.func.id.startswith("load_") and self.plan.nature(node.args[1]) != Nature.UNIFORM:
+            return self.load(node)
         return super().call(node)
+
+    def load(self, node: ast.Call) -> Value:
+        """Emit a read. What has been read before, for all lanes that are on now, is not read again."""
+        key = ast.dump(node) if self.plan.stays(node) else ""
+        found = self.loaded.get(key)
+        if found is None:
+            pointer = self.expression(node.args[0])
+            index, further = split_index(node.args[1])
+            if self.plan.nature(node.args[1]) != Nature.VARYING:
+                index, further = node.args[1], 0
+            found = self.memory.load(pointer, self.expression(index), self.mask, further)
+            if key:
+                self.loaded[key] = found
+        return found
 
     def applied(self, node: ast.expr, name: str, operands: Sequence[Value]) -> Value | None:
         """Emit a call with operands that are known, once for all lanes or for each."""
@@ -287,6 +305,21 @@ class _LoopCode(FunctionCode):
         else:
             term = self.as_vector(self.expression(update.value))
             self.memory.update(pointer, index, term, self.mask, self.combiner(update))
+
+    def block(self, body: Sequence[ast.stmt]) -> None:
+        """Emit statements in order; entries that all lanes write side by side go together."""
+        at, loaded = 0, dict(self.loaded)
+        while at < len(body) and not self.builder.block.is_terminated:
+            row = row_of_stores(body[at:], self.plan) if self.mask is None else []
+            index = self.expression(row[0].args[1]) if row else None
+            if isinstance(index, Strided) and index.stride != 1:
+                columns = [self.as_vector(self.expression(store.args[2])) for store in row]
+                store_rows(self.memory, self.expression(row[0].args[0]), index, columns)
+                at += len(row)
+            else:
+                self.statement(body[at])
+                at += 1
+        self.loaded = loaded
 
     def combiner(self, update: Update) -> Callable[[Value, Value], Value]:
         """Emits the new value of an entry."""

@@ -61,13 +61,13 @@ class VectorMemory:
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def load(self, pointer: Value, index: Value, mask: Value | None) -> Value:
-        """An entry for each lane; lanes that are off read nothing and hold 0."""
+    def load(self, pointer: Value, index: Value, mask: Value | None, further: int = 0) -> Value:
+        """An entry for each lane, so many `further` than its index; lanes that are off read nothing and hold 0."""
         name = pointer.type.removeprefix(POINTER)
         if isinstance(index, Strided) and index.stride == 1:
-            raw = self.load_row(pointer, index.base, name, mask)
+            raw = self.load_row(pointer, index.base + further, name, mask)
         else:
-            raw = self.gather(pointer, index, name, mask)
+            raw = self.gather(pointer, index, name, mask, further)
         if name == "bool":
             raw = self.builder.icmp_unsigned("!=", raw, ir.Constant(raw.type, None))
         return Value(self.builder, raw, name)
@@ -81,19 +81,21 @@ class VectorMemory:
         function = self.masked("load", name, signature)
         return self.builder.call(function, [place, _I32(WIDTHS[name]), mask.llvm, ir.Constant(kind, None)])
 
-    def masked(self, what: str, name: str, signature: Any) -> Any:
-        """LLVM's function for some lanes of a vector in memory."""
+    def masked(self, what: str, name: str, signature: Any, count: int | None = None) -> Any:
+        """LLVM's function for some entries of a vector in memory, of as many as there are lanes unless told."""
         kind = memory_type(name)
         suffix = f"i{kind.width}" if isinstance(kind, ir.IntType) else "f32" if name == "f32" else "f64"
-        return declare(self.builder.module, f"llvm.masked.{what}.v{self.lanes}{suffix}.p0", signature)
+        return declare(self.builder.module, f"llvm.masked.{what}.v{count or self.lanes}{suffix}.p0", signature)
 
-    def gather(self, pointer: Value, index: Value, name: str, mask: Value | None) -> Any:
+    def gather(self, pointer: Value, index: Value, name: str, mask: Value | None, further: int) -> Any:
         """Entries one by one. Lanes that are off read what another reads, so that all may."""
         if mask is not None:
             index = self.with_readable(index, mask)
         result: Any = ir.Constant(self.vector(name), None)
         for lane in range(self.lanes):
-            place = place_of(pointer, self.lane_of(index, lane))
+            # The number that all lanes add is left to the address, so that lanes are taken apart once for a row.
+            lane_pointer = pointer.make(place_of(pointer, self.lane_of(index, lane)))
+            place = place_of(lane_pointer, lane_pointer.make(_I64(further), "i64"))
             entry = self.builder.load(place, typ=memory_type(name))
             result = self.builder.insert_element(result, entry, ir.Constant(_I32, lane))
         return result

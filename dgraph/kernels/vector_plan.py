@@ -44,7 +44,8 @@ class CannotBeVectors(Exception):
 @dataclass
 class Plan:
     """What is known about the body of a loop. `differing` are the choices and loops that lanes take differently,
-    `blended` the assignments that must keep the old value in lanes that are off."""
+    `blended` the assignments that must keep the old value in lanes that are off; `given` counts the assignments of each
+    name, and `fixed` are pointers to memory that the loop only reads."""
 
     index: str
     lanes: int
@@ -52,6 +53,16 @@ class Plan:
     natures: dict[str, Nature] = field(default_factory=dict)
     differing: set[ast.stmt] = field(default_factory=set)
     blended: set[ast.stmt] = field(default_factory=set)
+    given: Counter[str] = field(default_factory=Counter)
+    fixed: set[str] = field(default_factory=set)
+
+    def stays(self, load: ast.Call) -> bool:
+        """Whether a read means the same wherever it stands in a turn, so far as it is reached."""
+        pointer, index = load.args
+        names = [node.id for node in ast.walk(index) if isinstance(node, ast.Name)]
+        loads = any(isinstance(node, ast.Call) and not is_place(node, self) for node in ast.walk(index))
+        is_fixed = isinstance(pointer, ast.Name) and pointer.id in self.fixed
+        return is_fixed and not loads and all(self.given[name] <= 1 for name in names)
 
     def nature(self, node: ast.expr) -> Nature:
         """How the lanes of an expression differ."""
@@ -70,6 +81,18 @@ class Plan:
                 return Nature.UNIFORM
         parts = (self.nature(part) for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
         return Nature.VARYING if any(part != Nature.UNIFORM for part in parts) else Nature.UNIFORM
+
+
+def fixed_pointers(function: ast.FunctionDef, loop: ast.For) -> set[str]:
+    """The pointers that a function is given and a loop does nothing with but read."""
+    names = Counter(node.id for node in ast.walk(loop) if isinstance(node, ast.Name))
+    calls = (node for node in ast.walk(loop) if isinstance(node, ast.Call))
+    loads = Counter(
+        call.args[0].id
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id.startswith("load_") and isinstance(call.args[0], ast.Name)
+    )
+    return {argument.arg for argument in function.args.args if loads[argument.arg] == names[argument.arg] > 0}
 
 
 def is_place(node: ast.expr, plan: Plan) -> bool:
@@ -133,7 +156,7 @@ class _Planner:
                 pass
             case _:
                 raise CannotBeVectors
-        self.plan = Plan(index, RANGES[word], len(bounds) == 1)
+        self.plan = Plan(index, RANGES[word], len(bounds) == 1, fixed=fixed_pointers(function, loop))
         self.assignments: list[_Assignment] = []
         self.paths: dict[str, list[Path]] = {}
         self.tests: list[tuple[ast.stmt, ast.expr]] = []
@@ -213,6 +236,7 @@ class _Planner:
         if plan.index in given:
             raise CannotBeVectors
         plan.natures = dict.fromkeys(given, Nature.UNIFORM)
+        plan.given = Counter(given)
         plan.natures[plan.index] = Nature.STRIDED
         while self.learns():
             pass

@@ -139,6 +139,39 @@ store_f64(y, i, powi_f64(v, 3) + powi_f64(v, -m) + pow_f64(v, 2.5) + mod_f64(v, 
 store_f64(y, i + n, powi_f64(v, load_i64(c, i) - 2))
 store_i64(c, i, floor_div_i64(load_i64(c, i) - 4, i % 3 - 1) + mod_i64(i, m) + floor_div_i64(i, 3))
 """,
+    "small arrays of turns": """
+v = load_f64(x, i)
+store_f64(y, i * 11, v)
+store_f64(y, i * 11 + 1, v + 1.0)
+store_f64(y, i * 11 + 2, v * v)
+store_f64(y, i * 11 + 3, load_f64(x, load_i64(c, i) * 3 + 2))
+store_f64(y, i * 11 + 4, 0.5)
+store_f64(y, i * 11 + 5, -v)
+store_f64(y, i * 11 + 6, load_f64(x, i * 3 + 1))
+store_f64(y, i * 11 + 7, 7.0)
+store_f64(y, i * 11 + 8, load_f64(x, load_i64(c, i) * 3 + 1))
+store_f64(y, i * 11 + 9, v - 2.0)
+store_f32(s, i * (m + 3), f32(0.25))
+store_f32(s, i * (m + 3) + 1, convert_f64_f32(v))
+store_f32(s, i * (m + 3) + 2, convert_f64_f32(-v))
+store_f32(s, i * (m + 3) + 3, f32(1.0))
+for k in range(2):
+    store_bool(b, i * 8 + k * 4, v > 0.25)
+    store_bool(b, i * 8 + k * 4 + 1, v > 0.5)
+    store_bool(b, i * 8 + k * 4 + 2, True)
+    store_bool(b, i * 8 + k * 4 + 3, v > 0.75)
+""",
+    "entries read again": """
+k = load_i64(c, i)
+t = load_f64(total, k * 2 + 1)
+if t > 0.5:
+    t = t + load_f64(total, k * 2 + 1) + load_f64(total, 3 * i + 600)
+else:
+    t = t * load_f64(total, k * 2 + 2)
+for j in range(m):
+    t = t + load_f64(total, k * 2 + 2) * load_f64(total, i * 2 + j)
+store_f64(y, 2 * i, t + load_f64(total, k * 2 + 2))
+""",
     "the place among the lanes": """
 store_f64(y, m * {lanes} + mod_i64(i, {lanes}), load_f64(x, i) * 2.0)
 store_f64(x, i, load_f64(y, m * {lanes} + mod_i64(i, {lanes})) + 1.0)
@@ -218,7 +251,13 @@ def plan_in(source: str) -> Plan | None:
 
 
 @pytest.mark.parametrize(
-    ("name", "lanes"), [*((name, 8) for name in BODIES), ("sides of a choice", 16), ("what lanes share", 32)]
+    ("name", "lanes"),
+    [
+        *((name, 8) for name in BODIES),
+        ("sides of a choice", 16),
+        ("what lanes share", 32),
+        ("small arrays of turns", 16),
+    ],
 )
 def test_lanes_do_what_turns_do(name: str, lanes: int) -> None:
     source = source_of(name, lanes)
@@ -297,6 +336,8 @@ def test_what_goes_turn_by_turn(name: str) -> None:
 def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code for a processor with half as long registers and no masks in its instructions."""
 
+    native._new_machine()  # makes LLVM ready
+
     def machine() -> Any:
         target = llvm.Target.from_triple(llvm.get_process_triple())
         return target.create_target_machine(cpu="x86-64-v3", features="", opt=3, reloc="pic", jit=True)
@@ -306,7 +347,9 @@ def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("avx2")
 @pytest.mark.skipif(not llvm.get_host_cpu_features().get("avx2", False), reason="this processor has no AVX2")
-@pytest.mark.parametrize("name", ["sides of a choice", "rows of entries", "sums of rows", "what lanes share"])
+@pytest.mark.parametrize(
+    "name", ["sides of a choice", "rows of entries", "sums of rows", "what lanes share", "small arrays of turns"]
+)
 def test_shorter_registers_give_the_same_bits(name: str) -> None:
     source = source_of(name, 8)
     short = load_object(compile_source(source))
