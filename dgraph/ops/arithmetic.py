@@ -112,12 +112,13 @@ class Div(Elementwise):
     weight = 4
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
-        """(dx - z dy) / y, where z is the quotient."""
+        """(dx - z dy) / y, where z is the quotient; where y varies, times 1 / y, which is the same for all tangents."""
         dx, dy = tangents
-        through = None if dy is None else g.mul(results[0], dy)
-        if through is not None:
-            dx = g.neg(through) if dx is None else g.sub(dx, through)
-        return (None if dx is None else g.div(dx, primals[1]),)
+        if dy is None:
+            return (None if dx is None else g.div(dx, primals[1]),)
+        through = g.mul(results[0], dy)
+        changed = g.neg(through) if dx is None else g.sub(dx, through)
+        return (g.mul(changed, g.div(like(g, 1.0, primals[1]), primals[1])),)
 
     def transpose(self, g: Builder, operands: Sequence[Value], linear: Sequence[bool], cotangent: Value) -> Tangents:
         """The cotangent over y: the quotient is linear in x only."""
@@ -371,7 +372,7 @@ class Powi(Elementwise):
     name = "powi"
     arity = 1
     kinds = NUMBERS
-    weight = 3
+    weight = 4
     exponent: int = 2
 
     def infer(self, types: Sequence[ValueType], regions: Sequence[Region]) -> tuple[ValueType, ...]:
@@ -388,14 +389,14 @@ class Powi(Elementwise):
         return one / found if self.exponent < 0 else found
 
     def jvp(self, g: Builder, primals: Sequence[Value], results: Sequence[Value], tangents: Tangents) -> Tangents:
-        """n x**(n - 1) dx; a structural zero for n = 0."""
+        """n x**(n - 1) dx; a structural zero for n = 0. That of 1 / x is made from 1 / x."""
         (x,), (tangent,) = primals, tangents
         n = self.exponent
         if tangent is None or n == 0:
             return (None,)
         if n == 1:
             return (tangent,)
-        lower = x if n == 2 else g.powi(x, exponent=n - 1)
+        lower = x if n == 2 else g.mul(results[0], results[0]) if n == -1 else g.powi(x, exponent=n - 1)
         slope = g.mul(like(g, float(n), x), lower)
         return (g.steep(slope, tangent) if n < 0 else g.mul(slope, tangent),)
 

@@ -26,6 +26,7 @@ from dgraph.passes import (
     select_choices,
     settle_choices,
     share_points,
+    signed_zeros,
     simplify,
     simplify_choices,
     simplify_loops,
@@ -72,6 +73,7 @@ __all__ = [
     "select_choices",
     "settle_choices",
     "share_points",
+    "signed_zeros",
     "simplify",
     "simplify_choices",
     "simplify_loops",
@@ -89,6 +91,7 @@ INLINE = ["inline", "simplify_loops", "stable_forms", "order_sums"]
 
 OPTIMISE = [
     "drop_stop_gradient",
+    "signed_zeros",
     "simplify",
     "simplify_loops",
     "common_subexpressions",
