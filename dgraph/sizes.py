@@ -91,8 +91,11 @@ class Size:
         return iter(seen)
 
     def __add__(self, other: Size | int) -> Size:
+        added = size(other)
+        if not added.terms or not self.terms:
+            return added if added.terms else self
         total = dict(self.terms)
-        for monomial, coefficient in size(other).terms:
+        for monomial, coefficient in added.terms:
             total[monomial] = total.get(monomial, 0) + coefficient
         return _normal(total)
 
@@ -108,14 +111,24 @@ class Size:
         return size(other) - self
 
     def __mul__(self, other: Size | int) -> Size:
+        factor = size(other)
+        for one, number in ((factor, self.constant), (self, factor.constant)):
+            if number is not None:
+                return one.times_number(number)
         total: dict[Monomial, int] = {}
         for left, a in self.terms:
-            for right, b in size(other).terms:
+            for right, b in factor.terms:
                 monomial = tuple(sorted(left + right, key=_atom_key))
                 total[monomial] = total.get(monomial, 0) + a * b
         return _normal(total)
 
     __rmul__ = __mul__
+
+    def times_number(self, number: int) -> Size:
+        """The size so many times."""
+        if number == 1:
+            return self
+        return Size(tuple((monomial, number * coefficient) for monomial, coefficient in self.terms) if number else ())
 
     def __pow__(self, exponent: int) -> Size:
         result = size(1)
@@ -144,6 +157,10 @@ class Size:
 
     def substitute(self, values: Mapping[Atom, Size | int]) -> Size:
         """The size with atoms replaced."""
+        if len(self.terms) == 1 and self.terms[0][1] == 1 and len(self.terms[0][0]) == 1:
+            (atom,) = self.terms[0][0]
+            if atom in values:
+                return size(values[atom])
         if not any(atom in values for atom in self.atoms()):
             return self
         total = size(0)
@@ -253,6 +270,8 @@ def solve(pattern: Size, actual: Size, unknown: Atom) -> Size | None:
 
 def _normal(total: dict[Monomial, int]) -> Size:
     kept = [(monomial, coefficient) for monomial, coefficient in total.items() if coefficient]
+    if len(kept) < 2:
+        return Size(tuple(kept))
     return Size(tuple(sorted(kept, key=lambda term: _monomial_key(term[0]))))
 
 

@@ -35,8 +35,8 @@ def arrays(op: Op, types: Sequence[ValueType], count: int | None = None) -> list
 
 def array_type(value: Value) -> Array:
     """The type of a value that is an array."""
-    require(isinstance(value.type, Array), f"{value!r} is not an array")
-    assert isinstance(value.type, Array)
+    if not isinstance(value.type, Array):
+        raise InvalidGraph(f"{value!r} is not an array")
     return value.type
 
 

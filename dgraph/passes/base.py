@@ -89,7 +89,8 @@ def with_operands(node: Node, known: Mapping[Value, Value]) -> Node:
     """The node with its operands replaced where `known` says so; the node itself if none is."""
     if not known or known.keys().isdisjoint(node.operands):
         return node
-    return replace(node, operands=tuple(known.get(operand, operand) for operand in node.operands))
+    operands = tuple(known.get(operand, operand) for operand in node.operands)
+    return Node(node.op, operands, node.results, node.regions, node.span, node.scope, node.derived)
 
 
 def outputs_of(region: Region, known: Mapping[Value, Value]) -> tuple[Value, ...]:

@@ -229,4 +229,4 @@ def is_cheap(node: Node, places: int) -> bool:
 
 def is_at_most(times: Times, limit: Size) -> bool:
     """Whether something certainly happens at most so often."""
-    return times is not None and (limit - times).is_nonnegative()
+    return times is not None and (times == limit or (limit - times).is_nonnegative())

@@ -7,7 +7,6 @@ stands at the very point that yields them (`LocalArray`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from dgraph.classes import dataclass
 from dgraph.ir.build import Builder, close_together
@@ -86,7 +85,10 @@ def place(g: Builder, node: Node, names: Names, scope: tuple[str, ...] = (), cop
     else:
         operands = [names.values[operand] for operand in node.operands]
     own = tuple(map(g.resolve, operands))
-    g.append(replace(node, operands=own, results=results, regions=regions, scope=scope + node.scope))
+    if own == node.operands and regions is node.regions and not (copied or scope):
+        g.append(node)
+    else:
+        g.append(Node(node.op, own, results, regions, node.span, scope + node.scope, node.derived))
     names.values.update(zip(node.results, results, strict=True))
 
 
