@@ -35,6 +35,45 @@ class Entry:
     span: Span
 
 
+class LaterNames(dict[str, Entry]):
+    """Names some of which are entered when they are first asked for; `later` says by what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: dict[str, Callable[[], None]] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        self.enter(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry of a name."""
+        self.enter(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.later or super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self.enter(*self.later)
+        return super().__iter__()
+
+    def items(self) -> Any:
+        """Every name with its entry."""
+        self.enter(*self.later)
+        return super().items()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (), None, None, iter(self.items())
+
+    def enter(self, *names: str) -> None:
+        """Have names entered, if they are to be."""
+        for name in names:
+            made = self.later.get(name)
+            if made is not None:
+                made()
+
+
 @dataclass(eq=False)
 class Module:
     """One file, read; its imports are loaded, but those of the prelude when a name of theirs is looked up. `names`
@@ -46,21 +85,16 @@ class Module:
     prelude: Module | None
     family: list[Module] = field(repr=False)
     names: dict[str, Entry] = field(default_factory=dict)
-    later: dict[str, Callable[[], None]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy could not read what is still to be read.
-        for enter in dict.fromkeys(self.later.values()):
-            enter()
+        list(self.names)
         return vars(self)
 
     def lookup(self, name: str) -> Entry | None:
         """What a name means here: the module's own names first, then the prelude."""
         found = self.names.get(name)
         if found is None and self.prelude is not None:
-            enter = self.prelude.later.get(name)
-            if enter is not None:
-                enter()
             found = self.prelude.names.get(name)
         return found
 
@@ -150,7 +184,7 @@ class _Loader:
     def finish(self, name: str, source: Source, tree: t.ModuleTree, standard: bool, is_prelude: bool = False) -> Module:
         """The module of a syntax tree: its names filled in."""
         prelude = None if standard else self.module(PRELUDE, "prelude", "std/prelude.dg")
-        module = Module(name, source, tree, prelude, self.family)
+        module = Module(name, source, tree, prelude, self.family, LaterNames() if is_prelude else {})
         self.family.append(module)
         faults: list[Diagnostic] = []
         for item in tree.items:
@@ -167,15 +201,19 @@ class _Loader:
 
     def declare_later(self, module: Module, item: t.ImportNames) -> None:
         """Have the names that the prelude imports entered when one of them is looked up: few programs need many."""
+        names = module.names
+        assert isinstance(names, LaterNames)
 
         def enter() -> None:
             with self.lock:
-                if item.names[0].name in module.later:
-                    self.declare(module, item, standard=True)
+                if item.names[0].name in names.later:
+                    other = self.find(item.path, item.span, standard=True)
                     for imported in item.names:
-                        del module.later[imported.name]
+                        found = other.names[imported.name]
+                        names[imported.name] = Entry(found.module, found.item, imported.span)
+                        del names.later[imported.name]
 
-        module.later |= dict.fromkeys((imported.name for imported in item.names), enter)
+        names.later |= dict.fromkeys((imported.name for imported in item.names), enter)
 
     def declare(self, module: Module, item: t.Declaration, standard: bool) -> None:
         """Enter the names of one item of a module."""

@@ -1,5 +1,7 @@
 """Modules, imports, and what a program offers."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,21 @@ def test_what_a_program_offers():
     held = stored(module)
     assert [(one.kind, str(one.type)) for one in held.values()] == [("param", "Net[3]"), ("state", "i32")]
     assert records(module)["Net"].fields == (("w", "f32[d]"),)
+
+
+def test_what_the_prelude_imports_is_read_when_it_is_wanted():
+    module = parse_program("def f(x: f64) -> f64 = x * pi\n")
+    assert module.prelude is not None
+    assert "cross_entropy" in module.prelude.names
+    assert [at.name for at in module.family] == ["prelude", "main"]
+    assert module.lookup("cross_entropy") is not None
+    assert [at.name for at in module.family] == ["prelude", "main", "nn.losses"]
+    assert {"pi", "cross_entropy", "sgd", "det"} <= set(module.prelude.names)
+    assert "sgd" in dict(module.prelude.names.items())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_of_a_module_has_the_whole_prelude(copied):
+    other = copied(parse_program("def f(x: f64) -> f64 = x * pi\n"))
+    assert other.lookup("sgd") is not None
+    assert {"main", "nn.losses", "optim"} <= {at.name for at in other.family}
