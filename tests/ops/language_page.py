@@ -132,8 +132,6 @@ def of_the_library() -> dict[str, Function]:
     """The functions that every program sees and that are written in the language."""
     prelude = parse_program("").prelude
     assert prelude is not None
-    for enter in list(prelude.later.values()):
-        enter()
     entries: list[tuple[str, Entry]] = list(prelude.names.items())
     return {name: entry.item for name, entry in entries if isinstance(entry.item, Function)}
 
