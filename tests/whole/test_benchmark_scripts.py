@@ -59,6 +59,11 @@ def test_the_errors_of_functions_are_small():
     command = [sys.executable, str(SCRIPT.with_name("accuracy.py")), "--quick", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
-    rows = [line.split("|") for line in done.stdout.splitlines()[2:]]
-    assert len(rows) == len(names)
-    assert all(0.4 < float(row[place]) < 3.5 for row in rows for place in (2, 4))
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| `")]
+    assert len(rows) == 2 * len(names)
+    fast, precise = rows[: len(names)], rows[len(names) :]
+    assert all(0.4 < float(row[place]) < 3.5 for row in fast for place in (2, 4))
+    # The logarithm of the gamma function has no other form in double.
+    assert all(
+        0.4 < float(row[place]) < 1 for row in precise for place in (2, 4) if "lgamma" not in row[1] or place == 2
+    )
