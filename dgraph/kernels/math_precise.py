@@ -15,7 +15,7 @@ from dgraph.kernels.long_numbers import Long, exact_fma, ordered_sum, sum_of_two
 from dgraph.kernels.math_exponential import FORMAT, LOG2_E, clamp, power_of_two, with_special_logarithms
 from dgraph.kernels.math_power import exponent_of_power, long_logarithm, signed_power
 from dgraph.kernels.primitives import elementwise
-from dgraph.kernels.values import Value, absolute, call_library, copysign, horner, select, square_root
+from dgraph.kernels.values import Value, absolute, call_library, copysign, horner, host_has_fma, select, square_root
 
 PRECISE = "precise_"
 """What the name of such a function begins with."""
@@ -210,10 +210,32 @@ def rsqrt(x: Value) -> Value:
 # ---- angles, and what is near enough in double -----------------------------------------------------------------------
 
 
-for _name in ("sin", "cos", "tan"):
-    _of_library = partial(call_library, _name)
-    elementwise(PRECISE + _name, types=("f64",), once=True)(_of_library)
-    elementwise(PRECISE + _name, types=("f32",), once=True)(through_double(_of_library))
+# The C library loses bits of angles that are nearly multiples of pi / 2 only where these are this close.
+_CLOSE = 2.0**-40
+
+
+def of_library(name: str, large: One) -> One:
+    """A function of an angle by the C library. Close to where it vanishes, or has no bound, the angle of a large number
+    decides all bits, and the library's has too few (8 units at the double that comes closest)."""
+
+    def body(x: Value) -> Value:
+        y = call_library(name, x)
+        if not host_has_fma():
+            return y
+        size = absolute(y)
+        is_close = (absolute(x) > math_trigonometric.LARGE["f64"]) & ((size < _CLOSE) | (size > 1.0 / _CLOSE))
+        return math_trigonometric.computed_again(x, y, is_close, large, name)
+
+    return body
+
+
+for _name, _large in (
+    ("sin", math_trigonometric.large_sine),
+    ("cos", math_trigonometric.large_cosine),
+    ("tan", math_trigonometric.large_tangent),
+):
+    elementwise(PRECISE + _name, types=("f64",), once=True)(of_library(_name, _large))
+    elementwise(PRECISE + _name, types=("f32",), once=True)(through_double(partial(call_library, _name)))
 
 for _name, _arity, _fast in (
     ("asin", 1, math_trigonometric.asin),

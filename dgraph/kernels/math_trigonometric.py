@@ -117,20 +117,24 @@ def with_large_arguments(small: Callable[[Value], Value], large: Callable[[Value
         if not host_has_fma():
             # Products with the parts of pi would be rounded, and what is left after subtracting them be wrong.
             return call_library(name, x)
-        builder = x.builder
-        y = small(x)
-        is_large = absolute(x) > LARGE[x.type]
-        start = builder.block
-        with builder.if_then(_any_lane(is_large), likely=False):
-            again = lane_by_lane(f"dgraph.large_{name}", large, select(is_large, x, LARGE[x.type]))
-            exact = select(is_large, again, y)
-            slow = builder.block
-        joined = builder.phi(y.llvm.type)
-        joined.add_incoming(y.llvm, start)
-        joined.add_incoming(exact.llvm, slow)
-        return y.make(joined)
+        return computed_again(x, small(x), absolute(x) > LARGE[x.type], large, name)
 
     return body
+
+
+def computed_again(x: Value, y: Value, condition: Value, large: Callable[[Value], Value], name: str) -> Value:
+    """The function values y of x, but for the lanes with a condition, which are computed one by one as those of large
+    numbers."""
+    builder = x.builder
+    start = builder.block
+    with builder.if_then(_any_lane(condition), likely=False):
+        again = lane_by_lane(f"dgraph.large_{name}", large, select(condition, x, LARGE[x.type]))
+        exact = select(condition, again, y)
+        slow = builder.block
+    joined = builder.phi(y.llvm.type)
+    joined.add_incoming(y.llvm, start)
+    joined.add_incoming(exact.llvm, slow)
+    return y.make(joined)
 
 
 def _any_lane(condition: Value) -> Any:

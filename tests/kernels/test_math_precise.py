@@ -58,6 +58,17 @@ def test_powers_are_right_to_less_than_a_unit(run: Runner) -> None:
     assert errors(run(MATH["precise_pow", "f64"], x, y), expected).max() <= 0.95
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cos", -4.687165924254627611e-19), ("sin", 1.0), ("tan", -2133485385753703843.67)],
+)
+def test_the_double_that_comes_closest_to_a_multiple_of_half_pi(run: Runner, name: str, value: float) -> None:
+    x = np.array([6381956970095103.0 * 2.0**797, 0.25] * 17)
+    result = run(MATH[precise_name(name, "f64"), "f64"], x)
+    assert (np.abs(result[::2] - value) <= np.spacing(abs(value))).all()
+    np.testing.assert_allclose(result[1::2], getattr(math, name)(0.25), rtol=1e-16)
+
+
 @pytest.mark.parametrize(("name", "dtype"), NAMES)
 def test_special_values_are_those_of_the_fast_functions(run: Runner, name: str, dtype: str) -> None:
     with np.errstate(over="ignore"):
