@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import field, replace
+from itertools import pairwise
 
 from dgraph.classes import dataclass
 from dgraph.kernels.nest_parts import expressions_of, parts, read_first, set_locals, walk
@@ -32,6 +33,8 @@ from dgraph.sizes import Size
 
 FEW = 16
 """A border has at most so many turns."""
+PIECES = 4
+"""A loop of a known number of turns is cut at so many places."""
 LONGEST = 800
 """Parts of expressions in a body that is written three times."""
 
@@ -53,6 +56,9 @@ def with_borders(loop: Loop) -> Block:
         for expression in expressions_of(statement):
             for part in parts(expression):
                 borders.learn(part)
+    pieces = borders.pieces()
+    if pieces is not None:
+        return pieces
     if not borders.before and not borders.after:
         return borders.halves() if len(borders.far) == 1 else (loop,)
     return borders.cut()
@@ -76,12 +82,33 @@ class _Borders:
     after: int = 0
     inside: dict[Expression, bool] = field(default_factory=dict)
     far: dict[Size, dict[Expression, bool]] = field(default_factory=dict)
+    bounds: dict[Expression, tuple[bool, Size]] = field(default_factory=dict)
+
+    def pieces(self) -> Block | None:
+        """A loop of so many turns as a number says in several pieces, in none of which these choices are left."""
+        length = (self.stop - self.start).constant
+        places = {claim: (at - self.start).constant for claim, (_, at) in self.bounds.items()}
+        if length is None or None in places.values():
+            return None
+        known = {claim: place for claim, place in places.items() if place is not None}
+        inner = sorted({place for place in known.values() if 0 < place < length})
+        if not 2 <= len(inner) <= PIECES:
+            return None
+        return tuple(self.piece(low, high, known) for low, high in pairwise([0, *inner, length]))
+
+    def piece(self, low: int, high: int, known: Mapping[Expression, int]) -> Loop:
+        """The turns between two places, where each choice is made by its place."""
+        claims = {claim: self.bounds[claim][0] == (low >= place) for claim, place in known.items()}
+        piece = _fresh(replace(self.loop, body=decided(self.loop.body, lambda _: claims)))
+        start, stop = (plus(self.loop.start, number(turn)) for turn in (low, high))
+        return replace(piece, start=start, stop=stop, note="" if low else self.loop.note)
 
     def learn(self, claim: Expression) -> None:
         """See whether a part of an expression is a comparison that the inner part decides."""
         bound = _bound(claim, self.loop)
         if bound is None:
             return
+        self.bounds[claim] = bound
         is_lower, at = bound
         near, far = (at - self.start).constant, (self.stop - at).constant
         if near is not None and near <= FEW:

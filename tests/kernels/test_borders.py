@@ -60,3 +60,27 @@ def test_the_inner_part_asks_nothing(text: str):
         inner = [part.split("\n    limit")[0].split("\n    for ")[0] for part in re.split(INNER, source)[1:]]
         assert inner
         assert not any("if " in part or "select" in part for part in inner)
+
+
+PIECES = """
+def f[n](a: f64[n, 3], b: f64[n]) -> f64[n, 20]:
+    y[i, e] = (
+        a[i, e - 2] if e >= 2 and e < 5
+        else b[i] * e if 12 > e
+        else -1.0 if e <= 17
+        else b[i]
+    ) for i in range(n) for e in range(20)
+    return y
+"""
+
+
+def test_a_loop_of_known_length_is_cut_at_every_choice() -> None:
+    program = dg.parse(PIECES)
+    a, b = np.random.default_rng(0).normal(size=(4, 3)), np.arange(4.0)
+    e = np.arange(20)
+    expected = np.where(e < 12, b[:, None] * e, np.where(e <= 17, -1.0, b[:, None]))
+    expected[:, 2:5] = a
+    assert np.array_equal(dg.compile(program.f)(a, b), expected)
+    source = dg.compile(program.f).source
+    assert all(f"({low}, {high}):" in source for low, high in [(2, 5), (5, 12), (12, 18), (18, 20)])
+    assert not re.search(r"\bif e", source)
