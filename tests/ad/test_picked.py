@@ -73,3 +73,38 @@ def test_of_nothing_the_slope_is_empty():
     graph = expand(PROGRAM.nearest_slope.graph)
     one, other = evaluate(graph, [X, np.zeros((0, 3))], {"n": 4, "k": 0, "d": 3})
     assert not one.any() and other.shape == (0, 3)
+
+
+POOL = """
+def pool[n, m](x: f64[n, m]) -> f64[n // 2, m // 3]:
+    y[i, j] = (
+        max(x[2 * i + a, 3 * j + b] for a in range(2) for b in range(3))
+    ) for i in range(n // 2) for j in range(m // 3)
+    return y
+
+def loss[n, m](x: f64[n, m], w: f64[n // 2, m // 3]) -> f64 = sum(pool(x) ** 2 * w)
+"""
+
+
+def test_windows_read_all_their_entries_and_give_the_winner_its_share() -> None:
+    program = dg.parse(POOL)
+    slope = dg.grad(program.loss, wrt="x")
+    names = {node.op.name for node in walk(stage(slope.graph, "expand").region)}
+    assert "if" not in names
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(0, 4, (7, 10)).astype(float), rng.normal(size=(3, 3))
+    x[0, 4] = np.nan
+    x[4:6, :3] = -np.inf
+    wanted = np.zeros_like(x)
+    for i, j in np.ndindex(3, 3):
+        window = x[2 * i : 2 * i + 2, 3 * j : 3 * j + 3].ravel()
+        at = int(np.argmax(np.isnan(window))) if np.isnan(window).any() else int(np.argmax(window))
+        wanted[2 * i + at // 3, 3 * j + at % 3] = 2 * window[at] * w[i, j]
+    np.testing.assert_array_equal(dg.compile(slope)(x, w), wanted)
+    x = rng.normal(size=(4, 6))
+    hessian = dg.compile(dg.hessian(program.loss, wrt="x"))(x, w[:2, :2]).reshape(24, 24)
+    held = np.zeros(24)
+    for i, j in np.ndindex(2, 2):
+        at = int(np.argmax(x[2 * i : 2 * i + 2, 3 * j : 3 * j + 3]))
+        held[(2 * i + at // 3) * 6 + 3 * j + at % 3] = 2 * w[i, j]
+    np.testing.assert_allclose(hessian, np.diag(held), atol=1e-14)
