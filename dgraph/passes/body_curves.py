@@ -2,24 +2,30 @@
 
 Each loop that keeps something for loops that walk it has a curve. Its points are the minimum cuts through the body of
 the loop at all prices of a byte (`residuals`), from the fastest one on. A price of a byte in seconds, the same for all
-loops, is a point of each of their curves, and what these take together is the fastest for so many bytes.
+loops, is a point of each of their curves, and what these take together is the fastest for so many bytes. Between two
+neighbouring points a knapsack over the values by which they differ finds others, which no price chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dgraph.classes import dataclass
 from dgraph.ir.graph import Graph, Node, Region
 from dgraph.ops.control import For, Loop
 from dgraph.passes.costs import NOMINAL
-from dgraph.passes.kept_values import Kept
-from dgraph.passes.minimum_cut import trade
+from dgraph.passes.kept_values import Kept, staying
+from dgraph.passes.knapsack import fill
+from dgraph.passes.minimum_cut import Choice, Item, NoChoice, cheapest, trade
 from dgraph.passes.residuals import Cuts
 from dgraph.sizes import Atom
 
 MOST = 12
 """How many points a curve has at most."""
+PARTS = 5
+"""Between two points of a curve others are sought that keep so many parts of what lies between them, but for one."""
 BEYOND = 1 + 2**-20
 """By which factor a price is above that at which two points cost the same."""
 
@@ -27,20 +33,25 @@ BEYOND = 1 + 2**-20
 @dataclass(frozen=True)
 class BodyPoint:
     """What a step keeps from some price of a byte on, in seconds: bytes, and seconds for them and for what is computed
-    again."""
+    again. `stay` says which items are kept, or are not, though that price would have it otherwise."""
 
     price: float
     bytes: int
     seconds: float
+    stay: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class BodyCurve:
-    """The curve of the loop at a place, as far as the tapes of one pair of loops go, which has so many steps in all."""
+    """The curve of the loop at a place, as far as the tapes of one pair of loops go, which has so many steps in all.
+
+    `points` are those that prices choose, `between` the others.
+    """
 
     place: str
     runs: int
     points: tuple[BodyPoint, ...]
+    between: tuple[BodyPoint, ...] = ()
 
     def at(self, price: float) -> BodyPoint:
         """The point that is taken at a price."""
@@ -53,7 +64,9 @@ def body_curves(graph: Graph, sizes: Mapping[Atom, int]) -> list[BodyCurve]:
     watch.prices.costs.region(graph.region)
     watch.count(graph.region, 1)
     watch.graph(graph)
-    return watch.found
+    often = Counter(curve.place for curve in watch.found)
+    # Items of several pairs at one place cannot be told apart.
+    return [curve if often[curve.place] == 1 else replace(curve, between=()) for curve in watch.found]
 
 
 class _Watch(Cuts):
@@ -80,12 +93,36 @@ class _Watch(Cuts):
 
     def cut(self, region: Region, kept: Kept, can_undo: bool) -> Region:
         """Note the curve, and cut."""
-        choices = trade(kept.items(self.prices, can_undo).items, MOST)
+        items = kept.items(self.prices, can_undo).items
+        choices = trade(items, MOST)
         points = [BodyPoint(0.0, choices[0].bytes, choices[0].seconds)]
         for choice in choices[1:]:
             last = points[-1]
             price = (choice.seconds - last.seconds) / (last.bytes - choice.bytes)
             points.append(BodyPoint(price * BEYOND, choice.bytes, choice.seconds))
         place = str(kept.writer.span)
-        self.found.append(BodyCurve(place, self.runs.get(place, NOMINAL), tuple(points)))
+        gaps = zip(choices[:-1], choices[1:], points[1:], strict=True)
+        between = [point for fast, slow, last in gaps for point in _between(items, fast, slow, last)]
+        self.found.append(BodyCurve(place, self.runs.get(place, NOMINAL), tuple(points), tuple(between)))
         return super().cut(region, kept, can_undo)
+
+
+def _between(items: Sequence[Item], fast: Choice, slow: Choice, point: BodyPoint) -> list[BodyPoint]:
+    """Points between two that prices choose, `point` being that of the slower one: with some of the values kept that
+    the faster keeps and the slower does not. What is chosen depends on one another, so the cut is made again."""
+    differ = [at for at in fast.kept if at not in slow.kept and items[at].bytes]
+    weights = [items[at].bytes or 0 for at in differ]
+    worths = [items[at].seconds or 0.0 for at in differ]
+    found: dict[int, BodyPoint] = {}
+    for part in range(1, PARTS):
+        chosen = fill(weights, worths, (fast.bytes - slow.bytes) * part // PARTS)
+        stay = tuple(place if at in chosen else ~place for at, place in enumerate(differ))
+        try:
+            choice = cheapest(staying(items, stay), point.price)
+        except NoChoice:
+            continue
+        bytes_ = sum(items[at].bytes or 0 for at in choice.kept)
+        seconds = sum(items[at].moving for at in choice.kept) + sum(items[at].seconds or 0.0 for at in choice.again)
+        if slow.bytes < bytes_ < fast.bytes and fast.seconds < seconds < slow.seconds:
+            found.setdefault(bytes_, BodyPoint(point.price, bytes_, seconds, stay))
+    return list(found.values())

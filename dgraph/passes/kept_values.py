@@ -14,7 +14,7 @@ from dgraph.ir.graph import Node, Region, Value
 from dgraph.ir.induction import Induction, inductions
 from dgraph.ops.control import For, While
 from dgraph.passes.base import outputs_of, with_operands
-from dgraph.passes.minimum_cut import Item, cheapest
+from dgraph.passes.minimum_cut import Item, NoChoice, cheapest
 from dgraph.passes.prices import INTEGER, Prices
 from dgraph.passes.undo_log import Undo, depending, restored, undoable, with_readings
 from dgraph.types import I64, Tape
@@ -90,16 +90,34 @@ class Kept:
         """The values of the body as items of the choice."""
         return Items(self, prices, self.undoable if can_undo else [])
 
-    def choice(self, prices: Prices, can_undo: bool) -> Chosen | None:
+    def choice(self, prices: Prices, can_undo: bool, stay: Iterable[int] = ()) -> Chosen | None:
         """The cheapest choice; None if it is what is done already. `can_undo` says whether the last state of what the
-        loop carries is at hand where the readers are."""
+        loop carries is at hand where the readers are; `stay` is that of `staying`."""
         items = self.items(prices, can_undo)
-        found = cheapest(items.items, prices.byte)
+        try:
+            found = cheapest(staying(items.items, stay), prices.byte)
+        except NoChoice:
+            # In the body of another loop there are other items once that keeps something else.
+            found = cheapest(items.items, prices.byte)
         values = (items.values[at] for at in found.kept)
         saved = dict.fromkeys(value for value in values if value is not None and value not in self.held)
         again = {value for at in found.again if (value := items.values[at]) is not None} - saved.keys()
         undone = [undo for at, undo in items.undone.items() if at in found.again]
         return None if not again and saved.keys() == set(self.walked.values()) else Chosen(self, saved, again, undone)
+
+
+def staying(items: Sequence[Item], stay: Iterable[int]) -> list[Item]:
+    """Items of which some cost nothing to keep, so that they are kept if they are needed, and others, given by the
+    complements of their places, cannot be kept."""
+    chosen = frozenset(stay)
+    found = []
+    for at, item in enumerate(items):
+        if at in chosen and item.bytes is not None:
+            item = replace(item, bytes=0, moving=0.0)
+        elif ~at in chosen and item.seconds is not None:
+            item = replace(item, bytes=None)
+        found.append(item)
+    return found
 
 
 class Items:

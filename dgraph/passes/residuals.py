@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from dgraph.ir.build import Builder
 from dgraph.ir.dead_code import without_dead_code
@@ -36,15 +37,19 @@ BYTES_ALONE = 1.0
 
 @graph_pass("loops keep what is cheaper to keep than to compute again")
 def residuals(
-    graph: Graph, *, price: float | Mapping[str, float] = 0.0, sizes: Mapping[Atom, int] | None = None
+    graph: Graph,
+    *,
+    price: float | Mapping[str, float] = 0.0,
+    sizes: Mapping[Atom, int] | None = None,
+    stay: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
     """Choose what loops keep, in every region.
 
     `price` is what a byte costs in seconds beside the time of storing and loading it, for all loops or by their places
     (as `str` writes them; at others it costs nothing). `sizes` are the sizes that are known; for others a nominal value
-    is taken.
+    is taken. `stay` says of loops, by their places, which items of the choice are kept or not whatever they cost.
     """
-    return Cuts(price, sizes or {}).graph(graph)
+    return Cuts(price, sizes or {}, stay or {}).graph(graph)
 
 
 @graph_pass("a step that is run again hands on little")
@@ -79,8 +84,14 @@ def _runs_plain_steps_again(node: Node) -> bool:
 class Cuts:
     """One run over a graph, with what a byte costs: a number, or one for each place."""
 
-    def __init__(self, price: float | Mapping[str, float], sizes: Mapping[Atom, int]) -> None:
+    def __init__(
+        self,
+        price: float | Mapping[str, float],
+        sizes: Mapping[Atom, int],
+        stay: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.price = price
+        self.stay = stay
         self.prices = Prices(0.0, sizes)
 
     def graph(self, graph: Graph) -> Graph:
@@ -133,7 +144,7 @@ class Cuts:
 
     def cut(self, region: Region, kept: Kept, can_undo: bool) -> Region:
         """The region with other values kept by one loop."""
-        choice = kept.choice(self.prices_of(kept.writer), can_undo)
+        choice = kept.choice(self.prices_of(kept.writer), can_undo, self.stay.get(str(kept.writer.span), ()))
         if choice is None:
             return region
         makers: dict[Node, Make] = {kept.writer: choice.writer}

@@ -9,14 +9,14 @@ level before, a knapsack chooses what need not change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 
 from dgraph.classes import dataclass
 from dgraph.errors import ArgumentError, Diagnostic, Label, Span
 from dgraph.kernels.allowance import Allowance, OverBudget, Setting
 from dgraph.kernels.rooms import crowd
-from dgraph.passes.body_curves import BEYOND, BodyCurve
+from dgraph.passes.body_curves import BEYOND, BodyCurve, BodyPoint
 from dgraph.passes.costs import Costs
 from dgraph.passes.keeping import KeepingLoop, by_arguments, keeping_loops
 from dgraph.passes.knapsack import pick
@@ -150,10 +150,11 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Level:
-    """What a byte costs in the bodies at each place, and in straight code."""
+    """What a byte costs in the bodies at each place, and in straight code; items of bodies that stay in spite of it."""
 
     places: Mapping[str, float]
     straight: float
+    stay: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class _Levels:
@@ -204,8 +205,15 @@ class _Levels:
 
     def sums(self, body: BodyCurve, level: _Level) -> tuple[int, float]:
         """The bytes and seconds of all steps of a loop at a level."""
-        point, runs = body.at(level.places[body.place]), self.runs.get(body.place, body.runs)
+        point, runs = self.point(body, level), self.runs.get(body.place, body.runs)
         return point.bytes * runs, point.seconds * runs
+
+    def point(self, body: BodyCurve, level: _Level) -> BodyPoint:
+        """What a step of a loop keeps at a level."""
+        stay = level.stay.get(body.place)
+        if stay:
+            return next(point for point in body.between if point.stay == stay)
+        return body.at(level.places[body.place])
 
     def room(self, level: _Level) -> int | None:
         """How many bytes of the budget are left at a level; None if it does not fit."""
@@ -218,16 +226,14 @@ class _Levels:
             again = code[1]
         told = []
         for place in level.places:
-            held = [
-                (body.at(level.places[place]).bytes, body.points[0].bytes)
-                for body in self.bodies
-                if body.place == place
-            ]
-            now, most = (sum(column) for column in zip(*held, strict=True))
+            here = [body for body in self.bodies if body.place == place]
+            now = sum(self.point(body, level).bytes for body in here)
+            most = sum(body.points[0].bytes for body in here)
             if now < most:
                 told.append((place, now, most))
         prices = tuple(level.places.items())
-        way = replace(self.way, again=again, prices=prices, sizes=search.point.sizes)
+        stay = tuple(level.stay.items())
+        way = replace(self.way, again=again, prices=prices, stay=stay, sizes=search.point.sizes)
         peak = search.tried(way, added, tuple(told))
         return None if peak is None else search.ways.budget - peak
 
@@ -235,34 +241,40 @@ class _Levels:
         """Try a level with more kept by some loops or by straight code: a knapsack of what saves most time in the bytes
         that are left."""
         names: list[str | None] = list(slow.places)
-        groups = [[self.saved(place, price, slow) for price in self.faster(place, slow)] for place in slow.places]
+        faster = {place: self.faster(place, slow) for place in slow.places}
+        groups = [[self.saved(place, point, slow) for point in faster[place]] for place in slow.places]
         code = self.code(slow)
         if code is not None:
             names.append(None)
-            faster = [entry for entry in self.straight if entry[0] < slow.straight]
-            groups.append([(one.peak - code[0].peak, code[0].seconds - one.seconds) for _, one, _ in faster])
+            quicker = [entry for entry in self.straight if entry[0] < slow.straight]
+            groups.append([(one.peak - code[0].peak, code[0].seconds - one.seconds) for _, one, _ in quicker])
         for _ in range(ATTEMPTS):
-            places, straight = dict(slow.places), slow.straight
+            places, straight, stay = dict(slow.places), slow.straight, dict[str, tuple[int, ...]]()
             for name, taken in zip(names, pick(groups, room), strict=True):
                 if taken is not None and name is None:
                     straight = self.straight[taken][0]
                 elif taken is not None and name is not None:
-                    places[name] = self.faster(name, slow)[taken]
-            level = _Level(places, straight)
+                    places[name], items = faster[name][taken]
+                    stay.update({name: items} if items else {})
+            level = _Level(places, straight, stay)
             if level == slow or self.room(level) is not None:
                 return
             room //= 2
 
-    def faster(self, place: str, slow: _Level) -> list[float]:
-        """The prices at which more of the steps at a place is kept."""
-        prices = {point.price for body in self.bodies if body.place == place for point in body.points}
-        return sorted(price for price in prices if price < slow.places[place])
+    def faster(self, place: str, slow: _Level) -> list[tuple[float, tuple[int, ...]]]:
+        """The prices, and the items that stay, with which more of the steps at a place is kept."""
+        here = [body for body in self.bodies if body.place == place]
+        prices = {point.price for body in here for point in body.points if point.price < slow.places[place]}
+        between = {(point.price, point.stay) for body in here for point in body.between}
+        return [*((price, ()) for price in sorted(prices)), *sorted(between)]
 
-    def saved(self, place: str, price: float, slow: _Level) -> tuple[int, float]:
-        """How many bytes more a price at a place takes, and the seconds that it saves."""
-        level = _Level({place: price}, 0.0)
+    def saved(self, place: str, choice: tuple[float, tuple[int, ...]], slow: _Level) -> tuple[int, float]:
+        """How many bytes more a choice at a place takes, and the seconds that it saves; nothing if it is no better."""
+        price, stay = choice
+        level = _Level({place: price}, 0.0, {place: stay})
         pairs = [(self.sums(body, level), self.sums(body, slow)) for body in self.bodies if body.place == place]
-        return sum(one[0] - other[0] for one, other in pairs), sum(other[1] - one[1] for one, other in pairs)
+        bytes_ = sum(one[0] - other[0] for one, other in pairs)
+        return max(bytes_, 0), sum(other[1] - one[1] for one, other in pairs) if bytes_ > 0 else 0.0
 
 
 def _kinds(loops: Sequence[KeepingLoop]) -> Iterator[tuple[tuple[int, str], ...]]:

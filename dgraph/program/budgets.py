@@ -35,12 +35,13 @@ from dgraph.sizes import Atom
 class Way:
     """The loops that keep some states only, by their place among all that keep something, with the kind of their
     settings; the forward values of straight code that are computed again, by their place; and what a byte costs that a
-    step of a loop keeps, in seconds, by the places of loops, with the sizes at which that is weighed against work (`#3`
-    is argument 3)."""
+    step of a loop keeps, in seconds, by the places of loops, with items that stay kept in spite of it, and the sizes at
+    which that is weighed against work (`#3` is argument 3)."""
 
     loops: tuple[tuple[int, str], ...] = ()
     again: tuple[int, ...] = ()
     prices: tuple[tuple[str, float], ...] = ()
+    stay: tuple[tuple[str, tuple[int, ...]], ...] = ()
     sizes: tuple[tuple[str, int], ...] = ()
 
 
@@ -104,7 +105,7 @@ class Ways:
 
     def uncut(self, way: Way) -> Graph:
         """The graph of a way before it is chosen what the steps of its loops keep."""
-        key = replace(way, prices=(), sizes=())
+        key = replace(way, prices=(), stay=(), sizes=())
         found = self.stepped.get(key)
         if found is None:
             graph, _ = self.optimised(way)
@@ -117,7 +118,7 @@ class Ways:
 
     def bodies(self, way: Way, point: Point) -> list[BodyCurve]:
         """What a step of each loop may keep, at the sizes of a call."""
-        key = replace(way, prices=(), sizes=point.sizes)
+        key = replace(way, prices=(), stay=(), sizes=point.sizes)
         found = self.curves.get(key)
         if found is None:
             graph = self.uncut(way)
@@ -127,7 +128,8 @@ class Ways:
     def finished(self, way: Way) -> Graph:
         """The last graph of a way."""
         graph = self.uncut(way)
-        return after_cuts(residuals(graph, price=dict(way.prices), sizes=_atoms(graph, way.sizes)))
+        sizes = _atoms(graph, way.sizes)
+        return after_cuts(residuals(graph, price=dict(way.prices), sizes=sizes, stay=dict(way.stay)))
 
     def plan(self, way: Way) -> Plan:
         """A way as a loop program."""

@@ -28,7 +28,7 @@ from dgraph.passes.costs import Costs, Work
 from dgraph.passes.trade_off import Point, TradeOff
 from dgraph.program.arguments import bind_arguments, extent, flatten, is_extent, located
 from dgraph.program.budget_search import choose
-from dgraph.program.budgets import Ways
+from dgraph.program.budgets import Way, Ways
 from dgraph.program.compiled import Options
 from dgraph.program.explain_amounts import Amounts, Words
 from dgraph.program.explain_checkpoints import has_wish
@@ -117,7 +117,7 @@ class _Part:
 
     def __init__(self, function: Function, arguments: Mapping[str, Any], schedule: Mapping[str, str] | None) -> None:
         graph = self.graph = function.graph
-        self.taken: tuple[Graph, Mapping[str, int], Mapping[str, float]] | None = None
+        self.taken: tuple[Graph, Mapping[str, int], Way] | None = None
         self.in_blocks: frozenset[str] = frozenset()
         self.words = function.recipe.words
         leaves_ = self.leaves = given_leaves(function, graph, arguments)
@@ -185,9 +185,9 @@ class _Part:
 
     def loops(self) -> list[dict[str, Any]]:
         """What loops keep: as the budget chooses it, if there is one."""
-        graph, numbers, prices = self.kernels, self.numbers, None
+        graph, numbers, way = self.kernels, self.numbers, None
         if self.taken is not None:
-            graph, settings, prices = self.taken
+            graph, settings, way = self.taken
             numbers = {**numbers, **_whole_numbers(graph, self.leaves)}
             numbers.update(settings.items())
             numbers.update(steps_of_whiles(graph, numbers)[0])
@@ -197,7 +197,7 @@ class _Part:
             first, *rest = (loop for loop in found if f"{loop['file']}:{loop['line']}" == at)
             found = [loop for loop in found if loop is not first or not rest]
         uncut = before_cuts(self.optimised) if self.is_known else None
-        add_curves(found, [] if uncut is None else body_curves(uncut, self.numbers), prices)
+        add_curves(found, [] if uncut is None else body_curves(uncut, self.numbers), way)
         return found
 
     def copies(self) -> list[dict[str, Any]]:
@@ -241,7 +241,7 @@ class _Part:
             return {"budget": budget, "fits": False, "why": fault.diagnostics[0].title}
         plan = ways.plan(way)
         numbers = allowance.chosen(partial(point.memory, plan), point.all)
-        self.taken = ways.finished(way), numbers, dict(way.prices)
+        self.taken = ways.finished(way), numbers, way
         self.in_blocks = frozenset(allowance.words)
         return {"fits": True, **allowance.told(numbers, point.all, point.memory(plan, numbers).peak)}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from dgraph.passes.body_curves import BodyCurve
+from dgraph.passes.body_curves import BodyCurve, BodyPoint
+from dgraph.program.budgets import Way
 
 
 def step_curves(bodies: Sequence[BodyCurve]) -> dict[str, list[dict[str, Any]]]:
@@ -23,20 +24,27 @@ def step_curves(bodies: Sequence[BodyCurve]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def add_curves(
-    loops: Sequence[dict[str, Any]], bodies: Sequence[BodyCurve], prices: Mapping[str, float] | None
-) -> None:
-    """Give each loop its curve, where it has a choice. At given prices of a byte the point is known; without, it is the
-    one with the bytes that are kept."""
+def add_curves(loops: Sequence[dict[str, Any]], bodies: Sequence[BodyCurve], way: Way | None) -> None:
+    """Give each loop its curve, where it has a choice. The point that is taken is known of a way with prices; without
+    prices it is the one with the bytes that are kept."""
     curves = step_curves(bodies)
+    prices, stay = (dict(way.prices), dict(way.stay)) if way is not None else ({}, {})
     for loop in loops:
         place = f"{loop['file']}:{loop['line']}"
         rows = curves.get(place, []) if loop["kept"] and loop["checkpoint"] is None else []
-        kept = sum(row["bytes"]["number"] or 0 for row in loop["kept"])
-        last = None
-        if prices is not None and place in prices:
-            last = [row for row in rows if row["price"] <= prices[place]][-1:]
-        loop["curve"] = [
-            {**row, "chosen": row in last if last is not None else row["bytes"] == kept}
-            for row in (rows if len(rows) > 1 else [])
-        ]
+        taken = [row for row in rows if row["bytes"] == sum(row["bytes"]["number"] or 0 for row in loop["kept"])]
+        if place in stay:
+            taken = [_row(body, point) for body, point in _between(bodies, place) if point.stay == stay[place]]
+            rows = sorted([*rows, *taken], key=lambda row: row["seconds"])
+        elif place in prices:
+            taken = [row for row in rows if row["price"] <= prices[place]][-1:]
+        loop["curve"] = [{**row, "chosen": row in taken} for row in (rows if len(rows) > 1 else [])]
+
+
+def _between(bodies: Sequence[BodyCurve], place: str) -> list[tuple[BodyCurve, BodyPoint]]:
+    return [(body, point) for body in bodies if body.place == place for point in body.between]
+
+
+def _row(body: BodyCurve, point: BodyPoint) -> dict[str, Any]:
+    seconds = (point.seconds - body.points[0].seconds) * body.runs
+    return {"price": point.price, "bytes": point.bytes, "seconds": seconds}

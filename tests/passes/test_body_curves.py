@@ -120,3 +120,16 @@ def test_an_inner_loop_has_a_curve_of_its_own():
 def test_a_price_at_another_place_changes_nothing():
     graph = uncut("wide")
     assert bytes_kept(residuals(graph, price={"elsewhere:1": 1.0})) == bytes_kept(residuals(graph))
+
+
+def test_between_two_prices_values_stay_that_save_most_time():
+    graph = uncut("wide")
+    (curve,) = body_curves(graph, SIZES)
+    assert curve.between
+    for point in curve.between:
+        fast = next(one for one in reversed(curve.points) if one.bytes > point.bytes)
+        slow = next(one for one in curve.points if one.bytes < point.bytes)
+        assert fast.seconds < point.seconds < slow.seconds
+        stay = {curve.place: point.stay}
+        kept = bytes_kept(residuals(graph, price={curve.place: point.price}, sizes=SIZES, stay=stay))
+        assert kept[curve.place] == curve.runs * point.bytes

@@ -111,3 +111,17 @@ def test_a_budget_that_all_keeps_within_changes_nothing():
     assert_same_bits(step(*arguments), free(*arguments))
     assert step.choice(*arguments)["steps"] == []
     assert step.source == free.source
+
+
+def test_what_a_budget_has_left_keeps_single_values():
+    """Between two points that prices choose: one array more than the slower one fits."""
+    free = dg.compile(WIDE)
+    arguments = given(2000, 60)
+    expected = free(*arguments)
+    found = {}
+    for arrays in (1, 2, 3, 4, 5):
+        limit = 60 * 16_000 * arrays + 130_000
+        choice = checked(dg.compile(WIDE, budget=f"{limit}B"), limit, arguments, expected)
+        assert not choice["loops"]
+        found[arrays] = choice["steps"][0]["bytes"] if choice["steps"] else 80_000
+    assert found == {1: 16_000, 2: 32_000, 3: 48_000, 4: 64_000, 5: 80_000}
