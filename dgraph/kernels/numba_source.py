@@ -63,15 +63,7 @@ def kernel_product_{t}(
     m: i64, n: i64, k: i64, a: pointer_{t}, a_row: i64, a_k: i64, b: pointer_{t}, b_k: i64, b_column: i64,
     c: pointer_{t}, c_row: i64, adds: i64
 ):
-    is_plain = (a_k == 1 or a_row == 1) and (b_column == 1 or b_k == 1)
-    # Waking other threads costs more than they save, but for large products.
-    if is_plain and m * n * k > 33554432 and blas_threads(0) > 1:
-        gemm_{t}(
-            select_i64(a_k == 1, 0, 1), select_i64(b_column == 1, 0, 1), m, n, k, {t}(1.0),
-            a, maximum_i64(a_row * a_k, select_i64(a_k == 1, k, m)),
-            b, maximum_i64(b_k * b_column, select_i64(b_column == 1, n, k)), {t}(adds), c, maximum_i64(c_row, n)
-        )
-    elif m * n * k > 64:
+    if m * n * k > 64:
         product_whole_{t}(m, n, k, a, a_row, a_k, b, b_k, b_column, c, c_row, adds, 0, 0)
     else:
         # A call costs more than so few multiplications.

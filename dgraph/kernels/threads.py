@@ -37,6 +37,7 @@ from dgraph.kernels.nests import (
     Load,
     Local,
     Loop,
+    MatrixProduct,
     Parts,
     Point,
     Program,
@@ -56,6 +57,8 @@ from dgraph.kernels.views import ZERO, minus, plus, rounded_up, times
 from dgraph.sizes import Size, size
 
 ONE = number(1)
+BAND = 128
+"""Rows of a matrix product that stay together."""
 _SIDE_BY_SIDE = 64
 """Turns of a loop without inner loops that stay together: they write to neighbouring entries."""
 
@@ -117,12 +120,10 @@ class _Sharing:
 
     def blocks_in(self, statement: Statement) -> Statement:
         match statement:
+            case MatrixProduct(triangle="whole"):
+                return self.as_kernel(_in_bands(statement)) or statement
             case Loop(apart=True) if _is_alone(statement):
-                kernel = _kernel_of(f"kernel_{len(self.kernels)}", statement)
-                if _KernelCut(kernel, set(), self.least).run(is_trial=True) is None:
-                    return statement
-                self.kernels.append(kernel)
-                return Call(kernel, kernel.buffers, kernel.scalars, ())
+                return self.as_kernel(statement) or statement
             case Loop(body=body):
                 return replace(statement, body=self.with_blocks(body))
             case While(test=test, body=body):
@@ -130,6 +131,14 @@ class _Sharing:
             case If(then=then, otherwise=otherwise):
                 return If(statement.condition, self.with_blocks(then), self.with_blocks(otherwise))
         return statement
+
+    def as_kernel(self, loop: Loop) -> Call | None:
+        """The call of a kernel that runs a loop of the driver, if it can be cut."""
+        kernel = _kernel_of(f"kernel_{len(self.kernels)}", loop)
+        if _KernelCut(kernel, set(), self.least).run(is_trial=True) is None:
+            return None
+        self.kernels.append(kernel)
+        return Call(kernel, kernel.buffers, kernel.scalars, ())
 
     # ---- calls -----------------------------------------------------------------------------------------------------
 
@@ -164,6 +173,19 @@ def _private(kernel: Kernel, calls: list[Call], touched: dict[Buffer, set[Statem
             if mine.kind != "arena" or mine.entries != theirs.entries or touched[mine] != {call}:
                 found.discard(theirs)
     return found
+
+
+def _in_bands(product: MatrixProduct) -> Loop:
+    """A matrix product as a loop over bands of its rows, in which it has the same bits."""
+    band, count = Local("band", "i64"), Local("count", "i64")
+    first = times(band, number(BAND))
+    target, left = (
+        replace(matrix, index=plus(matrix.index, times(first, Extent(matrix.down))))
+        for matrix in (product.target, product.left)
+    )
+    rows = Let(count, _least(minus(product.rows, first), number(BAND)))
+    body = (rows, replace(product, target=target, left=left, rows=count))
+    return Loop(band, rounded_up(product.rows, BAND), body, note="product", apart=True)
 
 
 def _is_alone(loop: Loop) -> bool:

@@ -187,6 +187,17 @@ def test_points_that_add_to_shared_entries_have_arrays_of_their_parts():
     assert any(split.has_arrays and split.most == MOST_APART for _, split in program.splits)
 
 
+def test_products_are_cut_into_bands_with_the_same_bits():
+    draw = np.random.default_rng(0)
+    program = dg.parse("def f[n, m, k](a: f64[n, k], b: f64[k, m]) -> f64[n, m] = a @ b")
+    given = draw.normal(size=(300, 290)), draw.normal(size=(290, 41))
+    whole = dg.compile(program.f, schedule={"threads": "off"})(*given)
+    for count in (1, 2, 3):
+        shared = dg.compile(program.f, parallel=count, schedule={"threads": "on"})
+        assert np.array_equal(shared(*given), whole)
+    assert "in shared(" in shared.source
+
+
 def test_splits_depend_on_sizes_alone():
     n = variable("n")
     split = Split(100 * n, size(LEAST), n, 64)
