@@ -44,7 +44,13 @@ def budget_of(text: str) -> int:
 def text_of(found: Mapping[str, Any]) -> str:
     """The explanation for a person."""
     blocks = [list(_head(found)), list(_cost(found)), list(_memory(found)), list(_loops(found)), list(_copies(found))]
-    blocks += [list(_kernels(found)), list(_schedule(found)), list(_curve(found)), list(_choice(found))]
+    blocks += [
+        list(_kernels(found)),
+        list(_schedule(found)),
+        list(_threads(found)),
+        list(_curve(found)),
+        list(_choice(found)),
+    ]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks if block) + "\n"
 
 
@@ -191,6 +197,22 @@ def _schedule(found: Mapping[str, Any]) -> Iterator[str]:
             rows[-1].append("; ".join(told))
     if rows:
         yield "schedule, with instructions for each point of the ways that were considered"
+    yield from (f"  {line}" for line in aligned(rows))
+
+
+def _threads(found: Mapping[str, Any]) -> Iterator[str]:
+    """Which kernels threads share, from what size on; with sizes, those that they share."""
+    rows = []
+    for row in found["threads"]:
+        if row["parts"] is None:
+            how = f"a part for each {row['least']} of {row['operations']} operations, up to {row['most']}"
+        elif row["parts"] > 1:
+            how = f"{row['parts']} parts"
+        else:
+            continue
+        rows.append([row["kernel"], f"line {row['line']}" if row["line"] else "", how])
+    if rows:
+        yield "threads share"
     yield from (f"  {line}" for line in aligned(rows))
 
 

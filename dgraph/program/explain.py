@@ -19,8 +19,10 @@ from dgraph.ir.evaluate import solve_sizes, wished
 from dgraph.ir.graph import Formal, Graph, Region, walk
 from dgraph.kernels.compile import plan_graph
 from dgraph.kernels.nests import Program as Nests
+from dgraph.kernels.planning import plan_in_parts
 from dgraph.kernels.report import most_in_use
 from dgraph.kernels.rooms import Room, arrange
+from dgraph.kernels.steering import Steering
 from dgraph.ops.transform import Transform
 from dgraph.passes import FUSE, OPTIMISE, run_passes
 from dgraph.passes.body_curves import body_curves
@@ -33,7 +35,7 @@ from dgraph.program.compiled import Options
 from dgraph.program.explain_amounts import Amounts, Words
 from dgraph.program.explain_checkpoints import has_wish
 from dgraph.program.explain_loops import kernels_of, loops_of, place
-from dgraph.program.explain_schedule import schedule_of
+from dgraph.program.explain_schedule import schedule_of, threads_of
 from dgraph.program.explain_steps import add_curves
 from dgraph.program.explain_trips import steps_of_whiles
 from dgraph.program.functions import Function, value_and_grad
@@ -79,6 +81,7 @@ def explain(
         "copies": last.copies(),
         "kernels": kernels_of(last.kernels, last.amounts),
         "schedule": schedule_of(last.plan),
+        "threads": last.threads(),
         "curve": last.curve(budget),
         "choice": choice,
     }
@@ -139,6 +142,7 @@ class _Part:
             exact, bounds = steps_of_whiles(stage_, self.numbers)
             self.numbers.update(exact)
             self.at_most.update(bounds)
+        self.schedule = schedule
         self.plan: Nests = plan_graph(self.kernels, schedule=schedule)
         self.costs = Costs(self.numbers)
         self.costs.region(self.kernels.region)
@@ -146,6 +150,11 @@ class _Part:
         plain = run_passes(self.before, FUSE) if has_wish(self.before) else self.kernels
         self.work: Work = self.costs.region(plain.region)
         self.amounts = Amounts(self.costs, Words(self.kernels), self.is_known)
+
+    def threads(self) -> list[dict[str, Any]]:
+        """The kernels that threads share, and into how many parts the sizes cut them."""
+        number = (lambda atom: self.costs.number(variable(atom))) if self.is_known else None
+        return threads_of(plan_in_parts(self.plan, Steering.of(self.schedule)), number)
 
     def cost(self) -> dict[str, Any]:
         """What a call does, by the model."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import Any
 
-from dgraph.errors import NOWHERE
+from dgraph.errors import NOWHERE, Span
 from dgraph.kernels.nest_parts import expressions_of, parts, walk
 from dgraph.kernels.nests import Call, Kernel, Loop, MatrixProduct, Program, Sum
 from dgraph.program.explain_loops import place
@@ -20,6 +21,30 @@ def schedule_of(program: Program) -> list[dict[str, Any]]:
     if alone:
         rows.append({**_row(Kernel("", (), (), (), (), (), program.body)), "kernel": "driver", "calls": 1})
     return rows
+
+
+def threads_of(program: Program, number: Callable[[Hashable], int] | None) -> list[dict[str, Any]]:
+    """Each loop that threads may share: its operations in all, those of a part at least, how many parts there are at
+    most, and how many there are where the numbers of the sizes are known."""
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    return [
+        {
+            "kernel": name,
+            **place(_row_span(kernels[name])),
+            "operations": str(split.work),
+            "least": str(split.least),
+            "most": split.most,
+            "parts": None if number is None else split.parts(number),
+        }
+        for name, split in program.splits
+    ]
+
+
+def _row_span(kernel: Kernel) -> Span:
+    """Where a kernel that calls others stands."""
+    inner = [statement.kernel for statement in walk(kernel.body) if isinstance(statement, Call)]
+    loops = [s for one in (kernel, *inner) for s in walk(one.body) if isinstance(s, Loop)]
+    return next((loop.span for loop in loops if loop.span.source.text), NOWHERE)
 
 
 def _row(kernel: Kernel) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from dgraph.kernels.native import compile_source
 from dgraph.kernels.nest_parts import walk
 from dgraph.kernels.nests import Call, Loop
 from dgraph.kernels.numba_source import print_program
-from dgraph.kernels.split import LEAST, MOST_APART, Copies, Split
+from dgraph.kernels.split import LEAST, MOST, MOST_APART, Copies, Split
 from dgraph.kernels.thread_pool import VARIABLE, available, the_pool
+from dgraph.program.explain import explain
 from dgraph.program.pipeline import stage
 from dgraph.sizes import size, variable
 
@@ -364,3 +365,12 @@ def test_a_second_form_travels_with_the_first():
     again.allow(2)
     assert np.array_equal(again.call(given)[0], wanted)
     assert compile_graph(stage(PROGRAM.step.graph, "kernels"), parallel=False).threads == 1
+
+
+def test_explain_names_the_loops_that_are_shared_and_their_parts():
+    found = explain(PROGRAM.step)["threads"]
+    assert {row["most"] for row in found} <= {MOST_APART, MOST}
+    assert all(row["parts"] is None and "n" in row["operations"] for row in found if row["most"] == MOST_APART)
+    points, centres = arguments("step", 60_000)
+    found = explain(PROGRAM.step, arguments={"p": points, "c": centres})["threads"]
+    assert max(row["parts"] for row in found) == MOST_APART
