@@ -17,7 +17,7 @@ MOST = 64
 """Parts, at most."""
 MOST_APART = 16
 """Parts that each have arrays of their own to add to, at most."""
-ADDED = 40
+ADDED = 100
 """Work of a part for every entry that it has of its own, at least: entries are cleared, and added up in the end."""
 
 Value = Callable[[Hashable], int]
