@@ -11,8 +11,8 @@ from typing import Literal
 from dgraph.classes import dataclass
 from dgraph.sizes import Size
 
-LEAST = 50_000
-"""Work of a part, at least: some ten microseconds. A vector operation on eight numbers counts as eight."""
+LEAST = 200_000
+"""Work of a part, at least: some twenty microseconds. A vector operation on eight numbers counts as eight."""
 MOST = 64
 """Parts, at most."""
 MOST_APART = 16
