@@ -11,8 +11,8 @@ from typing import Literal
 from dgraph.classes import dataclass
 from dgraph.sizes import Size
 
-LEAST = 200_000
-"""Work of a part, at least: some twenty microseconds. A vector operation on eight numbers counts as eight."""
+LEAST = 1_000_000
+"""Work of a part, at least: ten to fifty microseconds. A vector operation on eight numbers counts as eight."""
 MOST = 64
 """Parts, at most."""
 MOST_APART = 16

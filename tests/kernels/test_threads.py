@@ -135,7 +135,7 @@ def test_any_number_of_threads_gives_the_same_bits(name, n):
 def test_large_calls_use_threads_and_small_ones_do_not(name):
     function = PROGRAM.function(name)
     shared = dg.compile(function, parallel=3)
-    small, large = arguments(name, 40), arguments(name, 60_000)
+    small, large = arguments(name, 40), arguments(name, 400_000)
     shared(*small)
     assert shared.kernel.parted is not None
     assert "form" not in vars(shared.kernel.parted)
@@ -210,7 +210,7 @@ def test_splits_depend_on_sizes_alone():
 
 
 def test_memory_that_threads_need_is_told():
-    given = arguments("step", 60_000)
+    given = arguments("step", 400_000)
     told = {}
     for count in (1, 2, 7):
         compiled = dg.compile(PROGRAM.step, parallel=count)
@@ -316,7 +316,7 @@ import numpy as np
 import dgraph as dg
 program = dg.parse("def f[n](x: f64[n]) -> f64 = sum(exp(x))")
 f = dg.compile(program.f, parallel=3)
-x = np.linspace(0, 1, 100_000)
+x = np.linspace(0, 1, 1_000_000)
 bound = f.bind(x)
 wanted = float(f(x))
 from dgraph.kernels.thread_pool import the_pool
@@ -358,7 +358,7 @@ def test_an_interrupt_ends_a_loop_of_calls_and_leaves_all_in_order():
 
 
 def test_a_second_form_travels_with_the_first():
-    given = arguments("step", 60_000)
+    given = arguments("step", 400_000)
     compiled = dg.compile(PROGRAM.step, parallel=2)
     wanted = compiled(*given)
     again = CompiledGraph.from_bytes(compiled.kernel.to_bytes())
@@ -371,6 +371,6 @@ def test_explain_names_the_loops_that_are_shared_and_their_parts():
     found = explain(PROGRAM.step)["threads"]
     assert {row["most"] for row in found} <= {MOST_APART, MOST}
     assert all(row["parts"] is None and "n" in row["operations"] for row in found if row["most"] == MOST_APART)
-    points, centres = arguments("step", 60_000)
+    points, centres = arguments("step", 400_000)
     found = explain(PROGRAM.step, arguments={"p": points, "c": centres})["threads"]
     assert max(row["parts"] for row in found) == MOST_APART
