@@ -3,6 +3,9 @@
 A read of an array that `set_at` has changed is the entry if it reads that place, and a read of the array before the
 change if it reads another one. A write that a later one covers, with none but writes to other places between, is
 left out. The reverse of updates is full of both: a place of a cotangent is read, cleared and added to in turn.
+
+Where indices are checked, a read of what was written needs no check: the write made it. A write that checks is left out
+of derivatives only, whose indices the function has checked; elsewhere a fault would be told of the later one.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from dgraph.ops.index import Index, SetAt
 from dgraph.passes.base import each_region, graph_pass
 from dgraph.passes.index_forms import meet
 from dgraph.passes.rewrite import Rewriter, rewrite
+
+FOLLOWED = ("proven", "error")
+"""Policies of indices under which a place is what the index says."""
 
 FARTHEST = 8
 """Through so many updates a read or a write is followed."""
@@ -53,11 +59,11 @@ def _followed(region: Region) -> Region:
 
 
 def _is_update(node: Node | None) -> bool:
-    return node is not None and isinstance(node.op, SetAt) and node.op.policy == "proven"
+    return node is not None and isinstance(node.op, SetAt) and node.op.policy in FOLLOWED
 
 
 def _read(g: Rewriter, node: Node) -> Sequence[Value] | None:
-    if not isinstance(node.op, Index) or node.op.policy != "proven":
+    if not isinstance(node.op, Index) or node.op.policy not in FOLLOWED:
         return None
     array, *indices = node.operands
     for _ in range(FARTHEST):
@@ -70,10 +76,10 @@ def _read(g: Rewriter, node: Node) -> Sequence[Value] | None:
             array = earlier
         elif truth and len(places) <= len(indices):
             rest = indices[len(places) :]
-            return [g.index(entry, *rest, policy="proven") if rest else entry]
+            return [g.emit(node.op, entry, *rest) if rest else entry]
         else:
             break
-    return None if array is node.operands[0] else [g.index(array, *indices, policy="proven")]
+    return None if array is node.operands[0] else [g.emit(node.op, array, *indices)]
 
 
 def _uncovered(g: Rewriter, node: Node, is_between: Callable[[Value], bool]) -> tuple[Value, list[Node]] | None:
@@ -86,7 +92,7 @@ def _uncovered(g: Rewriter, node: Node, is_between: Callable[[Value], bool]) -> 
             return None
         array, *places, _old = update.operands
         truth = meet(g.maker, indices, places)
-        if truth and len(indices) <= len(places):
+        if truth and len(indices) <= len(places) and (update.op.policy == "proven" or update.derived):
             return array, updates[::-1]
         if truth is not False:
             return None
