@@ -1,7 +1,8 @@
 """Unzip: every node of a region with tangents becomes purely primal or purely linear, in nested regions too.
 
 A loop is cut into a primal loop that keeps a tape of what the linear half reads, and a linear loop that walks it; a
-`while` becomes a `while` and a linear `for` over its trips. A choice hands its residuals over as results. An index
+`while` becomes a `while` and a linear `for` over its trips. A choice hands its residuals over as results; entries of
+an array that changes from step to step of a loop around are among these, since else the array would be. An index
 space keeps nothing: its linear half runs the point again. Captures, the loop index, walked values and what follows
 cheaply from them are never taped.
 """
@@ -47,10 +48,12 @@ def linear_values(nodes: Iterable[Node], inputs: Iterable[Value]) -> frozenset[V
 
 
 class Unzip:
-    """Cuts regions in two; a region cut before for the same linear inputs is remembered."""
+    """Cuts regions in two; a region cut before for the same linear inputs is remembered. `changing` are the arrays that
+    differ from step to step of a loop around, in its body and in choices there."""
 
     def __init__(self) -> None:
         self.done: dict[tuple[Region, tuple[bool, ...]], Halves] = {}
+        self.changing: set[Value] = set()
 
     def may_cut(self, region: Region, node: Node, dependent: Set[Value]) -> bool:
         """Whether a node that depends on linear inputs, as the values in `dependent` do, is cut; else all of it is in
@@ -70,6 +73,8 @@ class Unzip:
         primal: list[Node] = []
         moved: list[Node] = []
         for node in region.nodes:
+            if any(operand in self.changing for operand in node.operands):
+                self.changing.update(result for result in node.results if _is_array(result))
             if not any(operand in values for operand in node.operands):
                 primal.append(node)
                 continue
@@ -96,6 +101,10 @@ class Unzip:
             flags[first : first + count] = grown
 
 
+def _is_array(value: Value) -> bool:
+    return isinstance(value.type, Array) and bool(value.type.shape)
+
+
 def _pick(values: Iterable[Value], flags: Iterable[bool], flag: bool) -> list[Value]:
     return [value for value, own in zip(values, flags, strict=True) if own == flag]
 
@@ -109,14 +118,14 @@ class _Reads:
     residuals: tuple[Value, ...]
 
 
-def _reads(halves: Halves, outputs: Iterable[Value], free: Collection[Value]) -> _Reads:
+def _reads(halves: Halves, outputs: Iterable[Value], free: Collection[Value], dear: Collection[Value] = ()) -> _Reads:
     """What the linear nodes and the linear outputs of a region need of its primal half, where the values in `free`
-    are at hand in both."""
+    are at hand in both, the `dear` ones among them only if they are needed whole."""
     producers = {result: node for node in halves.primal for result in node.results}
     copied: set[Node] = set()
     given: set[Value] = set()
     residuals: dict[Value, None] = {}
-    again = _Derivable(producers, free)
+    again = _Derivable(producers, free, dear)
 
     def need(value: Value) -> None:
         if value in halves.values:
@@ -142,11 +151,12 @@ def _reads(halves: Halves, outputs: Iterable[Value], free: Collection[Value]) ->
 
 class _Derivable:
     """Which values follow from free ones for the price of reading a tape: constants, zeros, integers and truth values
-    computed from indices, entries of free arrays."""
+    computed from indices, entries of free arrays that are not dear."""
 
-    def __init__(self, producers: Mapping[Value, Node], free: Collection[Value]) -> None:
+    def __init__(self, producers: Mapping[Value, Node], free: Collection[Value], dear: Collection[Value]) -> None:
         self.producers = producers
         self.free = free
+        self.dear = dear
         self.known: dict[Value, bool] = {}
 
     def holds(self, value: Value) -> bool:
@@ -168,7 +178,9 @@ class _Derivable:
         type_ = node.results[0].type
         if not isinstance(type_, Array) or type_.shape:
             return False
-        return node.op.name == "index" or (isinstance(node.op, Elementwise) and not type_.dtype.is_float)
+        if node.op.name == "index":
+            return node.operands[0] not in self.dear
+        return isinstance(node.op, Elementwise) and not type_.dtype.is_float
 
 
 @dataclass(frozen=True)
@@ -286,6 +298,7 @@ def _unzip_loop(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node],
     body = node.regions[-1]
     first_capture = op.leading_operands()
     flags = [operand in linear for operand in node.operands[lead:]]
+    run.changing.update(filter(_is_array, body.inputs[lead : lead + carries]))
     halves, settled = run.settle(body, [False] * lead + flags, lead, carries)
     captures = zip(body.inputs, node.operands, settled, strict=True)
     captured = {inner: outer for inner, outer, flag in list(captures)[first_capture:] if not flag}
@@ -367,13 +380,16 @@ def _slots(reads: Sequence[_Reads]) -> list[tuple[ValueType, list[Value | None]]
 def _unzip_if(run: Unzip, node: Node, linear: Set[Value]) -> tuple[list[Node], Node]:
     captures = node.operands[1:]
     flags = [operand in linear for operand in captures]
+    for region in node.regions:
+        pairs = zip(region.inputs, captures, strict=True)
+        run.changing.update(value for value, operand in pairs if operand in run.changing)
     split = [run.halves(region, flags) for region in node.regions]
     out_flags = [
         any(region.outputs[at] in halves.values for region, halves in zip(node.regions, split, strict=True))
         for at in range(len(node.results))
     ]
     reads = [
-        _reads(halves, _pick(region.outputs, out_flags, True), frozenset(region.inputs))
+        _reads(halves, _pick(region.outputs, out_flags, True), frozenset(region.inputs), run.changing)
         for region, halves in zip(node.regions, split, strict=True)
     ]
     used = [

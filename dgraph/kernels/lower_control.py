@@ -382,13 +382,17 @@ def _home(
     return lowering.allocate(scope, result), True
 
 
+def _is_part(value: Value) -> bool:
+    return isinstance(value.type, Array) and bool(value.type.rank)
+
+
 def _changed(region: Region, output: Value) -> Value:
     """The array of which an output is what updates in place leave."""
     while (maker := region.producers.get(output)) is not None and isinstance(maker.op, SetAt):
         array = maker.operands[0]
         readers = [node for node in region.nodes if array in node.operands]
         # A part of the array that goes out as well is read after the update.
-        kept = any(result in region.outputs for node in readers[:-1] for result in node.results)
+        kept = any(_is_part(result) and result in region.outputs for node in readers[:-1] for result in node.results)
         if readers[-1] is not maker or array in region.outputs or kept:
             break
         output = array

@@ -29,6 +29,20 @@ def nested[n, k, m](x: f64[m], w: f64, j: i32[n, k]) -> f64:
             x[j[t, s]] = tanh(x[j[t, s]] * w)
     return sum(x * x)
 
+def chosen[n, m](x: f64[m], w: f64, j: i32[n]) -> f64:
+    """Both sides of a choice change the array, and read other places of it."""
+    for t in range(n):
+        if x[j[t]] > 0:
+            x[j[t]] = tanh(x[j[t]] * w)
+        else:
+            x[j[t]] = x[j[t]] * x[(j[t] + 3) % 5] + w
+    return sum(x * x)
+
+def rows[n, m](x: f64[m, 3], w: f64, j: i32[n]) -> f64:
+    for t in range(n):
+        x[j[t], :] = tanh(x[j[t], :] * w)
+    return sum(x * x)
+
 def alignment[n, m](a: f64[n], b: f64[m]) -> f64:
     """A soft distance with one row of the table, which is updated in place."""
     row: f64[m + 1] = 0.0
@@ -180,6 +194,8 @@ def work(graph: Graph, arguments: list[Any]) -> int:
 CASES: dict[str, tuple[str, Callable[[int, int], list[Any]]]] = {
     "touched": ("x w", lambda n, m: [drawn(m), 0.9, places(m, n)]),
     "nested": ("x w", lambda n, m: [drawn(m), 0.9, places(m, n // 4, 4)]),
+    "chosen": ("x w", lambda n, m: [drawn(m), 0.9, places(m, n)]),
+    "rows": ("x w", lambda n, m: [drawn(m, 3), 0.9, places(m, n)]),
     "looked_at": ("x w", lambda n, m: [drawn(m), 0.1, places(m, n)]),
     "batched": ("x w", lambda n, m: [drawn(2, m), 0.1, places(m, n)]),
     "twice": ("x w", lambda n, m: [drawn(m), 0.1, places(m, n)]),
@@ -234,6 +250,13 @@ def test_updates_are_kept_and_not_the_array(name: str, price: float):
     assert done[16, 5] - done[8, 5] <= 8 * 60
 
 
+def test_a_choice_keeps_entries_of_an_array_that_changes():
+    graph = gradient("chosen", "x w")
+    kept = {(n, m): bytes_kept(graph, CASES["chosen"][1](n, m)) for n in (8, 16) for m in (6, 60)}
+    assert max(kept.values()) <= 16 * 32
+    assert kept[8, 60] <= 8 * 32
+
+
 def test_a_table_is_kept_entry_by_entry():
     graph = gradient("alignment", "a b")
     kept = {(n, m): bytes_kept(graph, CASES["alignment"][1](n, m)) for n in (4, 8) for m in (6, 12)}
@@ -257,6 +280,8 @@ def test_an_array_that_is_read_whole_is_walked_backwards(name: str, most: int):
     [
         ("touched", lambda m: [drawn(m), 0.9, places(m, 2000)]),
         ("nested", lambda m: [drawn(m), 0.9, places(m, 40, 50)]),
+        ("chosen", lambda m: [drawn(m), 0.9, places(m, 2000)]),
+        ("rows", lambda m: [drawn(m, 3), 0.9, places(m, 2000)]),
         ("alignment", lambda m: [drawn(20_000 // m), drawn(m)]),
         ("sorted_by_swaps", lambda _m: [drawn(300), drawn(300)]),
         ("collected", lambda m: [drawn(m)]),
