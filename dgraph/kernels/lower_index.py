@@ -15,7 +15,7 @@ from dgraph.kernels.nests import Apply, Expression, Extent, If, Let, Literal, Lo
 from dgraph.kernels.notices import Check
 from dgraph.kernels.scope import NO_TAPE, Scope
 from dgraph.kernels.views import View, as_static
-from dgraph.ops.index import is_start, neutral
+from dgraph.ops.index import SetAt, is_start, neutral
 from dgraph.sizes import Size
 from dgraph.types import Accumulator, Array, Tape
 
@@ -118,7 +118,7 @@ def _index(lowering: GraphLowering, scope: Scope, node: Node) -> None:
     place = view.at(indices)
     if result.rank:
         if condition is None:
-            scope.bindings[node.result] = place
+            scope.bindings[node.result] = _apart(lowering, scope, node, place)
             return
         into = lowering.allocate(scope, node.result)
         with lowering.block() as then:
@@ -136,6 +136,16 @@ def _index(lowering: GraphLowering, scope: Scope, node: Node) -> None:
         local = lowering.let(node.result.name or "read", lowering.constant(0, result.dtype))
         lowering.emit(If(condition, (Let(local, Load(place.buffer, place.offset)),)))
         scope.bindings[node.result] = local
+
+
+def _apart(lowering: GraphLowering, scope: Scope, node: Node, place: View) -> View:
+    """A part of an array; where the array is updated and the part goes out, a copy, so that the update needs none."""
+    users = scope.region.users[node.operands[0]]
+    if node.result not in scope.targets or not any(isinstance(user.op, SetAt) for user in users):
+        return place
+    into = lowering.allocate(scope, node.result)
+    lowering.copy(into, place)
+    return into
 
 
 def _set_at(lowering: GraphLowering, scope: Scope, node: Node) -> None:
