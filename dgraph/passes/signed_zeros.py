@@ -23,7 +23,7 @@ _SAME = frozenset({"sqrt", "broadcast", "index", "reshape", "transpose", "slice"
 """Ops that make no -0.0 of numbers none of which is that."""
 
 
-@graph_pass("0 is not added to what is never -0")
+@graph_pass("zero is not added to what is never -0")
 def signed_zeros(graph: Graph) -> Graph:
     """Drop additions of 0 in every region."""
     return graph.with_region(_dropped(graph.region, set()))
