@@ -36,6 +36,7 @@ from dgraph.passes import (
     stack_tapes,
     sum_first,
     tidy_spaces,
+    turn_factors,
     walk_rows,
 )
 from dgraph.passes.base import PASSES, Pass, graph_pass, run_passes
@@ -83,6 +84,7 @@ __all__ = [
     "stack_tapes",
     "sum_first",
     "tidy_spaces",
+    "turn_factors",
     "walk_rows",
 ]
 
@@ -142,6 +144,7 @@ FUSE = [
     "simplify",
     "common_subexpressions",
     "join_loops",
+    "turn_factors",
     "dead_code",
     "order_updates",
 ]
