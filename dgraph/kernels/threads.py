@@ -120,7 +120,7 @@ class _Sharing:
 
     def blocks_in(self, statement: Statement) -> Statement:
         match statement:
-            case MatrixProduct(triangle="whole"):
+            case MatrixProduct(triangle="whole", runs=None):
                 return self.as_kernel(_in_bands(statement)) or statement
             case Loop(apart=True) if _is_alone(statement):
                 return self.as_kernel(statement) or statement

@@ -199,6 +199,22 @@ def test_products_are_cut_into_bands_with_the_same_bits():
     assert "in shared(" in shared.source
 
 
+def test_convolutions_have_the_same_bits():
+    draw = np.random.default_rng(1)
+    program = dg.parse("""
+def f[s, h, w, a, b, c, o](x: f64[s, h, w, c], k: f64[a, b, c, o]) -> f64[s, h - a + 1, w - b + 1, o]:
+    z[n, i, j, p] = sum(x[n, i + u, j + v, q] * k[u, v, q, p] for u, v, q)
+    return z
+
+def loss[s, h, w, a, b, c, o](x: f64[s, h, w, c], k: f64[a, b, c, o]) -> f64 = sum(f(x, k) ** 2)
+""")
+    given = draw.normal(size=(3, 14, 15, 9)), draw.normal(size=(5, 4, 9, 11))
+    for function in (program.f, dg.grad(program.loss, wrt=("x", "k"))):
+        whole = flat(dg.compile(function, schedule={"threads": "off"})(*given))
+        for count in (1, 2, 3):
+            assert same(flat(dg.compile(function, parallel=count, schedule={"threads": "on"})(*given)), whole)
+
+
 def test_splits_depend_on_sizes_alone():
     n = variable("n")
     split = Split(LEAST * n, size(2 * LEAST), n, 64)
