@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from dgraph.kernels.nests import (
     Apply,
@@ -50,10 +51,13 @@ def blocks_of(statement: Statement) -> tuple[Block, ...]:
 
 def walk(block: Block) -> Iterator[Statement]:
     """Every statement of a block and of the blocks inside it, in order."""
-    for statement in block:
+    waiting = [*reversed(block)]
+    while waiting:
+        statement = waiting.pop()
         yield statement
-        for inner in blocks_of(statement):
-            yield from walk(inner)
+        if not isinstance(statement, Let | Store):
+            for inner in reversed(blocks_of(statement)):
+                waiting.extend(reversed(inner))
 
 
 def expressions_of(statement: Statement) -> tuple[Expression, ...]:
@@ -92,20 +96,24 @@ def expressions_of(statement: Statement) -> tuple[Expression, ...]:
     return ()
 
 
+_INSIDE: dict[type, Callable[[Any], tuple[Expression, ...]]] = {
+    Apply: lambda apply: apply.operands[::-1],
+    Load: lambda load: (load.index,),
+    TapeTop: lambda top: (top.row,),
+    Sum: lambda total: (total.count, total.index),
+}
+"""What stands in an expression, the last first."""
+
+
 def parts(expression: Expression) -> Iterator[Expression]:
     """An expression and everything inside it."""
-    yield expression
-    match expression:
-        case Apply(operands=operands):
-            for operand in operands:
-                yield from parts(operand)
-        case Load(index=index):
-            yield from parts(index)
-        case TapeTop(row=row):
-            yield from parts(row)
-        case Sum(index=index, count=count):
-            yield from parts(index)
-            yield from parts(count)
+    waiting = [expression]
+    while waiting:
+        expression = waiting.pop()
+        yield expression
+        inside = _INSIDE.get(type(expression))
+        if inside is not None:
+            waiting += inside(expression)
 
 
 def locals_of(expression: Expression) -> list[Local]:
