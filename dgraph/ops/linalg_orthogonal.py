@@ -1,9 +1,10 @@
 """Orthogonal factors of matrices: QR, eigenvectors of symmetric matrices, singular vectors.
 
-Where two eigenvalues or singular values coincide, the vectors that belong to them are any basis of a space. What
-depends on the values only has its first derivatives there. What depends on the vectors only (`vectors_only`, found
-before differentiation) has them if it is the same for every basis, as a projection is. Of what depends on both the
-derivative cannot be known from one basis, and second derivatives cannot either: they are NaN.
+Where two eigenvalues or singular values coincide, the vectors that belong to them are any basis of a space. What is
+known to be the same for every basis is differentiated by blocks (`linalg_blocks`). Of the rest, what depends on the
+values only has its first derivatives there. What depends on the vectors only (`vectors_only`, found before
+differentiation) has them if it is the same for every basis. Of what depends on both the derivative cannot be known from
+one basis, and second derivatives cannot either: they are NaN.
 """
 
 from __future__ import annotations

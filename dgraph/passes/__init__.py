@@ -31,6 +31,7 @@ from dgraph.passes import (
     simplify_choices,
     simplify_loops,
     sink,
+    spectral,
     split_points,
     stable_forms,
     stack_tapes,
@@ -79,6 +80,7 @@ __all__ = [
     "simplify_choices",
     "simplify_loops",
     "sink",
+    "spectral",
     "split_points",
     "stable_forms",
     "stack_tapes",
@@ -88,7 +90,7 @@ __all__ = [
     "walk_rows",
 ]
 
-INLINE = ["inline", "simplify_loops", "stable_forms", "order_sums"]
+INLINE = ["inline", "simplify_loops", "stable_forms", "spectral", "order_sums"]
 """What runs before derivatives are expanded."""
 
 OPTIMISE = [
@@ -131,6 +133,7 @@ FUSE = [
     "tidy_spaces",
     "gather_points",
     "settle_choices",
+    "spectral",
     "split_points",
     "common_subexpressions",
     "dead_code",

@@ -73,7 +73,9 @@ def _cut(g: Builder, space: Node) -> Node | None:
                 if _is_little(product(op.extents), rows, matrix):
                     continue
                 with g.at(node.span, space.scope + node.scope, node.derived or space.derived):
-                    return _gathered(g, space, node, rows, outside[matrix], found[1])
+                    rest = _gathered(g, space, node, rows, outside[matrix], found[1])
+                if rest is not None:
+                    return rest
     return None
 
 
@@ -85,12 +87,15 @@ def _is_little(points: Size, rows: Value, matrix: Value) -> bool:
     return is_little or (matrix_entries.constant is not None and matrix_entries.constant <= SMALL)
 
 
-def _gathered(g: Builder, space: Node, dot: Node, rows: Value, matrix: Value, transposed: bool) -> Node:
+def _gathered(g: Builder, space: Node, dot: Node, rows: Value, matrix: Value, transposed: bool) -> Node | None:
     op, (body,) = space.op, space.regions
     assert isinstance(op, Space)
     cone = _needed(body, [rows], ())
     later = _needed(body, body.outputs, (rows, dot.result))
     crossing = _whole(body, [rows, *(value for value in _crossing(body, cone, later) if value is not rows)])
+    if not all(isinstance(value.type, Array) for value in crossing):
+        # What a loop of a point remembers stays with that point.
+        return None
     first = _first_part(space, cone, crossing)
     g.append(first)
     whole = rows_times(g, first.results[0], matrix, transposed)

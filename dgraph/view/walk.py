@@ -23,6 +23,7 @@ _FAMILIES: dict[str, Family] = {
     "elementwise": "elementwise",
     "reduce": "reduce",
     "linalg": "linalg",
+    "linalg_blocks": "linalg",
     "linalg_orthogonal": "linalg",
     "linalg_systems": "linalg",
     "linalg_triangles": "linalg",

@@ -85,6 +85,11 @@ def spread(rng, shape, dtype):
     return rng.permutation(np.linspace(-1, 2, *shape)).astype(dtype)
 
 
+def side_by_side(rng, shape, dtype):
+    """Diagonal matrices of numbers that are far apart."""
+    return np.diag(spread(rng, shape[:1], dtype)) + np.zeros(shape, dtype)
+
+
 def regular(rng, shape, dtype):
     """Matrices that are far from singular, and not symmetric."""
     return (rng.normal(size=shape) + 2 * shape[0] * np.eye(*shape)).astype(dtype)
@@ -385,6 +390,11 @@ def _cases() -> list[Case]:
     found += _floats(OPS["qr"](), (n + k, n))
     found += _floats(OPS["svd"](), (n + k, n))
     found += _floats(OPS["eigh"](), (n, n))
+    for by, skew in (("gaps", False), ("gaps", True), ("sums", False), ("columns", False)):
+        op, rows = OPS["over_blocks"](by=by, skew=skew), n + k if by == "columns" else n
+        found += _floats(op, (n, n), (rows, n), draws={0: side_by_side}, held=(0,))
+    found += _floats(OPS["eigh_blocks"](), (n, n), (n,), (n, n), draws={1: spread}, held=(0, 1, 2))
+    found += _floats(OPS["svd_blocks"](), (n + k, n), (n + k, n), (n,), (n, n), draws={2: spread}, held=(0, 1, 2, 3))
     for vectors_only in (False, True):
         for skew in (False, True):
             op = OPS["over_gaps"](skew=skew, vectors_only=vectors_only, strict=True)
