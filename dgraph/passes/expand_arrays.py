@@ -87,7 +87,7 @@ class _Expansion:
             return list(inner.results)
         if isinstance(node.op, Accumulate) and node.operands[-1].type.shape:  # type: ignore[union-attr]
             return None if is_start(node, g.maker(node.operands[0])) else accumulated_entries(g, node)
-        return node.op.expand(g, node.operands) if is_expanded(node) and node.result not in self.joined else None
+        return node.op.expand(g, node.operands) if is_expanded(node) and node.results[0] not in self.joined else None
 
 
 def accumulated_entries(g: Builder, node: Node) -> Sequence[Value]:
