@@ -49,7 +49,10 @@ class Rows:
     def packed(self) -> Block:
         """Entries brought together, if a loop is going to read them."""
         found: list[Statement] = []
+        first: dict[Buffer, Packing] = {}
         for packing in self.packings.values():
+            first.setdefault(packing.buffer, packing)
+        for packing in first.values():
             names = {loop.index: Local(loop.index.name, "i64") for loop in packing.loops}
             target = Store(self.buffers[packing.buffer], self.index(_row(packing)), packing.load)
             block: Block = (target,)

@@ -40,6 +40,7 @@ from dgraph.kernels.nests import (
     Update,
     While,
 )
+from dgraph.kernels.rewrite_nests import substitute
 from dgraph.kernels.views import as_static, coefficient, plus
 from dgraph.sizes import Size, size
 
@@ -337,13 +338,22 @@ class Points:
         return len(kinds) == 1
 
     def packings(self) -> Iterator[Packing]:
-        """The reads at a distance from point to point that loops come back to."""
+        """The reads at a distance from point to point that loops come back to; those of the same entries in equal loops
+        share a buffer."""
         seen: set[Load] = set()
+        known: dict[object, Buffer] = {}
+        indices: list[Local] = []
         for load, place in loads_in(self.body):
             packing = None if load.buffer in self.written or load in seen else self.packing(load, place)
             if packing is not None:
                 seen.add(load)
-                yield packing
+                while len(indices) < len(packing.loops):
+                    indices.append(Local("i", "i64"))
+                names = {loop.index: index for loop, index in zip(packing.loops, indices, strict=False)}
+                stops = tuple(loop.stop for loop in packing.loops)
+                others = tuple((loop.start, loop.stop) for loop in packing.others)
+                key = load.buffer, substitute(load.index, names), stops, others
+                yield replace(packing, buffer=known.setdefault(key, packing.buffer))
 
     def packing(self, load: Load, place: Place) -> Packing | None:
         """The packing of one read, if it is worth it."""
