@@ -109,9 +109,13 @@ class _Blocks:
                 parts.append(last)
             self.add_totals(last, totals)
         self.parts = parts
-        place = self.lane if len(self.runs) > 1 else Local("place", "i64")
+        # What a run inside of something that all turns do together reads of rows was written before that, or by an
+        # earlier time.
+        has_rows = bool(points.own or packings)
+        self.is_cut = len(self.runs) > 1 or (has_rows and any(isinstance(part, _Around) for part in parts))
+        place = self.lane if self.is_cut else Local("place", "i64")
         self.rows = Rows(points, packings, lanes, place)
-        if len(self.runs) > 1:
+        if self.is_cut:
             self.turns = lanes
         self.kept = self.crossing()
 
@@ -356,7 +360,7 @@ class _Blocks:
         packed = Let(self.rows.place, Apply("mod", "i64", (self.lane, number(self.lanes))))
         first = self.rows.packed()
         statements: list[Statement] = [length]
-        if first and len(self.runs) > 1:
+        if first and self.is_cut:
             statements.append(self.turn_loop(first, start, []))
             first = ()
         for part in self.parts:
@@ -369,7 +373,7 @@ class _Blocks:
             case _Run(statements=statements, after=after):
                 if not statements:
                     return ()
-                before = [place] if self.rows.buffers and len(self.runs) == 1 else []
+                before = [place] if self.rows.buffers and not self.is_cut else []
                 loop = self.turn_loop((*first, *statements), start, before)
                 if part.is_serial:
                     loop = replace(loop, kind="sequential", stop=self.count, lanes=0)
