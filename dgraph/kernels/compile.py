@@ -328,6 +328,7 @@ class CompiledGraph:
     def _find_needs(self, workspace: Workspace, sizes: tuple[tuple[str, int], ...], key: Any) -> Needs:
         """What a call needs for arguments of these extents."""
         known, settings = self._allowed(self._shapes(workspace), dict(sizes), partial(self._number, workspace))
+        self.interface.refuse_memory(known, self.threads)
         if len(self._needs) >= _MOST_NEEDS:
             self._needs.clear()
         shapes = [shape_of(port, known) for port in self.outputs]
@@ -335,7 +336,6 @@ class CompiledGraph:
         if form is not self:
             needs = self._needs[key] = Needs(form, shapes)
             return needs
-        self.interface.refuse_memory(known, self.threads)
         pairs = zip(shapes, self.outputs, strict=True)
         makers = [result_maker(shape or (1,), port.type.dtype.numpy) for shape, port in pairs]
         pool, parts = 0, self.interface.parts(known)
